@@ -85,7 +85,7 @@ class CID:
             raise CIDError(reason, min(len(text), _TEXT_LENGTH))
         binary = b32decode(text[1:].upper() + "======")
         cid = cls.from_bytes(binary)
-        # The 58 characters carry two bits more than the 36 bytes: one spelling a CID, so they are 0.
+        # 58 characters carry two bits more than 36 bytes do; a CID has one spelling: they are 0.
         if str(cid) != text:
             raise CIDError("expected the unused last two bits to be zero", _TEXT_LENGTH - 1)
         return cid

@@ -1,7 +1,7 @@
 """The names this project mints, and the network's names that it reads.
 
-Pure text handling: whether an object of that name exists, and who may open it, is decided elsewhere.
-Never guesses: a name in another spelling than the one it was minted in is refused.
+Pure text handling: whether an object of that name exists, and who may open it, is decided
+elsewhere. Never guesses: a name in another spelling than the one it was minted in is refused.
 """
 
 from base64 import b32encode
@@ -12,7 +12,7 @@ from urn.cid import CID, CIDError
 from urn.syntax import URN, URNError, parse
 
 NID: Final = "blob"
-# Ours, chosen by this project to follow the network's v1 to v3; the NID is not registered with IANA.
+# Ours: chosen by this project, to follow the network's v1 to v3. The NID is not registered with IANA.
 VERSION: Final = "v4"
 
 OBJECT_ID_LENGTH: Final = 32
