@@ -1,0 +1,122 @@
+"""Sealed envelopes: age v1 files cut into an erasable head and a payload that never changes.
+
+Pure: bytes in, bytes out. No I/O, no clock, no environment, no logging; randomness is an argument.
+The format, with all that a reader must refuse, is in docs/format.md.
+"""
+
+from __future__ import annotations
+
+from crypto.context import Context, parse_context
+from crypto.envelope import Envelope, open_envelope, open_file, seal
+from crypto.errors import (
+    ClassMismatch,
+    ContextError,
+    ContextMismatch,
+    CryptoError,
+    EnvelopeError,
+    HeaderError,
+    HeaderMACError,
+    HeaderSizeError,
+    IdentityError,
+    MetaError,
+    NoIdentityMatch,
+    PayloadError,
+    RecipientError,
+    SealerReuse,
+    SelfCheckError,
+    StanzaLimitError,
+)
+from crypto.geometry import (
+    CHUNK_SIZE,
+    FILE_KEY_SIZE,
+    HEADER_SIZE_MAX,
+    LEAF_CHUNKS,
+    LEAF_PLAINTEXT_SIZE,
+    LEAF_SIZE,
+    NONCE_SIZE,
+    SEALED_CHUNK_SIZE,
+    SEGMENT_LEAVES,
+    SEGMENT_SIZE,
+    STANZAS_MAX,
+    TAG_SIZE,
+    opened_size,
+    sealed_size,
+)
+from crypto.head import OpenedHead, SealedHead, new_head, open_head
+from crypto.header import Header, Stanza, parse_header, scan_head, stanza_class
+from crypto.keyfile import format_identity_file, parse_identities, parse_recipient
+from crypto.keys import CLASSIC, HYBRID, Identity, Recipient
+from crypto.meta import Meta
+from crypto.opener import Opener
+from crypto.primitives import Buffer, Random
+from crypto.rewrap import AdoptedHead, adopt_head, rewrap
+from crypto.sealer import Run, Sealer
+from crypto.secret import Secret
+from crypto.x25519 import X25519Identity, X25519Recipient
+
+__all__ = [
+    "CHUNK_SIZE",
+    "CLASSIC",
+    "FILE_KEY_SIZE",
+    "HEADER_SIZE_MAX",
+    "HYBRID",
+    "LEAF_CHUNKS",
+    "LEAF_PLAINTEXT_SIZE",
+    "LEAF_SIZE",
+    "NONCE_SIZE",
+    "SEALED_CHUNK_SIZE",
+    "SEGMENT_LEAVES",
+    "SEGMENT_SIZE",
+    "STANZAS_MAX",
+    "TAG_SIZE",
+    "AdoptedHead",
+    "Buffer",
+    "ClassMismatch",
+    "Context",
+    "ContextError",
+    "ContextMismatch",
+    "CryptoError",
+    "Envelope",
+    "EnvelopeError",
+    "Header",
+    "HeaderError",
+    "HeaderMACError",
+    "HeaderSizeError",
+    "Identity",
+    "IdentityError",
+    "Meta",
+    "MetaError",
+    "NoIdentityMatch",
+    "OpenedHead",
+    "Opener",
+    "PayloadError",
+    "Random",
+    "Recipient",
+    "RecipientError",
+    "Run",
+    "SealedHead",
+    "Sealer",
+    "SealerReuse",
+    "Secret",
+    "SelfCheckError",
+    "Stanza",
+    "StanzaLimitError",
+    "X25519Identity",
+    "X25519Recipient",
+    "adopt_head",
+    "format_identity_file",
+    "new_head",
+    "open_envelope",
+    "open_file",
+    "open_head",
+    "opened_size",
+    "parse_context",
+    "parse_header",
+    "parse_identities",
+    "parse_recipient",
+    "rewrap",
+    "scan_head",
+    "seal",
+    "sealed_size",
+    "stanza_class",
+]

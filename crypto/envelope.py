@@ -1,0 +1,89 @@
+"""Sealing and opening in one call, for what fits in memory.
+
+Everything larger streams through `Sealer` and `Opener`. A whole file is the head followed by the
+payload, and is an age v1 file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from crypto.context import Context
+from crypto.errors import HeaderError
+from crypto.geometry import opened_size
+from crypto.head import OpenedHead, new_head, open_head
+from crypto.header import scan_head
+from crypto.keys import Identity, Recipient
+from crypto.meta import Meta
+from crypto.primitives import Buffer, Random, fill_bytes, view
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A sealed object in its two halves; one after the other they are an age file."""
+
+    head: bytes = field(repr=False)
+    payload: bytes = field(repr=False)
+
+
+def seal(
+    plaintext: Buffer,
+    recipients: Sequence[Recipient],
+    *,
+    context: Context,
+    meta: Meta | None = None,
+    random: Random = os.urandom,
+) -> Envelope:
+    """Return the plaintext sealed for the recipients, under a fresh file key.
+
+    Raises all that `new_head` does.
+    """
+    sealed = new_head(recipients, context=context, meta=meta, random=random)
+    source = view(plaintext)
+    run = sealed.sealer.claim(len(source), last=True)
+    payload = fill_bytes(run.sealed_size, lambda out: run.seal_into(source, out))
+    return Envelope(sealed.head, payload)
+
+
+def open_envelope(
+    head: bytes,
+    payload: Buffer,
+    identities: Sequence[Identity],
+    *,
+    context: Context | None = None,
+) -> bytes:
+    """Return the plaintext: all of it, or an error and nothing.
+
+    With `context`, the head must be that of this very object.
+
+    Raises all that `open_head` does, ContextMismatch, PayloadError.
+    """
+    opened = open_head(head, identities)
+    if context is not None:
+        opened.check_context(context)
+    return _open_payload(opened, view(payload))
+
+
+def open_file(data: Buffer, identities: Sequence[Identity]) -> bytes:
+    """Return the plaintext of a whole age file, from here or elsewhere.
+
+    Raises all that `open_head` does, PayloadError.
+    """
+    source = view(data)
+    length = scan_head(source, at_end=True)
+    if length is None:
+        raise HeaderError("the file ends within its header")
+    opened = open_head(bytes(source[:length]), identities)
+    return _open_payload(opened, source[length:])
+
+
+def _open_payload(opened: OpenedHead, payload: memoryview) -> bytes:
+    size = opened_size(len(payload))
+    opener = opened.opener()
+    if size == 0:
+        # Nothing to return, but the one empty chunk must still be genuine.
+        opener.open_run_into(0, payload, bytearray(), last=True)
+        return b""
+    return fill_bytes(size, lambda out: opener.open_run_into(0, payload, out, last=True))

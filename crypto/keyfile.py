@@ -1,0 +1,61 @@
+"""Keys as text: any class of recipient or identity, and identity files as age-keygen writes them.
+
+It parses and formats text that others read and write; it opens no files and reads no clock.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from crypto.errors import IdentityError, RecipientError
+from crypto.keys import Identity, Recipient
+from crypto.x25519 import X25519Identity, X25519Recipient
+
+_HYBRID_RECIPIENT: Final = "age1pq1"
+_HYBRID_IDENTITY: Final = "age-secret-key-pq-1"
+
+
+def parse_recipient(text: str) -> Recipient:
+    """Return the recipient that `text` names, `age1…`. Raises RecipientError."""
+    if text.lower().startswith(_HYBRID_RECIPIENT):
+        raise RecipientError(
+            "hybrid recipients (age1pq1…) are not supported yet; give an X25519 recipient (age1…)"
+        )
+    return X25519Recipient.parse(text)
+
+
+def parse_identities(text: str) -> list[Identity]:
+    """Return the identities of an identity file, one a line; `#` comments and empty lines pass.
+
+    Raises IdentityError with the number of the faulty line, never with the line itself, and when
+    there is no identity at all.
+    """
+    identities: list[Identity] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        entry = line.strip()
+        if entry and not entry.startswith("#"):
+            identities.append(_parse_identity(entry, number))
+    if not identities:
+        raise IdentityError("no identity found; expected a line AGE-SECRET-KEY-1…")
+    return identities
+
+
+def format_identity_file(identity: X25519Identity, created: datetime) -> str:
+    """Return the identity file that age-keygen would write at `created` (with a time zone).
+
+    Raises IdentityError when `created` has no time zone.
+    """
+    if created.utcoffset() is None:
+        raise IdentityError("the time of creation needs a time zone")
+    stamp = created.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return f"# created: {stamp}\n# public key: {identity.recipient()}\n{identity.to_text()}\n"
+
+
+def _parse_identity(text: str, number: int) -> Identity:
+    if text.lower().startswith(_HYBRID_IDENTITY):
+        raise IdentityError(f"line {number}: hybrid identities are not supported yet")
+    try:
+        return X25519Identity.parse(text)
+    except IdentityError as error:
+        raise IdentityError(f"line {number}: {error}") from None

@@ -1,0 +1,25 @@
+"""Every domain-separation tag and stanza type, in one place; nothing else.
+
+Each tag is part of a stored format: changing one makes every stored object unreadable. A new use
+of a file key gets a new tag here, never an old one again.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# age v1 (https://age-encryption.org/v1), HKDF info.
+HEADER_MAC: Final = b"header"
+PAYLOAD: Final = b"payload"
+X25519_WRAP: Final = b"age-encryption.org/v1/X25519"
+
+# Ours, HKDF info under a file key. The first two are also stanza types.
+CONTEXT: Final = b"storage-gateway/context-v1"
+META: Final = b"storage-gateway/meta-v1"
+FILE_KEY_PRINT: Final = b"storage-gateway/file-key-print-v1"
+
+STANZA_CONTEXT: Final = CONTEXT.decode("ascii")
+STANZA_META: Final = META.decode("ascii")
+STANZA_X25519: Final = "X25519"
+STANZA_HYBRID: Final = "mlkem768x25519"
+STANZA_SCRYPT: Final = "scrypt"

@@ -1,0 +1,170 @@
+"""New heads for old payloads: another set of recipients, or a file that a stock tool sealed.
+
+File key and nonce stay, so the payload does; it is never seen here. Who could open before and
+kept the file key or the plaintext can still read: a leaked key needs a reseal, not a rewrap.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from crypto.context import Context, context_stanza
+from crypto.errors import (
+    ClassMismatch,
+    ContextMismatch,
+    CryptoError,
+    HeaderError,
+    SelfCheckError,
+)
+from crypto.head import (
+    OpenedHead,
+    build_head,
+    check_class,
+    check_mac,
+    check_types,
+    open_head,
+    print_of,
+    split_head,
+    unwrap,
+)
+from crypto.header import Stanza, stanza_class
+from crypto.keys import Identity, Recipient, common_class
+from crypto.labels import STANZA_META
+from crypto.meta import Meta, meta_stanza
+from crypto.opener import Opener
+from crypto.primitives import Random
+from crypto.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptedHead:
+    """A head made anew for a file that a stock tool sealed, and the opener of its payload.
+
+    `file_key_print` is to be looked up: a file key seen before is to be refused. `meta` is what
+    the head holds now.
+    """
+
+    head: bytes = field(repr=False)
+    opener: Opener = field(repr=False)
+    file_key_print: bytes = field(repr=False)
+    meta: Meta | None
+
+
+def adopt_head(
+    head: bytes,
+    identity: Identity,
+    recipients: Sequence[Recipient],
+    *,
+    context: Context,
+    meta: Meta | None = None,
+    random: Random = os.urandom,
+) -> AdoptedHead:
+    """Return a head of ours for a file that somebody sealed to `identity`.
+
+    File key and nonce stay. Of its stanzas only its own meta stanza stays, byte for byte; without
+    one, `meta` is sealed. Whoever else could open the file cannot open the new head.
+
+    Raises all that `open_head` and `new_head` do, ContextMismatch when the file has a context
+    already, ClassMismatch for a stanza of another class than the identity's.
+    """
+    check_class(recipients, context)
+    _check_one_class(split_head(head)[0].stanzas, identity.key_class)
+    opened = open_head(head, [identity])
+    if opened.has_context:
+        raise ContextMismatch("the file was sealed for another object already; seal it anew")
+    kept = [stanza for stanza in opened.header.stanzas if stanza.type == STANZA_META]
+    own_meta = opened.meta()
+    file_key = opened.file_key
+    if own_meta is None and meta is not None:
+        kept = [meta_stanza(file_key, meta, random=random)]
+    wrapped = [recipient.wrap(file_key, random=random) for recipient in recipients]
+    stanzas = [context_stanza(file_key, context), *kept, *wrapped]
+    adopted = _checked(stanzas, opened, [identity], recipients)
+    return AdoptedHead(adopted, opened.opener(), print_of(file_key), own_meta or meta)
+
+
+def rewrap(
+    head: bytes,
+    identities: Sequence[Identity],
+    *,
+    current: Sequence[Recipient],
+    wanted: Sequence[Recipient],
+    random: Random = os.urandom,
+) -> bytes:
+    """Return a head that the `wanted` recipients open, with the same file key and nonce.
+
+    `current[i]` is the recipient of the i-th recipient stanza. Foreign stanzas come first, in
+    their order, then one stanza for each wanted recipient, in theirs; those of recipients that
+    stay are copied byte for byte, as the foreign ones are. Draws 32 bytes for each new X25519
+    recipient. The result was opened again, with an identity if one of them is wanted.
+
+    Raises all that `open_head` does, HeaderError when `current` does not fit the stanzas,
+    ClassMismatch, StanzaLimitError, HeaderSizeError, SelfCheckError.
+    """
+    opened = open_head(head, identities)
+    wanted_class = common_class(wanted)
+    stanzas = opened.header.stanzas
+    _check_one_class(stanzas, wanted_class)
+    held = [stanza for stanza in stanzas if stanza_class(stanza) is not None]
+    if len(held) != len(current):
+        raise HeaderError(
+            f"the header has {len(held)} recipient stanzas for {len(current)} current recipients"
+        )
+    for recipient, stanza in zip(current, held, strict=True):
+        recipient.check_stanza(stanza)
+    foreign = [stanza for stanza in stanzas if stanza_class(stanza) is None]
+    spliced = _splice(list(zip(current, held, strict=True)), wanted, opened.file_key, random)
+    return _checked([*foreign, *spliced], opened, identities, wanted)
+
+
+def _splice(
+    held: list[tuple[Recipient, Stanza]],
+    wanted: Sequence[Recipient],
+    file_key: Secret,
+    random: Random,
+) -> list[Stanza]:
+    """Return a stanza for each wanted recipient: the one it has, else a new one."""
+    stanzas: list[Stanza] = []
+    for recipient in wanted:
+        found = next((pair for pair in held if pair[0] == recipient), None)
+        if found is None:
+            stanzas.append(recipient.wrap(file_key, random=random))
+        else:
+            held.remove(found)
+            stanzas.append(found[1])
+    return stanzas
+
+
+def _checked(
+    stanzas: list[Stanza],
+    source: OpenedHead,
+    identities: Sequence[Identity],
+    wanted: Sequence[Recipient],
+) -> bytes:
+    """Return the new head after it opened as a reader would open it.
+
+    Without an identity among the wanted only the file key at hand can show that it is whole.
+    """
+    head = build_head(stanzas, source.file_key, source.nonce)
+    header, nonce = split_head(head)
+    check_types(header)
+    able = [identity for identity in identities if identity.recipient() in wanted]
+    try:
+        file_key = unwrap(header, able) if able else source.file_key
+        check_mac(header, file_key)
+    except CryptoError as error:
+        raise SelfCheckError("the new head does not open; the old one stays valid") from error
+    if file_key != source.file_key or nonce != source.nonce:
+        raise SelfCheckError("the new head opens to another key; the old one stays valid")
+    return head
+
+
+def _check_one_class(stanzas: Sequence[Stanza], key_class: str) -> None:
+    for number, stanza in enumerate(stanzas, start=1):
+        if stanza_class(stanza) not in {None, key_class}:
+            raise ClassMismatch(
+                f"stanza {number} is {stanza_class(stanza)}, the object is {key_class}; "
+                "seal it for recipients of one class"
+            )

@@ -1,0 +1,196 @@
+"""X25519 recipients and identities, the class "classic".
+
+It wraps and unwraps file keys and reads and writes the two Bech32 texts; it knows no headers.
+Source: https://age-encryption.org/v1, section "X25519 recipient stanza"; RFC 7748.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+from crypto import bech32, labels
+from crypto.errors import HeaderError, IdentityError, RecipientError, SelfCheckError
+from crypto.geometry import FILE_KEY_SIZE, TAG_SIZE
+from crypto.header import Stanza
+from crypto.keys import CLASSIC
+from crypto.primitives import (
+    AEAD_NONCE_SIZE,
+    KEY_SIZE,
+    Random,
+    aead_open,
+    aead_seal,
+    decode_base64,
+    derive,
+    draw,
+    encode_base64,
+)
+from crypto.secret import Secret
+
+_RECIPIENT_PREFIX: Final = "age"
+_IDENTITY_PREFIX: Final = "AGE-SECRET-KEY-"
+_BODY_SIZE: Final = FILE_KEY_SIZE + TAG_SIZE
+_FIELD_PRIME: Final = 2**255 - 19
+# The wrap key is used once, as it hangs on a fresh ephemeral key: a fixed nonce is safe.
+_WRAP_NONCE: Final = bytes(AEAD_NONCE_SIZE)
+# Any clamped scalar takes a point of low order to zero, so one that everybody knows will do.
+_PROBE: Final = X25519PrivateKey.from_private_bytes(bytes(range(KEY_SIZE)))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class X25519Recipient:
+    """A party's X25519 public key: 32 bytes, a point that has a private key.
+
+    Raises RecipientError for another length, an encoding that no implementation writes, and the
+    points of low order, whose shared secret with any key is zero.
+    """
+
+    key: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.key) != KEY_SIZE:
+            raise RecipientError(f"an X25519 recipient has {KEY_SIZE} bytes, not {len(self.key)}")
+        # The key goes into the salt as it is: its owner, who computes it anew, could never open.
+        if int.from_bytes(self.key, "little") >= _FIELD_PRIME:
+            raise RecipientError("the recipient is not canonical (RFC 7748, section 5)")
+        if _exchange(_PROBE, self.key) is None:
+            raise RecipientError("the recipient is a point of low order, which nobody can own")
+
+    @classmethod
+    def parse(cls, text: str) -> X25519Recipient:
+        """Return the recipient that an `age1…` text names. Raises RecipientError."""
+        try:
+            return cls(bech32.decode(text, _RECIPIENT_PREFIX, KEY_SIZE))
+        except ValueError as error:
+            raise RecipientError(f"not an X25519 recipient (age1…): {error}") from None
+
+    @property
+    def key_class(self) -> str:
+        """The class of the key, CLASSIC."""
+        return CLASSIC
+
+    def wrap(self, file_key: Secret, *, random: Random = os.urandom) -> Stanza:
+        """Return a stanza for this recipient; draws 32 random bytes.
+
+        Raises SelfCheckError when the stanza, derived a second time, does not hold the file key.
+        """
+        ephemeral = Secret(draw(random, KEY_SIZE))
+        share = _public_bytes(ephemeral)
+        sealed = aead_seal(self._wrap_key(ephemeral, share), _WRAP_NONCE, file_key.expose())
+        stanza = Stanza(labels.STANZA_X25519, (encode_base64(share),), sealed)
+        # The last moment at which anyone but the recipient can tell whether the stanza opens.
+        self.verify(stanza, ephemeral, file_key)
+        return stanza
+
+    def verify(self, stanza: Stanza, ephemeral: Secret, file_key: Secret) -> None:
+        """Raise SelfCheckError unless the ephemeral secret opens the stanza to the file key."""
+        share = _parse_share(stanza)
+        same_share = share == _public_bytes(ephemeral)
+        opened = aead_open(self._wrap_key(ephemeral, share), _WRAP_NONCE, stanza.body)
+        if not same_share or opened is None or opened != file_key:
+            raise SelfCheckError("a stanza just wrapped does not open again; nothing was sealed")
+
+    def check_stanza(self, stanza: Stanza) -> None:
+        """Raise HeaderError unless the stanza has the shape of an X25519 stanza."""
+        if stanza.type != labels.STANZA_X25519:
+            raise HeaderError("expected an X25519 stanza")
+        _parse_share(stanza)
+
+    def _wrap_key(self, ephemeral: Secret, share: bytes) -> Secret:
+        private = X25519PrivateKey.from_private_bytes(ephemeral.expose())
+        shared = _exchange(private, self.key)
+        if shared is None:
+            raise RecipientError("the shared secret is zero; the recipient is not acceptable")
+        return derive(shared, labels.X25519_WRAP, salt=share + self.key)
+
+    def __str__(self) -> str:
+        return bech32.encode(_RECIPIENT_PREFIX, self.key)
+
+    def __repr__(self) -> str:
+        return f"X25519Recipient({self})"
+
+
+@dataclass(frozen=True, slots=True)
+class X25519Identity:
+    """A party's X25519 private key (32 bytes). Raises IdentityError for another length."""
+
+    key: Secret
+    _public: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if len(self.key) != KEY_SIZE:
+            raise IdentityError(f"an X25519 identity has {KEY_SIZE} bytes, not {len(self.key)}")
+        object.__setattr__(self, "_public", _public_bytes(self.key))
+
+    @classmethod
+    def generate(cls, *, random: Random = os.urandom) -> X25519Identity:
+        """Return a new identity from 32 random bytes."""
+        return cls(Secret(draw(random, KEY_SIZE)))
+
+    @classmethod
+    def parse(cls, text: str) -> X25519Identity:
+        """Return the identity that an `AGE-SECRET-KEY-1…` text holds.
+
+        Raises IdentityError, whose text holds nothing of the input.
+        """
+        try:
+            return cls(Secret(bech32.decode(text, _IDENTITY_PREFIX, KEY_SIZE)))
+        except ValueError as error:
+            raise IdentityError(f"not an X25519 identity (AGE-SECRET-KEY-1…): {error}") from None
+
+    @property
+    def key_class(self) -> str:
+        """The class of the key, CLASSIC."""
+        return CLASSIC
+
+    def to_text(self) -> str:
+        """Return the private key as `AGE-SECRET-KEY-1…`; the caller must not log it."""
+        return bech32.encode(_IDENTITY_PREFIX.lower(), self.key.expose()).upper()
+
+    def recipient(self) -> X25519Recipient:
+        """Return the public half."""
+        return X25519Recipient(self._public)
+
+    def unwrap(self, stanza: Stanza) -> Secret | None:
+        """Return the file key (16 bytes), or None when the stanza is not for this identity.
+
+        Raises HeaderError for an X25519 stanza that has not exactly one canonical share of 32
+        bytes and a body of 32, or whose shared secret is zero.
+        """
+        if stanza.type != labels.STANZA_X25519:
+            return None
+        share = _parse_share(stanza)
+        shared = _exchange(X25519PrivateKey.from_private_bytes(self.key.expose()), share)
+        if shared is None:
+            raise HeaderError("an X25519 stanza's share is a point of low order")
+        wrap_key = derive(shared, labels.X25519_WRAP, salt=share + self._public)
+        return aead_open(wrap_key, _WRAP_NONCE, stanza.body)
+
+
+def _parse_share(stanza: Stanza) -> bytes:
+    if len(stanza.args) != 1:
+        raise HeaderError(f"an X25519 stanza has one argument, not {len(stanza.args)}")
+    share = decode_base64(stanza.args[0])
+    if share is None or len(share) != KEY_SIZE:
+        raise HeaderError(f"an X25519 stanza's share is {KEY_SIZE} bytes of canonical base64")
+    # Checked before decryption, so that no file key of another length is ever tried (age v1).
+    if len(stanza.body) != _BODY_SIZE:
+        raise HeaderError(f"an X25519 stanza's body is {_BODY_SIZE} bytes, not {len(stanza.body)}")
+    return share
+
+
+def _exchange(private: X25519PrivateKey, public: bytes) -> Secret | None:
+    """Return the shared secret, or None where it is the forbidden zero (RFC 7748, section 6.1)."""
+    try:
+        shared = Secret(private.exchange(X25519PublicKey.from_public_bytes(public)))
+    except ValueError:
+        return None
+    # The library refuses zero itself; this holds should it ever stop to.
+    return None if shared == Secret(bytes(KEY_SIZE)) else shared
+
+
+def _public_bytes(private: Secret) -> bytes:
+    return X25519PrivateKey.from_private_bytes(private.expose()).public_key().public_bytes_raw()
