@@ -20,8 +20,12 @@ def keccak_256(data: bytes) -> bytes:
 
     Source: The Keccak reference, version 3.0 (keccak.team), Keccak[r=1088, c=512].
     """
+    return _sponge(data, padding_start=_PADDING_START)
+
+
+def _sponge(data: bytes, *, padding_start: int) -> bytes:
     padded = bytearray(data)
-    padded.append(_PADDING_START)
+    padded.append(padding_start)
     padded.extend(bytes(-len(padded) % _RATE))
     padded[-1] |= _PADDING_END
     lanes = [0] * 25

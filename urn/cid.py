@@ -84,7 +84,10 @@ class CID:
             reason = f"expected {_TEXT_LENGTH} characters, there are {len(text)}"
             raise CIDError(reason, min(len(text), _TEXT_LENGTH))
         binary = b32decode(text[1:].upper() + "======")
-        cid = cls.from_bytes(binary)
+        try:
+            cid = cls.from_bytes(binary)
+        except CIDError as error:
+            raise CIDError(error.reason, 1 + error.position * 8 // 5) from None
         # 58 characters carry two bits more than 36 bytes do; a CID has one spelling: they are 0.
         if str(cid) != text:
             raise CIDError("expected the unused last two bits to be zero", _TEXT_LENGTH - 1)

@@ -12,7 +12,8 @@ from urn.cid import CID, CIDError
 from urn.syntax import URN, URNError, parse
 
 NID: Final = "blob"
-# Ours: chosen by this project, to follow the network's v1 to v3. The NID is not registered with IANA.
+# Ours: chosen by this project to follow the network's v1 to v3, as the NID was by the network;
+# neither is registered with IANA.
 VERSION: Final = "v4"
 
 OBJECT_ID_LENGTH: Final = 32
