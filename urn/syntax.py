@@ -95,8 +95,8 @@ class URN:
 def parse(text: str) -> URN:
     """Parse a URN by the grammar of RFC 8141 section 2.
 
-    Raises `URNError` for anything else. Text of more than `URN_LENGTH_MAX` characters is refused for
-    its length, before anything else is looked at, so that hostile text costs nothing.
+    Raises `URNError` for anything else. Text of more than `URN_LENGTH_MAX` characters is refused
+    for its length before anything else is looked at, so that hostile text costs nothing.
     """
     _check_length(text)
     for index, expected in enumerate(_SCHEME):
