@@ -1,0 +1,64 @@
+"""Who may call a route. A route without a rule cannot be built: deny is the default."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import hdrs, web
+
+from storage_gateway.catalog.sessions import authenticate
+from storage_gateway.errors import Forbidden, Unauthenticated
+from storage_gateway.ids import check_scope_id
+from storage_gateway.records import Caller, TokenKind
+from storage_gateway.tokens import TOKEN_LENGTH_MAX, token_digest
+
+from .services import SERVICES
+
+PublicHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+PrivateHandler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
+
+OPERATOR = frozenset({TokenKind.OPERATOR})
+PARTIES = frozenset({TokenKind.USER, TokenKind.MINER})
+EVERYONE_KNOWN = OPERATOR | PARTIES
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method and path, who may call it (None: anybody), and what answers."""
+
+    method: str
+    path: str
+    allowed: frozenset[TokenKind] | None
+    handler: PublicHandler | PrivateHandler
+
+    def guarded(self) -> PublicHandler:
+        """Return the handler behind its rule."""
+        allowed = self.allowed
+        if allowed is None:
+            return self.handler  # type: ignore[return-value]
+        handler: PrivateHandler = self.handler  # type: ignore[assignment]
+
+        async def guard(request: web.Request) -> web.StreamResponse:
+            caller = await _caller_of(request)
+            if caller.kind not in allowed:
+                raise Forbidden(f"a {caller.kind} token may not do this")
+            session_id = request.match_info.get("session")
+            # Decided by the token alone: what another session holds, or whether it exists, is
+            # not told.
+            if session_id is not None:
+                check_scope_id(session_id, "session")
+                if not caller.in_session(session_id):
+                    raise Forbidden("the token belongs to another session")
+            return await handler(request, caller)
+
+        return guard
+
+
+async def _caller_of(request: web.Request) -> Caller:
+    values = request.headers.getall(hdrs.AUTHORIZATION, [])
+    if len(values) != 1:
+        raise Unauthenticated("exactly one Authorization header is needed")
+    scheme, _, token = values[0].partition(" ")
+    if scheme.lower() != "bearer" or not 0 < len(token) <= TOKEN_LENGTH_MAX:
+        raise Unauthenticated("the Authorization header must be 'Bearer <token>'")
+    digest = token_digest(token)
+    return await request.app[SERVICES].catalog.read(lambda c: authenticate(c, digest))

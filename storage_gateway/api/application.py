@@ -1,0 +1,69 @@
+"""The route table, and the aiohttp application made from it."""
+
+from aiohttp import web
+
+from storage_gateway.records import TokenKind
+
+from .access import EVERYONE_KNOWN, OPERATOR, PARTIES, Route
+from .health_handlers import healthz, readyz
+from .middleware import answer_errors, set_common_headers
+from .object_handlers import (
+    erase_object,
+    get_object,
+    show_manifest,
+    upload_input,
+    upload_output,
+)
+from .services import SERVICES, Services
+from .session_handlers import (
+    create_session,
+    list_session_objects,
+    reissue_token,
+    show_session,
+)
+
+_USER = frozenset({TokenKind.USER})
+_MINER = frozenset({TokenKind.MINER})
+
+SESSION = "/v1/sessions/{session}"
+OBJECT = "/v1/objects/{urn}"
+
+ROUTES = (
+    Route("GET", "/healthz", None, healthz),
+    Route("GET", "/readyz", None, readyz),
+    Route("POST", "/v1/sessions", OPERATOR, create_session),
+    Route("GET", SESSION, EVERYONE_KNOWN, show_session),
+    Route("POST", f"{SESSION}/tokens", OPERATOR, reissue_token),
+    Route("GET", f"{SESSION}/objects", EVERYONE_KNOWN, list_session_objects),
+    Route("POST", f"{SESSION}/tasks/{{task}}/input", OPERATOR | _USER, upload_input),
+    Route("POST", f"{SESSION}/tasks/{{task}}/output", OPERATOR | _MINER, upload_output),
+    Route("GET", OBJECT, PARTIES, get_object),
+    Route("HEAD", OBJECT, PARTIES, get_object),
+    Route("DELETE", OBJECT, OPERATOR | _USER, erase_object),
+    Route("GET", f"{OBJECT}/manifest", EVERYONE_KNOWN, show_manifest),
+)
+
+
+def make_application(services: Services) -> web.Application:
+    """Return the application; nothing is started by it."""
+    app = web.Application(
+        middlewares=[answer_errors],
+        handler_args={
+            # A compressed body could be a thousand times its size; codings are refused instead.
+            "auto_decompress": False,
+            "access_log": None,
+            "keepalive_timeout": 75.0,
+            "lingering_time": 5.0,
+        },
+    )
+    app[SERVICES] = services
+    app.on_response_prepare.append(set_common_headers)
+    for route in ROUTES:
+        app.router.add_route(
+            route.method, route.path, route.guarded(), expect_handler=_continue_later
+        )
+    return app
+
+
+async def _continue_later(_request: web.Request) -> None:
+    """Leave 100 Continue to `read_pieces`: after authentication, not before."""

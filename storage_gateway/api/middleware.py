@@ -1,0 +1,111 @@
+"""What holds for every request: an id, one shape of answer, one log line, no content coding."""
+
+import ipaddress
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import hdrs, web
+
+from storage_gateway.errors import (
+    Draining,
+    Forbidden,
+    GatewayError,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    UnsupportedEncoding,
+)
+
+from .problems import REQUEST_ID_HEADER, problem_response, request_id_of
+from .services import REQUEST_ID, SERVICES
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request its id, turn every error into a problem document, write the log line."""
+    request_id = request_id_of(request.headers.get(REQUEST_ID_HEADER))
+    request[REQUEST_ID] = request_id
+    began = time.perf_counter()
+    error: GatewayError | None = None
+    allowed = None
+    try:
+        _check_request(request)
+        response = await handler(request)
+    except GatewayError as raised:
+        error = raised
+    except web.HTTPMethodNotAllowed as raised:
+        error = MethodNotAllowed(f"{request.method} is not a method of this path")
+        allowed = raised.allowed_methods
+    except web.HTTPNotFound:
+        error = NotFound("no such path")
+    except web.HTTPException as raised:
+        error = InvalidRequest(raised.reason)
+    except ConnectionError:
+        logger.info("client gone", extra={"request_id": request_id})
+        raise
+    except Exception:
+        logger.exception("unhandled error", extra={"request_id": request_id})
+        error = InternalError()
+    if error is not None:
+        response = _told(request, error, request_id, allowed)
+    logger.info(
+        "request",
+        extra={
+            "request_id": request_id,
+            "method": request.method,
+            "path": request.path,
+            "status": response.status,
+            "code": error.code if error else None,
+            "seconds": round(time.perf_counter() - began, 4),
+        },
+    )
+    return response
+
+
+def _told(
+    request: web.Request, error: GatewayError, request_id: str, allowed: set[str] | None
+) -> web.Response:
+    if request.writer.output_size > 0:
+        # Half an answer is out already. A clean end would mark a truncated body as whole.
+        logger.error("answer broken off", extra={"request_id": request_id, "code": error.code})
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("answer broken off") from error
+    response = problem_response(error, request_id, allowed=allowed)
+    if not request.content.is_eof():
+        response.force_close()
+    return response
+
+
+def _check_request(request: web.Request) -> None:
+    services = request.app[SERVICES]
+    if services.draining:
+        raise Draining("this process is shutting down")
+    proxy = services.config.behind_proxy
+    if proxy is not None and not _comes_from(request.remote, proxy):
+        raise Forbidden("only the reverse proxy may connect")
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        raise UnsupportedEncoding("the body has a Content-Encoding")
+    if request.headers.get(hdrs.EXPECT, "100-continue").lower() != "100-continue":
+        raise InvalidRequest("the only expectation that is met is 100-continue")
+
+
+def _comes_from(remote: str | None, cidr: str) -> bool:
+    try:
+        address = ipaddress.ip_address(remote or "")
+    except ValueError:
+        return False
+    return address.is_loopback or address in ipaddress.ip_network(cidr)
+
+
+async def set_common_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Add what every answer carries; streams have no later chance."""
+    response.headers.setdefault(REQUEST_ID_HEADER, request.get(REQUEST_ID, ""))
+    response.headers["Server"] = "storage-gateway"
+    response.headers["X-Content-Type-Options"] = "nosniff"

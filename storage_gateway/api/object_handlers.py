@@ -1,0 +1,172 @@
+"""Handlers: uploads into slots, objects by URN."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from aiohttp import hdrs, web
+
+from crypto import Meta, MetaError
+from storage_gateway.errors import Erased, Forbidden, InvalidField, NotFound
+from storage_gateway.ids import check_scope_id
+from storage_gateway.records import (
+    INPUT,
+    OUTPUT,
+    Caller,
+    Manifest,
+    ObjectState,
+    Slot,
+    TokenKind,
+)
+from urn import mint
+
+from .body import read_pieces
+from .representations import (
+    PLAINTEXT_TYPE,
+    SEALED_TYPE,
+    manifest_json,
+    name_of,
+    object_json,
+    preferred,
+)
+from .services import SERVICES
+from .session_handlers import address_of
+
+
+async def upload_input(request: web.Request, caller: Caller) -> web.Response:
+    """``POST /v1/sessions/{session}/tasks/{task}/input``."""
+    if "miner" in request.query:
+        raise InvalidField("an input belongs to no miner", field="miner")
+    return await _upload(request, _slot(request, INPUT, None), caller)
+
+
+async def upload_output(request: web.Request, caller: Caller) -> web.Response:
+    """``POST /v1/sessions/{session}/tasks/{task}/output``, of the miner that writes it."""
+    named = request.query.get("miner")
+    miner = None if named is None else address_of(named, "miner")
+    if caller.kind is TokenKind.MINER:
+        if miner not in (None, caller.miner):
+            raise Forbidden("the token belongs to another miner")
+        miner = caller.miner
+    elif miner is None:
+        raise InvalidField("an operator must name the miner: ?miner=0x…", field="miner")
+    return await _upload(request, _slot(request, OUTPUT, miner), caller)
+
+
+def _slot(request: web.Request, direction: str, miner: str | None) -> Slot:
+    task_id = check_scope_id(request.match_info["task"], "task")
+    return Slot(request.match_info["session"], task_id, direction, miner)
+
+
+async def _upload(request: web.Request, slot: Slot, _caller: Caller) -> web.Response:
+    services = request.app[SERVICES]
+    session = await services.uploads.check(slot)
+    body = read_pieces(
+        request,
+        bytes_max=services.config.object_bytes_max,
+        idle_s=services.config.body_idle_s,
+    )
+    async with aclosing(body):
+        if request.content_type == SEALED_TYPE:
+            manifest = await services.uploads.adopt(slot, session, body)
+        else:
+            meta = _meta_of(request)
+            manifest = await services.uploads.seal(slot, session, body, meta)
+    location = f"/v1/objects/{mint(manifest.object_id, manifest.cid).urn}"
+    return web.json_response(object_json(manifest), status=201, headers={"Location": location})
+
+
+def _meta_of(request: web.Request) -> Meta:
+    try:
+        return Meta(
+            content_type=request.headers.get(hdrs.CONTENT_TYPE, PLAINTEXT_TYPE),
+            filename=request.query.get("filename"),
+        )
+    except MetaError as error:
+        raise InvalidField(str(error), field="filename or Content-Type") from None
+
+
+async def get_object(request: web.Request, caller: Caller) -> web.StreamResponse:
+    """``GET``/``HEAD /v1/objects/{urn}``: the sealed file, or the plaintext when asked for."""
+    services = request.app[SERVICES]
+    manifest = await _manifest_for(request, caller)
+    if manifest.state is not ObjectState.COMMITTED:
+        raise Erased("the object was erased")
+    accept = ", ".join(request.headers.getall(hdrs.ACCEPT, []))
+    kind = preferred(accept, (SEALED_TYPE, PLAINTEXT_TYPE))
+    sealed = kind == SEALED_TYPE
+    etag = f'"{manifest.cid}.g{manifest.generation}"' if sealed else f'"{manifest.cid}.p"'
+    headers = {
+        "ETag": etag,
+        "Vary": "Accept, Authorization",
+        "Cache-Control": "private, no-cache" if sealed else "private, no-store",
+        "Content-Disposition": "attachment",
+        "Accept-Ranges": "none",
+    }
+    if _matches(request, etag):
+        return web.Response(status=304, headers=headers)
+    response = web.StreamResponse(headers=headers)
+    response.content_type = kind
+    response.content_length = manifest.sealed_size if sealed else manifest.size
+    if request.method == hdrs.METH_HEAD:
+        await response.prepare(request)
+        return response
+    reads = services.reads
+    pieces = reads.sealed(manifest.object_id) if sealed else reads.plaintext(manifest.object_id)
+    await _send(request, response, pieces)
+    return response
+
+
+async def _send(
+    request: web.Request, response: web.StreamResponse, pieces: AsyncGenerator[bytes | bytearray]
+) -> None:
+    """Send verified pieces; the answer begins only when the first one is there."""
+    async with aclosing(pieces):
+        async for piece in pieces:
+            if not response.prepared:
+                await response.prepare(request)
+            await response.write(piece)
+    await response.write_eof()
+
+
+def _matches(request: web.Request, etag: str) -> bool:
+    """Evaluate If-None-Match by weak comparison (RFC 9110, section 13.1.2)."""
+    sent = [
+        tag.strip().removeprefix("W/")
+        for value in request.headers.getall(hdrs.IF_NONE_MATCH, [])
+        for tag in value.split(",")
+    ]
+    return etag in sent or "*" in sent
+
+
+async def show_manifest(request: web.Request, caller: Caller) -> web.Response:
+    """``GET /v1/objects/{urn}/manifest``, of an erased object too."""
+    manifest = await _manifest_for(request, caller)
+    return web.json_response(
+        manifest_json(manifest), headers={"Cache-Control": "private, no-cache"}
+    )
+
+
+async def erase_object(request: web.Request, caller: Caller) -> web.Response:
+    """``DELETE /v1/objects/{urn}``: unreadable at once; 202 until that is proved everywhere."""
+    services = request.app[SERVICES]
+    manifest = await _manifest_for(request, caller)
+    erased = await services.erasure.erase(manifest.object_id)
+    status = 200 if erased.state is ObjectState.ERASED else 202
+    return web.json_response(object_json(erased), status=status)
+
+
+async def _manifest_for(request: web.Request, caller: Caller) -> Manifest:
+    """Return the manifest that the path names, if the caller may know of it.
+
+    Whether an object is not there or not for this caller is told alike.
+    """
+    name = name_of(request)
+    manifest = await request.app[SERVICES].reads.manifest(name.object_id, None)
+    slot = manifest.slot
+    if not caller.in_session(slot.session_id):
+        raise NotFound("no such object")
+    if caller.kind is TokenKind.MINER and slot.miner not in (None, caller.miner):
+        raise NotFound("no such object")
+    if name.cid is not None:
+        await request.app[SERVICES].reads.manifest(name.object_id, name.cid)
+    return manifest

@@ -1,0 +1,50 @@
+"""Errors as problem documents (RFC 9457): one shape for every refusal and failure."""
+
+import json
+import re
+import secrets
+
+from aiohttp import web
+
+from storage_gateway.errors import GatewayError
+
+PROBLEM_TYPE = "application/problem+json"
+REQUEST_ID_HEADER = "X-Request-ID"
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+
+def request_id_of(sent: str | None) -> str:
+    """Return the caller's request id when it is harmless to repeat, else a fresh one."""
+    if sent is not None and _REQUEST_ID.fullmatch(sent):
+        return sent
+    return secrets.token_hex(8)
+
+
+def problem_response(
+    error: GatewayError, request_id: str, *, allowed: set[str] | None = None
+) -> web.Response:
+    """Return the problem document of an error, with the headers that go with its status."""
+    document = {
+        "type": "about:blank",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        "remedy": error.remedy,
+        "request_id": request_id,
+        **error.extensions,
+    }
+    response = web.Response(
+        status=error.status,
+        body=json.dumps(document).encode(),
+        content_type=PROBLEM_TYPE,
+        headers={REQUEST_ID_HEADER: request_id, "Cache-Control": "no-store"},
+    )
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == web.HTTPUnauthorized.status_code:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if allowed:
+        response.headers["Allow"] = ", ".join(sorted(allowed))
+    return response

@@ -1,0 +1,66 @@
+"""The HTTP server below the application: what its parser refuses is told as a problem, too.
+
+aiohttp answers such requests itself, in plain text, with the offending bytes in body and log:
+those may hold a token. Here neither shows them.
+"""
+
+import logging
+
+from aiohttp import web
+
+from storage_gateway.errors import GatewayError, InternalError, MalformedHTTP
+
+from .problems import problem_response, request_id_of
+
+logger = logging.getLogger(__name__)
+
+
+class _Handler(web.RequestHandler):
+    """One connection."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it quotes the request
+    ) -> web.StreamResponse:
+        """Answer what never reached, or escaped from, the application."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer had begun already")
+        request_id = request_id_of(None)
+        error: GatewayError
+        if status < web.HTTPInternalServerError.status_code:
+            error = MalformedHTTP("the HTTP parser refused the request")
+            logger.info(
+                "malformed request", extra={"request_id": request_id, "reason": type(exc).__name__}
+            )
+        else:
+            error = InternalError()
+            logger.error("unhandled error", exc_info=exc, extra={"request_id": request_id})
+        response = problem_response(error, request_id)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    """Makes our connections instead of aiohttp's."""
+
+    def __init__(self, plain: web.Server) -> None:
+        super().__init__(
+            plain.request_handler,
+            request_factory=plain.request_factory,
+            **plain._kwargs,  # noqa: SLF001 - aiohttp has no public way to name the handler class
+        )
+
+    def __call__(self) -> web.RequestHandler:
+        return _Handler(self, loop=self._loop, **self._kwargs)
+
+
+class GatewayRunner(web.AppRunner):
+    """Runs the application on a server whose every answer is ours."""
+
+    async def _make_server(self) -> web.Server:
+        return _Server(await super()._make_server())

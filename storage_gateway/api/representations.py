@@ -1,0 +1,132 @@
+"""What a caller is sent: JSON forms of sessions and objects, names, content negotiation."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from storage_gateway.errors import ForeignName, InvalidURN, NotAcceptable
+from storage_gateway.records import MINER, ROUTER, USER, Manifest, Session
+from urn import ForeignName as ForeignURN
+from urn import ObjectName, URNError, mint, parse_name
+
+SEALED_TYPE = "application/age"
+PLAINTEXT_TYPE = "application/octet-stream"
+
+
+def timestamp(ms: int) -> str:
+    """Return a time as RFC 3339 in UTC with milliseconds."""
+    text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def session_json(session: Session) -> dict[str, object]:
+    """Return a session with its parties, without any token."""
+    by_role = {p.role: p for p in session.parties if p.role != MINER}
+    return {
+        "session_id": session.session_id,
+        "custody": session.custody,
+        "key_class": session.key_class,
+        "created": timestamp(session.created_ms),
+        "parties": {
+            "user": {"recipient": by_role[USER].recipient, "version": by_role[USER].version},
+            "router": {"recipient": by_role[ROUTER].recipient, "version": by_role[ROUTER].version},
+            "miners": [
+                {"id": p.miner, "recipient": p.recipient, "version": p.version}
+                for p in session.parties
+                if p.role == MINER
+            ],
+        },
+    }
+
+
+def object_json(manifest: Manifest) -> dict[str, object]:
+    """Return what an upload answers and a list shows."""
+    name = mint(manifest.object_id, manifest.cid)
+    return {
+        "urn": name.urn,
+        "urn_pinned": name.urn_pinned,
+        "cid": manifest.cid,
+        "size": manifest.size,
+        "sealed_size": manifest.sealed_size,
+        "session_id": manifest.slot.session_id,
+        "task_id": manifest.slot.task_id,
+        "direction": manifest.slot.direction,
+        "miner": manifest.slot.miner,
+        "state": manifest.state.value,
+        "created": timestamp(manifest.created_ms),
+    }
+
+
+def manifest_json(manifest: Manifest) -> dict[str, object]:
+    """Return the whole manifest as parties may see it: no head, no payload, no key material."""
+    return object_json(manifest) | {
+        "generation": manifest.generation,
+        "key_class": manifest.key_class,
+        "payload_id": manifest.payload_id,
+        "payload_size": manifest.payload_size,
+        "wrapped_for": [party.as_json() for party in manifest.wrapped_for],
+    }
+
+
+def name_of(request: web.Request) -> ObjectName:
+    """Return the object's name in the path, with its pin.
+
+    The pin's ``?=cid=`` arrives as a query that starts with ``=`` when it was not escaped.
+
+    Raises:
+        InvalidURN: it is no name.
+        ForeignName: it is one of the network's that has no alias here.
+
+    """
+    text = request.match_info["urn"]
+    if request.query_string.startswith("="):
+        text = f"{text}?{request.query_string}"
+    try:
+        name = parse_name(text)
+    except URNError as error:
+        raise InvalidURN(str(error), position=error.position) from None
+    if isinstance(name, ForeignURN):
+        raise ForeignName("no alias for this name")
+    return name
+
+
+def preferred(accept: str | None, offered: Iterable[str]) -> str:
+    """Return the offered media type that Accept prefers; the first offered one wins ties.
+
+    Source: RFC 9110, section 12.5.1.
+
+    Raises:
+        NotAcceptable: none is acceptable.
+
+    """
+    if not accept:
+        return next(iter(offered))
+    ranges = [_media_range(part) for part in accept.split(",") if part.strip()]
+    best, best_quality = None, 0.0
+    for kind in offered:
+        patterns = (kind, f"{kind.partition('/')[0]}/*", "*/*")
+        # The most specific range that matches decides, whatever its place.
+        matches = [[q for pattern, q in ranges if pattern == wanted] for wanted in patterns]
+        quality = next((max(found) for found in matches if found), 0.0)
+        # An exact name beats a wildcard of the same quality.
+        if matches[0]:
+            quality += 0.0001 if quality else 0.0
+        if quality > best_quality:
+            best, best_quality = kind, quality
+    if best is None:
+        raise NotAcceptable(f"'{accept[:100]}' matches no representation")
+    return best
+
+
+def _media_range(part: str) -> tuple[str, float]:
+    pattern, *parameters = (piece.strip() for piece in part.split(";"))
+    quality = 1.0
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "q":
+            try:
+                quality = min(1.0, max(0.0, float(value)))
+            except ValueError:
+                quality = 0.0
+    return pattern.lower(), quality

@@ -1,0 +1,168 @@
+"""Handlers: sessions, their tokens, their objects."""
+
+import base64
+import binascii
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+
+from storage_gateway.addresses import AddressError, parse_address
+from storage_gateway.catalog.objects import list_objects
+from storage_gateway.errors import InvalidField
+from storage_gateway.records import Caller, Manifest, TokenKind
+from storage_gateway.sessions import MinerEntry
+
+from .body import read_json
+from .representations import object_json, session_json
+from .services import SERVICES
+
+PAGE_DEFAULT = 100
+
+Text = Annotated[str, msgspec.Meta(max_length=2048)]
+
+
+class _Party(msgspec.Struct, forbid_unknown_fields=True):
+    recipient: Text
+
+
+class _Miner(msgspec.Struct, forbid_unknown_fields=True):
+    id: Text
+    recipient: Text
+
+
+class _Parties(msgspec.Struct, forbid_unknown_fields=True):
+    user: _Party
+    miners: list[_Miner] = []
+
+
+class _NewSession(msgspec.Struct, forbid_unknown_fields=True):
+    parties: _Parties
+    session_id: Text | None = None
+    custody: Text = "router"
+
+
+class _NewToken(msgspec.Struct, forbid_unknown_fields=True):
+    party: Text
+    miner: Text | None = None
+
+
+async def create_session(request: web.Request, _caller: Caller) -> web.Response:
+    """``POST /v1/sessions``: open a session; its tokens are shown this once."""
+    services = request.app[SERVICES]
+    body = await read_json(
+        request,
+        _NewSession,
+        bytes_max=services.config.json_bytes_max,
+        idle_s=services.config.body_idle_s,
+    )
+    opened = await services.sessions.open(
+        session_id=body.session_id,
+        custody=body.custody,
+        user_recipient=body.parties.user.recipient,
+        miners=[MinerEntry(m.id, m.recipient) for m in body.parties.miners],
+    )
+    document = session_json(opened.session)
+    document["tokens"] = {"user": opened.user_token, "miners": opened.miner_tokens}
+    return web.json_response(
+        document,
+        status=201,
+        headers={
+            "Location": f"/v1/sessions/{opened.session.session_id}",
+            "Cache-Control": "no-store",
+        },
+    )
+
+
+async def show_session(request: web.Request, _caller: Caller) -> web.Response:
+    """``GET /v1/sessions/{session}``."""
+    services = request.app[SERVICES]
+    session = await services.sessions.get(request.match_info["session"])
+    return web.json_response(session_json(session))
+
+
+async def reissue_token(request: web.Request, _caller: Caller) -> web.Response:
+    """``POST /v1/sessions/{session}/tokens``: a party's new token; its old ones are revoked."""
+    services = request.app[SERVICES]
+    body = await read_json(
+        request,
+        _NewToken,
+        bytes_max=services.config.json_bytes_max,
+        idle_s=services.config.body_idle_s,
+    )
+    miner = None
+    if body.party == TokenKind.MINER:
+        miner = address_of(body.miner or "", "miner")
+    elif body.party != TokenKind.USER or body.miner is not None:
+        raise InvalidField("party must be 'user', or 'miner' with 'miner'", field="party")
+    token = await services.sessions.reissue(request.match_info["session"], miner)
+    return web.json_response(
+        {"party": body.party, "miner": miner, "token": token},
+        status=201,
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+async def list_session_objects(request: web.Request, caller: Caller) -> web.Response:
+    """``GET /v1/sessions/{session}/objects``: a page, oldest first; ``next`` is the next cursor."""
+    services = request.app[SERVICES]
+    session = await services.sessions.get(request.match_info["session"])
+    limit = _limit_of(request, services.config.page_max)
+    cursor = request.query.get("cursor")
+    after = None if cursor is None else _position_of(cursor)
+    output_of = caller.miner if caller.kind is TokenKind.MINER else None
+    manifests = await services.catalog.read(
+        lambda c: list_objects(
+            c, session.session_id, after=after, limit=limit + 1, output_of=output_of
+        )
+    )
+    more = len(manifests) > limit
+    page = manifests[:limit]
+    return web.json_response(
+        {
+            "objects": [object_json(manifest) for manifest in page],
+            "next": _cursor_of(page[-1]) if more else None,
+        }
+    )
+
+
+def address_of(text: str, field: str) -> str:
+    """Return a miner's address in its one inner form.
+
+    Raises:
+        InvalidField: it is no address.
+
+    """
+    try:
+        return parse_address(text)
+    except AddressError as error:
+        raise InvalidField(str(error), field=field) from None
+
+
+def _limit_of(request: web.Request, page_max: int) -> int:
+    text = request.query.get("limit")
+    if text is None:
+        return min(PAGE_DEFAULT, page_max)
+    digits = len(str(page_max))
+    well_formed = text.isascii() and text.isdigit() and len(text) <= digits
+    if not (well_formed and 1 <= int(text) <= page_max):
+        raise InvalidField(f"limit must be a number from 1 to {page_max}", field="limit")
+    return int(text)
+
+
+def _cursor_of(manifest: Manifest) -> str:
+    text = f"{manifest.created_ms}.{manifest.object_id}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _position_of(cursor: str) -> tuple[int, str]:
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        text = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
+        created, _, object_id = text.partition(".")
+        created_ms = int(created)
+    except (binascii.Error, ValueError):
+        raise InvalidField("the cursor is not one that was answered here", field="cursor") from None
+    if not 0 <= created_ms < 1 << 62:
+        raise InvalidField("the cursor is not one that was answered here", field="cursor")
+    return created_ms, object_id

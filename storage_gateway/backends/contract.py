@@ -1,0 +1,93 @@
+"""What every keyed store promises. One suite in tests/contract runs over all of them.
+
+Keys are ``/``-separated names of safe characters that the gateway makes itself. A key is written
+once and never again; nothing here overwrites. A store that does not answer is never taken for an
+empty one: `BlobMissing` means that the store answered, as itself, that the blob is not there.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    """A stored blob: its key and its size in bytes."""
+
+    key: str
+    size: int
+
+
+class SegmentWriter(Protocol):
+    """One blob on its way into a store."""
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Take ``data`` for ``offset``. May block, so it is called from worker threads, also from
+        several at once for different offsets; the buffer may be reused once it returned.
+
+        Raises:
+            StorageFull, BackendUnavailable
+
+        """
+
+    async def finish(self) -> None:
+        """Make the blob durable under its key: after this it survives a power cut.
+
+        Raises:
+            StorageFull, BackendUnavailable: whether the blob is there is then unknown.
+
+        """
+
+    async def abort(self) -> None:
+        """Let go of what `finish` would have kept; never raises. The key may still exist."""
+
+
+class KeyedStore(Protocol):
+    """A store with names."""
+
+    name: str
+
+    def create(self, key: str) -> SegmentWriter:
+        """Begin a blob. Nothing is stored before the first `write` or `finish`."""
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Store a small blob durably.
+
+        Raises:
+            StorageFull, BackendUnavailable
+
+        """
+
+    async def get(self, key: str, offset: int, size: int) -> bytes:
+        """Return exactly ``size`` bytes from ``offset``.
+
+        Raises:
+            BlobMissing: no such blob.
+            BlobCorrupt: the blob ends before ``offset + size``.
+            BackendUnavailable
+
+        """
+
+    async def stat(self, key: str) -> BlobInfo:
+        """Return what is known of a blob.
+
+        Raises:
+            BlobMissing, BackendUnavailable
+
+        """
+
+    async def delete(self, key: str) -> None:
+        """Remove a blob durably; a missing one is fine.
+
+        Raises:
+            BackendUnavailable
+
+        """
+
+    def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
+        """Yield every blob whose key starts with ``prefix``, a whole folder name ending in ``/``.
+
+        Raises:
+            BackendUnavailable
+
+        """

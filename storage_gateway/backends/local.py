@@ -1,0 +1,96 @@
+"""The local store: one file a blob, in folders that mirror the key. The embedded default.
+
+Durability: data is written in place under its final name (keys are never reused, and nothing reads
+a blob that the catalog does not name), then the file is synced, then every folder that a new name
+was made in. A crash at any point leaves at most a blob that an intent names.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from .contract import BlobInfo
+from .disk import Disk, OpenBlob
+from .fs import Fs, RealFs
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+THREADS = 4
+
+
+class LocalStore:
+    """Blobs in a folder of this machine's disk. Methods are those of the contract."""
+
+    name = "local"
+
+    def __init__(self, root: Path, fs: Fs | None = None) -> None:
+        """``root`` is made by the first write; its parent must exist."""
+        self.disk = Disk(self.name, root, fs or RealFs())
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="local-store")
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._threads.shutdown()
+
+    def create(self, key: str) -> "LocalSegmentWriter":
+        """Begin a blob; see the contract."""
+        return LocalSegmentWriter(OpenBlob(self.disk, key), self._in_thread)
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Store a small blob durably; see the contract."""
+        await self._in_thread(self._put, key, data)
+
+    def _put(self, key: str, data: bytes) -> None:
+        blob = OpenBlob(self.disk, key)
+        try:
+            blob.write(0, memoryview(data))
+            blob.finish()
+        finally:
+            blob.close()
+
+    async def get(self, key: str, offset: int, size: int) -> bytes:
+        """Return a range; see the contract."""
+        return await self._in_thread(self.disk.read, key, offset, size)
+
+    async def stat(self, key: str) -> BlobInfo:
+        """Return what is known of a blob; see the contract."""
+        return await self._in_thread(self.disk.stat, key)
+
+    async def delete(self, key: str) -> None:
+        """Remove a blob durably; see the contract."""
+        await self._in_thread(self.disk.delete, key)
+
+    async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
+        """Yield the blobs of a folder; see the contract."""
+        for blob in await self._in_thread(lambda: list(self.disk.list(prefix))):
+            yield blob
+
+    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))
+
+
+class LocalSegmentWriter:
+    """One blob being written to the local store; see `SegmentWriter`."""
+
+    def __init__(
+        self, blob: OpenBlob, in_thread: Callable[[Callable[[], None]], Awaitable[None]]
+    ) -> None:
+        """Nothing is created before the first write."""
+        self._blob = blob
+        self._in_thread = in_thread
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write at an offset; see the contract."""
+        self._blob.write(offset, data)
+
+    async def finish(self) -> None:
+        """Sync the file, then the folders that got a new name; see the contract."""
+        await self._in_thread(self._blob.finish)
+
+    async def abort(self) -> None:
+        """Close the file; see the contract."""
+        await self._in_thread(self._blob.close)

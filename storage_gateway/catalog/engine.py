@@ -1,0 +1,218 @@
+"""Running units of work on the catalog: `Catalog.run(unit)` writes, `Catalog.read(unit)` reads.
+
+A *unit* is a function of a SQLAlchemy connection. On SQLite one thread owns the one writing
+connection and puts up to 64 waiting units into one transaction, each in a savepoint of its own
+(group commit). A unit's answer is released only after COMMIT returned: an answer that was seen is
+durable (WAL with ``synchronous=FULL``). Units do no I/O but SQL and are run to their end even when
+the caller is cancelled, so whoever stops waiting must ask the catalog what became of it.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from storage_gateway.errors import CatalogUnavailable, StorageFull
+
+from . import tables
+
+T = TypeVar("T")
+Unit = Callable[[Connection], T]
+
+GROUP_UNITS_MAX = 64
+READERS = 2
+BUSY_TIMEOUT_MS = 10_000
+
+_NOW_MS = text("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)")
+
+
+def now_ms(connection: Connection) -> int:
+    """Return the database's clock, milliseconds since 1970 in UTC."""
+    return int(connection.execute(_NOW_MS).scalar_one())
+
+
+class Catalog:
+    """One SQLite file. Open it with `Catalog.open`; `close` waits for what was begun."""
+
+    def __init__(self, path: Path) -> None:
+        """Prepare; no file is touched before `open`."""
+        self._path = path
+        self._queue: queue.SimpleQueue[tuple[Unit[Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._writer_engine = _make_engine(path, writing=True)
+        self._reader_engine = _make_engine(path, writing=False)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="catalog-read")
+        self._local = threading.local()
+        self._connections: list[Connection] = []
+        self._writer = threading.Thread(target=self._write_forever, name="catalog-write")
+        self._closing = False
+
+    @classmethod
+    def open(cls, path: Path) -> "Catalog":
+        """Open or create the catalog at ``path``; creates tables, checks the schema version.
+
+        Raises:
+            CatalogUnavailable: the file cannot be used, or is of another schema version.
+
+        """
+        catalog = cls(path)
+        try:
+            with catalog._writer_engine.begin() as connection:
+                tables.metadata.create_all(connection)
+                version = connection.execute(text("PRAGMA user_version")).scalar_one()
+                if version not in (0, tables.SCHEMA_VERSION):
+                    raise CatalogUnavailable(
+                        f"{path} has schema version {version}, this program writes"
+                        f" {tables.SCHEMA_VERSION}: use the matching version of the program"
+                    )
+                connection.execute(text(f"PRAGMA user_version = {tables.SCHEMA_VERSION}"))
+        except DBAPIError as error:
+            raise CatalogUnavailable(f"{path}: {error.orig}") from error
+        catalog._writer.start()
+        return catalog
+
+    async def run(self, unit: Unit[T]) -> T:
+        """Run ``unit`` in a durable transaction and return its answer after COMMIT.
+
+        What the unit raises undoes the unit alone and is raised here.
+
+        Raises:
+            CatalogUnavailable: the transaction failed; whether it took effect must be read back.
+            StorageFull: the disk under the catalog is full; nothing took effect.
+
+        """
+        return await asyncio.wrap_future(self._submit(unit))
+
+    def run_blocking(self, unit: Unit[T]) -> T:
+        """As `run`, for callers without an event loop."""
+        return self._submit(unit).result()
+
+    def _submit(self, unit: Unit[T]) -> Future[T]:
+        if self._closing:
+            raise CatalogUnavailable("the catalog is closed")
+        future: Future[T] = Future()
+        self._queue.put((unit, future))
+        return future
+
+    async def read(self, unit: Unit[T]) -> T:
+        """Run a unit that only reads, on a consistent snapshot, beside the writer.
+
+        Raises:
+            CatalogUnavailable: the database cannot be read.
+
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self.read_blocking, unit)
+
+    def read_blocking(self, unit: Unit[T]) -> T:
+        """As `read`, on the calling thread."""
+        connection: Connection | None = getattr(self._local, "connection", None)
+        try:
+            if connection is None:
+                connection = self._local.connection = self._reader_engine.connect()
+                self._connections.append(connection)
+            with connection.begin():
+                return unit(connection)
+        except DBAPIError as error:
+            raise CatalogUnavailable("the catalog cannot be read") from error
+
+    def clean_pages(self) -> bool:
+        """Write the whole log back, so that no page of it holds what was deleted.
+
+        Together with ``secure_delete`` (freed bytes are zeroed) this is what lets the gateway say
+        "erased". Returns False while a reader still needs the log; ask again later.
+        """
+        with self._reader_engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA query_only = OFF")
+            busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one()
+            connection.exec_driver_sql("PRAGMA query_only = ON")
+        return int(busy) == 0
+
+    def close(self) -> None:
+        """Finish what is queued, then close every connection."""
+        self._closing = True
+        self._queue.put(None)
+        self._writer.join()
+        self._readers.shutdown()
+        for connection in self._connections:
+            connection.close()
+        self._reader_engine.dispose()
+        self._writer_engine.dispose()
+
+    def _write_forever(self) -> None:
+        with self._writer_engine.connect() as connection:
+            while (first := self._queue.get()) is not None:
+                batch = [first]
+                ended = False
+                while len(batch) < GROUP_UNITS_MAX and not self._queue.empty():
+                    item = self._queue.get()
+                    if item is None:
+                        ended = True
+                        break
+                    batch.append(item)
+                _run_batch(connection, batch)
+                if ended:
+                    return
+
+
+def _run_batch(connection: Connection, batch: list[tuple[Unit[Any], Future[Any]]]) -> None:
+    outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
+    try:
+        with connection.begin():
+            for unit, future in batch:
+                try:
+                    with connection.begin_nested():
+                        outcomes.append((future, unit(connection), None))
+                except Exception as error:  # noqa: BLE001 - handed to whoever awaits the unit
+                    outcomes.append((future, None, _translate(error)))
+    except Exception as error:  # noqa: BLE001 - BEGIN or COMMIT failed: nobody may get an answer
+        failure = _translate(error)
+        outcomes = [(future, None, failure) for _, future in batch]
+    for future, answer, failure_or_none in outcomes:
+        # A caller that was cancelled has cancelled its future; the unit took effect all the same.
+        if not future.set_running_or_notify_cancel():
+            continue
+        if failure_or_none is None:
+            future.set_result(answer)
+        else:
+            future.set_exception(failure_or_none)
+
+
+def _translate(error: Exception) -> Exception:
+    if isinstance(error, DBAPIError) and "disk is full" in str(error.orig):
+        translated: Exception = StorageFull("the disk under the catalog is full")
+    elif isinstance(error, SQLAlchemyError):
+        translated = CatalogUnavailable("the catalog refused a transaction")
+    else:
+        return error
+    translated.__cause__ = error
+    return translated
+
+
+def _make_engine(path: Path, *, writing: bool) -> Engine:
+    engine = create_engine(
+        f"sqlite+pysqlite:///{path}",
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(raw: Any, _record: object) -> None:  # noqa: ANN401 - the DBAPI's own type
+        # The driver must not begin transactions by itself: BEGIN is emitted below.
+        raw.isolation_level = None
+        pragmas = ["journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"]
+        pragmas += ["foreign_keys = ON", f"busy_timeout = {BUSY_TIMEOUT_MS}"]
+        if not writing:
+            pragmas.append("query_only = ON")
+        for pragma in pragmas:
+            raw.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine

@@ -1,0 +1,299 @@
+"""Units on objects: beginning an upload, its segments, the commit, the manifest, erasing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, update
+
+from storage_gateway.errors import Erased, FileKeyReused, IntentLost, NotFound, SlotBusy, SlotTaken
+from storage_gateway.plan import IntentState
+from storage_gateway.records import Manifest, ObjectState, Party, Segment, Slot
+
+from .engine import now_ms
+from .statements import insert_once, key_of, miner_of
+from .tables import graves, instances, intents, objects, placements, segments, slots
+
+PLACED = "placed"
+DIGEST_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Proof that an upload still belongs to whoever writes it."""
+
+    payload_id: str
+    instance_id: str
+    fence: int
+
+
+def _slot_is(slot: Slot) -> ColumnElement[bool]:
+    return and_(
+        slots.c.session_id == slot.session_id,
+        slots.c.task_id == slot.task_id,
+        slots.c.direction == slot.direction,
+        slots.c.miner == key_of(slot.miner),
+    )
+
+
+def _slot_columns(slot: Slot) -> dict[str, str]:
+    return {
+        "session_id": slot.session_id,
+        "task_id": slot.task_id,
+        "direction": slot.direction,
+        "miner": key_of(slot.miner),
+    }
+
+
+def check_slot_free(connection: Connection, slot: Slot) -> None:
+    """Refuse early what `begin_upload` would refuse; only that one decides.
+
+    Raises:
+        SlotTaken, SlotBusy: as `begin_upload`.
+
+    """
+    row = connection.execute(select(slots.c.object_id).where(_slot_is(slot))).one_or_none()
+    if row is None:
+        return
+    committed = connection.execute(
+        select(objects.c.object_id, objects.c.cid).where(objects.c.object_id == row.object_id)
+    ).one_or_none()
+    if committed is None:
+        raise SlotBusy("another upload to this slot is under way")
+    raise SlotTaken("the slot already holds an object", object_id=committed.object_id)
+
+
+def begin_upload(connection: Connection, owner: Ownership, *, object_id: str, slot: Slot) -> None:
+    """Take the slot, write the intent and the row of segment 0, all before the first put.
+
+    Raises:
+        SlotTaken: the slot holds an object; its id is in the extensions.
+        SlotBusy: another upload holds the slot.
+
+    """
+    check_slot_free(connection, slot)
+    row = _slot_columns(slot) | {"object_id": object_id, "payload_id": owner.payload_id}
+    if not insert_once(connection, slots, row):
+        raise SlotBusy("another upload to this slot is under way")
+    intent = {
+        "payload_id": owner.payload_id,
+        "object_id": object_id,
+        "instance_id": owner.instance_id,
+        "fence": owner.fence,
+        "state": IntentState.OPEN.value,
+        "created_ms": now_ms(connection),
+    }
+    connection.execute(intents.insert(), intent)
+    connection.execute(segments.insert(), {"payload_id": owner.payload_id, "segment": 0})
+
+
+def _owned(owner: Ownership) -> ColumnElement[bool]:
+    return and_(
+        intents.c.payload_id == owner.payload_id,
+        intents.c.instance_id == owner.instance_id,
+        intents.c.fence == owner.fence,
+        intents.c.state == IntentState.OPEN.value,
+    )
+
+
+def continue_upload(
+    connection: Connection, owner: Ownership, *, placed: Sequence[Segment], backend: str, index: int
+) -> None:
+    """Record segments that are durable, and the row of the next one before its first byte goes out.
+
+    Raises:
+        IntentLost: the upload was claimed from this process.
+
+    """
+    # Touching the row, not reading it: a concurrent claim must wait for this, or this for it.
+    touched = connection.execute(update(intents).where(_owned(owner)).values(fence=owner.fence))
+    if touched.rowcount != 1:
+        raise IntentLost("the upload was claimed by recovery")
+    _record_placed(connection, owner.payload_id, placed, backend)
+    connection.execute(segments.insert(), {"payload_id": owner.payload_id, "segment": index})
+
+
+def _record_placed(
+    connection: Connection, payload_id: str, placed: Sequence[Segment], backend: str
+) -> None:
+    for segment in placed:
+        connection.execute(
+            update(segments)
+            .where(segments.c.payload_id == payload_id, segments.c.segment == segment.index)
+            .values(size=segment.size, leaf_digests=b"".join(segment.leaf_digests))
+        )
+        row = {"payload_id": payload_id, "segment": segment.index}
+        connection.execute(placements.insert(), row | {"backend": backend, "state": PLACED})
+
+
+def commit_upload(
+    connection: Connection,
+    owner: Ownership,
+    manifest: Manifest,
+    *,
+    placed: Sequence[Segment],
+    backend: str,
+) -> Manifest:
+    """The one commit point: manifest in, intent out, in one transaction.
+
+    Raises:
+        IntentLost: the intent was claimed, or this instance's lease has run out.
+        FileKeyReused: another object was sealed with this file key.
+
+    """
+    now = now_ms(connection)
+    removed = connection.execute(delete(intents).where(_owned(owner)))
+    lease = connection.execute(
+        select(instances.c.instance_id).where(
+            instances.c.instance_id == owner.instance_id, instances.c.lease_until_ms > now
+        )
+    ).first()
+    if removed.rowcount != 1 or lease is None:
+        raise IntentLost("the upload was claimed by recovery, or this process lost its lease")
+    _record_placed(connection, owner.payload_id, placed, backend)
+    if not insert_once(connection, objects, _object_row(manifest) | {"created_ms": now}):
+        raise FileKeyReused("the file key was seen before")
+    return load_manifest(connection, manifest.object_id)
+
+
+def _object_row(manifest: Manifest) -> dict[str, object]:
+    return _slot_columns(manifest.slot) | {
+        "object_id": manifest.object_id,
+        "state": manifest.state.value,
+        "generation": manifest.generation,
+        "payload_id": manifest.payload_id,
+        "head": manifest.head,
+        "cid": manifest.cid,
+        "size": manifest.size,
+        "payload_size": manifest.payload_size,
+        "sealed_size": manifest.sealed_size,
+        "key_class": manifest.key_class,
+        "wrapped_for": [party.as_json() for party in manifest.wrapped_for],
+        "file_key_print": manifest.file_key_print,
+    }
+
+
+def _manifest_of(row: Row[tuple[object, ...]]) -> Manifest:
+    m = row._mapping  # noqa: SLF001 - SQLAlchemy's documented accessor
+    return Manifest(
+        object_id=m["object_id"],
+        payload_id=m["payload_id"],
+        slot=Slot(m["session_id"], m["task_id"], m["direction"], miner_of(m["miner"])),
+        state=ObjectState(m["state"]),
+        generation=m["generation"],
+        key_class=m["key_class"],
+        cid=m["cid"],
+        size=m["size"],
+        payload_size=m["payload_size"],
+        sealed_size=m["sealed_size"],
+        wrapped_for=tuple(
+            Party(
+                role=p["role"],
+                miner=p.get("miner"),
+                version=p["version"],
+                recipient=p["recipient"],
+            )
+            for p in m["wrapped_for"]
+        ),
+        file_key_print=m["file_key_print"],
+        head=m["head"],
+        created_ms=m["created_ms"],
+    )
+
+
+def load_manifest(connection: Connection, object_id: str) -> Manifest:
+    """Return the manifest, a tombstone's too (its state says so).
+
+    Raises:
+        NotFound: no object of that id was ever committed.
+
+    """
+    row = connection.execute(select(objects).where(objects.c.object_id == object_id)).one_or_none()
+    if row is None:
+        raise NotFound("no such object")
+    return _manifest_of(row)
+
+
+def is_committed(connection: Connection, payload_id: str) -> bool:
+    """Tell whether a manifest names the payload."""
+    query = select(objects.c.object_id).where(objects.c.payload_id == payload_id)
+    return connection.execute(query).first() is not None
+
+
+def load_segments(connection: Connection, payload_id: str) -> tuple[Segment, ...]:
+    """Return a payload's segments in order."""
+    rows = connection.execute(
+        select(segments).where(segments.c.payload_id == payload_id).order_by(segments.c.segment)
+    )
+    return tuple(
+        Segment(
+            index=row.segment,
+            size=row.size or 0,
+            leaf_digests=tuple(
+                (row.leaf_digests or b"")[at : at + DIGEST_SIZE]
+                for at in range(0, len(row.leaf_digests or b""), DIGEST_SIZE)
+            ),
+        )
+        for row in rows
+    )
+
+
+def load_readable(connection: Connection, object_id: str) -> tuple[Manifest, tuple[Segment, ...]]:
+    """Return manifest and segments as of one moment.
+
+    Raises:
+        NotFound: no such object.
+        Erased: it is gone.
+
+    """
+    manifest = load_manifest(connection, object_id)
+    if manifest.state is not ObjectState.COMMITTED:
+        raise Erased("the object was erased")
+    return manifest, load_segments(connection, manifest.payload_id)
+
+
+def list_objects(
+    connection: Connection,
+    session_id: str | None,
+    *,
+    after: tuple[int, str] | None,
+    limit: int,
+    output_of: str | None = None,
+) -> list[Manifest]:
+    """Return a page of manifests, oldest first, tombstones included, after a keyset position.
+
+    ``session_id`` None means all sessions. ``output_of`` leaves out the outputs of other miners.
+    """
+    query = select(objects).order_by(objects.c.created_ms, objects.c.object_id).limit(limit)
+    if session_id is not None:
+        query = query.where(objects.c.session_id == session_id)
+    if output_of is not None:
+        query = query.where(objects.c.miner.in_(("", output_of)))
+    if after is not None:
+        created_ms, object_id = after
+        query = query.where(
+            or_(
+                objects.c.created_ms > created_ms,
+                and_(objects.c.created_ms == created_ms, objects.c.object_id > object_id),
+            )
+        )
+    return [_manifest_of(row) for row in connection.execute(query)]
+
+
+def erase(connection: Connection, object_id: str) -> Manifest:
+    """Drop the head and doom the payload, in one transaction; again is the same.
+
+    Raises:
+        NotFound: no such object.
+
+    """
+    manifest = load_manifest(connection, object_id)
+    now = now_ms(connection)
+    changed = connection.execute(
+        update(objects)
+        .where(objects.c.object_id == object_id, objects.c.state == ObjectState.COMMITTED.value)
+        .values(state=ObjectState.ERASING.value, head=None, erased_ms=now)
+    )
+    if changed.rowcount == 1:
+        row = {"payload_id": manifest.payload_id, "object_id": object_id}
+        connection.execute(insert(graves), row | {"reason": "erased", "buried_ms": now})
+    return load_manifest(connection, object_id)

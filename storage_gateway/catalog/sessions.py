@@ -1,0 +1,196 @@
+"""Units on sessions, parties, their key versions, and tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select, update
+
+from storage_gateway.errors import SessionExists, TokenExpired, Unauthenticated, UnknownSession
+from storage_gateway.records import ROUTER, Caller, Party, Session, TokenKind
+
+from .engine import now_ms
+from .statements import insert_once, key_of, miner_of
+from .tables import key_versions, parties, sessions, tokens
+
+DEPLOYMENT_SCOPE = ""
+"""The session under which the router's key versions stand."""
+ACTIVE = "active"
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token to be stored: its digest only."""
+
+    digest: bytes
+    kind: TokenKind
+    miner: str | None
+
+
+def create_session(
+    connection: Connection,
+    *,
+    session_id: str,
+    custody: str,
+    key_class: str,
+    members: Sequence[Party],
+    new_tokens: Sequence[NewToken],
+    token_lifetime_s: float,
+) -> Session:
+    """Store a session with its parties and tokens; the router's party is the deployment's.
+
+    Raises:
+        SessionExists: the id is taken.
+
+    """
+    now = now_ms(connection)
+    row = {
+        "session_id": session_id,
+        "custody": custody,
+        "key_class": key_class,
+        "created_ms": now,
+    }
+    if not insert_once(connection, sessions, row):
+        raise SessionExists(f"session {session_id} exists")
+    for party in members:
+        scope = {"session_id": session_id, "role": party.role, "miner": key_of(party.miner)}
+        connection.execute(parties.insert(), scope | {"created_ms": now})
+        _insert_key_version(connection, scope, party, key_class, now)
+    for token in new_tokens:
+        insert_token(connection, token, session_id=session_id, lifetime_s=token_lifetime_s)
+    return load_session(connection, session_id)
+
+
+def _insert_key_version(
+    connection: Connection, scope: dict[str, str], party: Party, key_class: str, now: int
+) -> None:
+    row = {
+        "version": party.version,
+        "recipient": party.recipient,
+        "key_class": key_class,
+        "state": ACTIVE,
+        "created_ms": now,
+    }
+    connection.execute(key_versions.insert(), scope | row)
+
+
+def router_recipient(connection: Connection) -> str | None:
+    """Return the deployment's active router recipient, or None before the first start."""
+    found = connection.execute(
+        select(key_versions.c.recipient).where(
+            key_versions.c.session_id == DEPLOYMENT_SCOPE,
+            key_versions.c.role == ROUTER,
+            key_versions.c.state == ACTIVE,
+        )
+    ).scalar_one_or_none()
+    return None if found is None else str(found)
+
+
+def register_router(connection: Connection, recipient: str, key_class: str) -> str:
+    """Store the router's first recipient, or return the one that is already stored."""
+    found = router_recipient(connection)
+    if found is not None:
+        return found
+    scope = {"session_id": DEPLOYMENT_SCOPE, "role": ROUTER, "miner": ""}
+    party = Party(role=ROUTER, miner=None, version=1, recipient=recipient)
+    _insert_key_version(connection, scope, party, key_class, now_ms(connection))
+    return recipient
+
+
+def load_session(connection: Connection, session_id: str) -> Session:
+    """Return a session with its active parties, the router's first, then user, then miners.
+
+    Raises:
+        UnknownSession: there is none of that id.
+
+    """
+    row = connection.execute(
+        select(sessions).where(sessions.c.session_id == session_id)
+    ).one_or_none()
+    if row is None:
+        raise UnknownSession(f"no session {session_id}")
+    members = connection.execute(
+        select(key_versions)
+        .where(
+            key_versions.c.session_id.in_((session_id, DEPLOYMENT_SCOPE)),
+            key_versions.c.state == ACTIVE,
+        )
+        .order_by(key_versions.c.session_id, key_versions.c.role.desc(), key_versions.c.miner)
+    )
+    return Session(
+        session_id=row.session_id,
+        custody=row.custody,
+        key_class=row.key_class,
+        created_ms=row.created_ms,
+        parties=tuple(
+            Party(role=m.role, miner=miner_of(m.miner), version=m.version, recipient=m.recipient)
+            for m in members
+        ),
+    )
+
+
+def insert_token(
+    connection: Connection, token: NewToken, *, session_id: str | None, lifetime_s: float | None
+) -> None:
+    """Store a token's digest; a second insertion of the same digest changes nothing."""
+    now = now_ms(connection)
+    row = {
+        "digest": token.digest,
+        "kind": token.kind.value,
+        "session_id": key_of(session_id),
+        "miner": key_of(token.miner),
+        "created_ms": now,
+        "expires_ms": None if lifetime_s is None else now + int(lifetime_s * 1000),
+    }
+    insert_once(connection, tokens, row)
+
+
+def reissue_token(
+    connection: Connection, token: NewToken, *, session_id: str, lifetime_s: float
+) -> None:
+    """Revoke the tokens of one party of a session and store a new one for it.
+
+    Raises:
+        UnknownSession: there is no such session, or it has no such party.
+
+    """
+    session = load_session(connection, session_id)
+    if session.party(token.kind.value, token.miner) is None:
+        raise UnknownSession(f"session {session_id} has no such party")
+    connection.execute(
+        update(tokens)
+        .where(
+            tokens.c.kind == token.kind.value,
+            tokens.c.session_id == session_id,
+            tokens.c.miner == key_of(token.miner),
+            tokens.c.revoked_ms.is_(None),
+        )
+        .values(revoked_ms=now_ms(connection))
+    )
+    insert_token(connection, token, session_id=session_id, lifetime_s=lifetime_s)
+
+
+def has_operator_token(connection: Connection) -> bool:
+    """Tell whether an operator's token was ever made."""
+    query = select(tokens.c.digest).where(tokens.c.kind == TokenKind.OPERATOR.value).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def authenticate(connection: Connection, digest: bytes) -> Caller:
+    """Return whom the token with this SHA-256 digest stands for.
+
+    The look-up is by digest: its timing tells about digests, which say nothing of tokens.
+
+    Raises:
+        Unauthenticated: unknown token.
+        TokenExpired: expired or revoked.
+
+    """
+    row = connection.execute(select(tokens).where(tokens.c.digest == digest)).one_or_none()
+    if row is None:
+        raise Unauthenticated("the token is not known here")
+    expired = row.expires_ms is not None and row.expires_ms <= now_ms(connection)
+    if expired or row.revoked_ms is not None:
+        raise TokenExpired("the token has expired or was revoked")
+    return Caller(
+        kind=TokenKind(row.kind), session_id=row.session_id or None, miner=miner_of(row.miner)
+    )

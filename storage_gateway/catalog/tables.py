@@ -1,0 +1,167 @@
+"""The tables of the catalog, their keys and the rules that their indexes enforce.
+
+Times are integers, milliseconds since 1970 in UTC, by the database's clock. A missing miner is the
+empty string in keys, since SQL's NULL is never equal to itself and a unique index would not hold.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+)
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+deployment = Table(
+    "deployment",
+    metadata,
+    Column("singleton", Integer, primary_key=True),
+    Column("deployment_id", String(32), nullable=False),
+    Column("schema_version", Integer, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+markers = Table(
+    "markers",
+    metadata,
+    Column("backend", String, primary_key=True),
+    Column("created_ms", BigInteger, nullable=False),
+)
+"""Backends that are known to carry this deployment's marker object."""
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("instance_id", String(32), primary_key=True),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("lease_until_ms", BigInteger, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("session_id", String(64), primary_key=True),
+    Column("custody", String, nullable=False),
+    Column("key_class", String, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+parties = Table(
+    "parties",
+    metadata,
+    Column("session_id", ForeignKey("sessions.session_id"), primary_key=True),
+    Column("role", String, primary_key=True),
+    Column("miner", String(42), primary_key=True),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+key_versions = Table(
+    "key_versions",
+    metadata,
+    Column("session_id", String(64), primary_key=True),
+    Column("role", String, primary_key=True),
+    Column("miner", String(42), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("recipient", String, nullable=False),
+    Column("key_class", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+"""The router's own versions stand under the empty session: they serve the whole deployment."""
+
+objects = Table(
+    "objects",
+    metadata,
+    Column("object_id", String(32), primary_key=True),
+    Column("session_id", ForeignKey("sessions.session_id"), nullable=False),
+    Column("task_id", String(64), nullable=False),
+    Column("direction", String, nullable=False),
+    Column("miner", String(42), nullable=False),
+    Column("state", String, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("payload_id", String(32), nullable=False, unique=True),
+    Column("head", LargeBinary, nullable=True),
+    Column("cid", String, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("payload_size", BigInteger, nullable=False),
+    Column("sealed_size", BigInteger, nullable=False),
+    Column("key_class", String, nullable=False),
+    Column("wrapped_for", JSON, nullable=False),
+    Column("file_key_print", LargeBinary, nullable=False, unique=True),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("erased_ms", BigInteger, nullable=True),
+    Index("objects_by_session", "session_id", "created_ms", "object_id"),
+)
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("payload_id", String(32), primary_key=True),
+    Column("segment", Integer, primary_key=True),
+    Column("size", BigInteger, nullable=True),
+    Column("leaf_digests", LargeBinary, nullable=True),
+)
+"""Inserted before a byte of the segment leaves the process; size and digests once it is sealed."""
+
+placements = Table(
+    "placements",
+    metadata,
+    Column("payload_id", String(32), primary_key=True),
+    Column("segment", Integer, primary_key=True),
+    Column("backend", String, primary_key=True),
+    Column("state", String, nullable=False),
+)
+
+slots = Table(
+    "slots",
+    metadata,
+    Column("session_id", String(64), primary_key=True),
+    Column("task_id", String(64), primary_key=True),
+    Column("direction", String, primary_key=True),
+    Column("miner", String(42), primary_key=True),
+    Column("object_id", String(32), nullable=False),
+    Column("payload_id", String(32), nullable=False, unique=True),
+)
+
+intents = Table(
+    "intents",
+    metadata,
+    Column("payload_id", String(32), primary_key=True),
+    Column("object_id", String(32), nullable=False),
+    Column("instance_id", String(32), nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("state", String, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+graves = Table(
+    "graves",
+    metadata,
+    Column("payload_id", String(32), primary_key=True),
+    Column("object_id", String(32), nullable=False),
+    Column("reason", String, nullable=False),
+    Column("buried_ms", BigInteger, nullable=False),
+)
+"""Payloads given up, aborted or erased, until the late-write horizon has passed over them."""
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("session_id", String(64), nullable=False),
+    Column("miner", String(42), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=True),
+    Column("revoked_ms", BigInteger, nullable=True),
+    Index("tokens_by_party", "kind", "session_id", "miner"),
+)

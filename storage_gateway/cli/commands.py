@@ -1,0 +1,232 @@
+"""The commands and their options. Each command's work is in a module of its own."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from storage_gateway import __version__
+
+from .output import EXIT_FAILED
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; return the exit status: 0 done, 1 failed, 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    command: Command = options.command
+    try:
+        return command(options)
+    except BrokenPipeError:
+        # The reader of our output has seen enough. Python would complain while flushing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="storage-gateway",
+        description="Seals inputs and results for three parties, keeps them, hands back URNs.",
+        epilog="Try: storage-gateway demo",
+    )
+    parser.add_argument("--version", action="version", version=f"storage-gateway {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_serve(commands)
+    _add_demo(commands)
+    _add_keygen(commands)
+    _add_put(commands)
+    _add_get(commands)
+    _add_open(commands)
+    _add_check(commands)
+    return parser
+
+
+Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _add(commands: Commands, name: str, summary: str, examples: str) -> argparse.ArgumentParser:  # type: ignore[valid-type]
+    return commands.add_parser(  # type: ignore[attr-defined, no-any-return]
+        name,
+        help=summary,
+        description=summary,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_serve(commands: Commands) -> None:  # type: ignore[valid-type]
+    parser = _add(
+        commands,
+        "serve",
+        "Run a gateway. The first line on stdout is its base URL.",
+        "  storage-gateway serve --data-dir ./data --port 8420\n"
+        "  GATEWAY_PORT=8420 storage-gateway serve --data-dir ./data\n"
+        "  storage-gateway serve --config gateway.toml",
+    )
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where everything is kept")
+    parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (default 0: any free one)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
+    parser.add_argument("--behind-proxy", metavar="CIDR", help="the proxy that ends TLS")
+    parser.add_argument("--tls-certificate", type=Path, metavar="FILE", help="PEM, with the chain")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM")
+    parser.add_argument("--log-level", help="debug, info, warning or error (default info)")
+    parser.set_defaults(command=_serve)
+
+
+def _add_demo(commands: Commands) -> None:  # type: ignore[valid-type]
+    parser = _add(
+        commands,
+        "demo",
+        "Do the main job once on a gateway of its own, and show what happens.",
+        "  storage-gateway demo\n  storage-gateway demo --size-mib 16 --keep ./demo-data",
+    )
+    parser.add_argument("--size-mib", type=int, default=256, help="large input (default 256)")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the data folder here")
+    parser.add_argument("--json", action="store_true", help="print the account as JSON")
+    parser.set_defaults(command=_demo)
+
+
+def _add_keygen(commands: Commands) -> None:  # type: ignore[valid-type]
+    parser = _add(
+        commands,
+        "keygen",
+        "Make an identity, in age-keygen's format; the recipient is in its comment.",
+        "  storage-gateway keygen -o user.txt\n  storage-gateway keygen > miner.txt",
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="new file, mode 0600")
+    parser.add_argument("--json", action="store_true", help="print recipient and file as JSON")
+    parser.set_defaults(command=_keygen)
+
+
+def _add_client_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--url",
+        default=os.environ.get("GATEWAY_URL"),
+        help="base URL of the gateway (default $GATEWAY_URL)",
+    )
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="file with the token (default: the token in $GATEWAY_TOKEN)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_put(commands: Commands) -> None:  # type: ignore[valid-type]
+    parser = _add(
+        commands,
+        "put",
+        "Upload a file as a task's input or output; prints the URN.",
+        "  storage-gateway put --session 101 --task 7 prompt.txt\n"
+        "  storage-gateway put --session 101 --task 7 --output result.json\n"
+        "  tar c . | storage-gateway put --session 101 --task 8 -",
+    )
+    _add_client_options(parser)
+    parser.add_argument("--session", required=True, help="session id")
+    parser.add_argument("--task", required=True, help="task id")
+    parser.add_argument("--output", action="store_true", help="an output (default: an input)")
+    parser.add_argument("--miner", metavar="0x…", help="whose output (a miner's token implies it)")
+    parser.add_argument("--sealed", action="store_true", help="FILE is an age file already")
+    parser.add_argument("--content-type", default="application/octet-stream")
+    parser.add_argument("file", metavar="FILE", help="what to upload; - for stdin")
+    parser.set_defaults(command=_put)
+
+
+def _add_get(commands: Commands) -> None:  # type: ignore[valid-type]
+    parser = _add(
+        commands,
+        "get",
+        "Fetch an object by URN: sealed, opened here with -i, or opened by the gateway.",
+        "  storage-gateway get urn:blob:v4:… -o object.age\n"
+        "  storage-gateway get urn:blob:v4:… -i user.txt -o prompt.txt\n"
+        "  storage-gateway get urn:blob:v4:… --plaintext > prompt.txt",
+    )
+    _add_client_options(parser)
+    parser.add_argument("urn", metavar="URN")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: stdout")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("-i", "--identity", type=Path, metavar="FILE", help="open here with this")
+    how.add_argument("--plaintext", action="store_true", help="let the gateway open it")
+    parser.set_defaults(command=_get)
+
+
+def _add_open(commands: Commands) -> None:  # type: ignore[valid-type]
+    parser = _add(
+        commands,
+        "open",
+        "Open a sealed file offline, without any gateway.",
+        "  storage-gateway open -i user.txt object.age > prompt.txt\n"
+        "  cat head payload | storage-gateway open -i user.txt -",
+    )
+    parser.add_argument("-i", "--identity", type=Path, required=True, metavar="FILE")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: stdout")
+    parser.add_argument("--json", action="store_true", help="print size and meta (needs -o)")
+    parser.add_argument("file", metavar="FILE", help="an age file; - for stdin")
+    parser.set_defaults(command=_open)
+
+
+def _add_check(commands: Commands) -> None:  # type: ignore[valid-type]
+    parser = _add(
+        commands,
+        "check",
+        "Verify everything in a data folder: every object, every byte, nothing left over.",
+        "  storage-gateway check --data-dir ./data\n"
+        "  storage-gateway check --data-dir ./data --json",
+    )
+    parser.add_argument("--data-dir", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--namespace", default="main")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(command=_check)
+
+
+# Imported when called, so that --help and tab completion do not wait for aiohttp.
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from .serve import serve
+
+    return serve(options)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from .demo import demo
+
+    return demo(options)
+
+
+def _keygen(options: argparse.Namespace) -> int:
+    from .offline import keygen
+
+    return keygen(options)
+
+
+def _put(options: argparse.Namespace) -> int:
+    from .transfer import put
+
+    return put(options)
+
+
+def _get(options: argparse.Namespace) -> int:
+    from .transfer import get
+
+    return get(options)
+
+
+def _open(options: argparse.Namespace) -> int:
+    from .offline import open_file
+
+    return open_file(options)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from .check import check
+
+    return check(options)

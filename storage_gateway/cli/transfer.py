@@ -1,0 +1,95 @@
+"""``put`` and ``get``: files up and down."""
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import aiohttp
+
+from crypto import CryptoError
+from storage_gateway.client import Client, ClientError, read_token
+
+from .offline import open_stream, read_identities
+from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, fail, input_file, output_file, progress
+
+
+def put(options: argparse.Namespace) -> int:
+    """Upload one file; print its URN, or the whole answer as JSON."""
+    return _run("put", options, _put)
+
+
+def get(options: argparse.Namespace) -> int:
+    """Fetch one object."""
+    return _run("get", options, _get)
+
+
+def _run(name: str, options: argparse.Namespace, work: object) -> int:
+    if not options.url:
+        fail(name, "no gateway: give --url, or set GATEWAY_URL")
+        return EXIT_USAGE
+    try:
+        token = _token_of(options.token_file)
+        if token is None:
+            fail(name, "no token: give --token-file, or set GATEWAY_TOKEN")
+            return EXIT_USAGE
+        asyncio.run(work(options, token))  # type: ignore[operator]
+    except ClientError as error:
+        fail(name, f"{error} [{error.code}]")
+        return EXIT_FAILED
+    except aiohttp.ClientError as error:
+        fail(name, f"cannot talk to {options.url}: {error}")
+        return EXIT_FAILED
+    except (CryptoError, OSError, UnicodeDecodeError) as error:
+        fail(name, error)
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def _token_of(path: Path | None) -> str | None:
+    if path is not None:
+        return read_token(path)
+    return os.environ.get("GATEWAY_TOKEN")
+
+
+async def _put(options: argparse.Namespace, token: str) -> None:
+    with (
+        input_file(options.file) as (source, size),
+        progress(size, "put", quiet=options.quiet) as advance,
+    ):
+        async with Client(options.url, token) as client:
+            answer = await client.upload(
+                options.session,
+                options.task,
+                "output" if options.output else "input",
+                source,
+                content_type="application/age" if options.sealed else options.content_type,
+                filename=None if options.file == "-" else Path(options.file).name,
+                miner=options.miner,
+                on_bytes=advance,
+            )
+    print(json.dumps(answer, indent=2) if options.json else answer["urn"])
+
+
+async def _get(options: argparse.Namespace, token: str) -> None:
+    async with Client(options.url, token) as client:
+        size = await client.size_of(options.urn)
+        with (
+            output_file(options.output) as target,
+            progress(size, "get", quiet=options.quiet) as advance,
+        ):
+            if options.identity is None:
+                written = await client.download(
+                    options.urn, target, plaintext=options.plaintext, on_bytes=advance
+                )
+            else:
+                identities = read_identities(options.identity)
+                # Ciphertext may touch a disk; plaintext goes to where it was asked for alone.
+                with tempfile.TemporaryFile() as sealed:
+                    await client.download(options.urn, sealed, on_bytes=advance)
+                    sealed.seek(0)
+                    _, written = open_stream(sealed, target, identities, lambda _count: None)
+    if options.json and options.output is not None:
+        print(json.dumps({"urn": options.urn, "size": written, "file": str(options.output)}))

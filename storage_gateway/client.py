@@ -1,0 +1,191 @@
+"""A client of the gateway: streams files up and down, turns problems into one exception."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import aiohttp
+
+PIECE_SIZE = 1 << 20
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 120.0
+
+OnBytes = Callable[[int], None]
+
+
+class Source(Protocol):
+    """What is read from: a file, or anything that makes bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, none at the end."""
+
+
+class Target(Protocol):
+    """What is written to."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take bytes."""
+
+
+class ClientError(Exception):
+    """The gateway refused or failed; ``problem`` is its problem document (RFC 9457)."""
+
+    def __init__(self, problem: dict[str, Any]) -> None:
+        """Keep the document; its detail and remedy are the text."""
+        detail = problem.get("detail", problem.get("title", "unknown problem"))
+        super().__init__(f"{detail}. {problem.get('remedy', '')}".strip())
+        self.problem = problem
+
+    @property
+    def code(self) -> str:
+        """The problem's stable code."""
+        return str(self.problem.get("code", "unknown"))
+
+
+class Client:
+    """Talks to one gateway with one token. An async context manager."""
+
+    def __init__(self, url: str, token: str) -> None:
+        """``url`` is the base URL; the token is sent as a bearer token and shown nowhere."""
+        self._url = url.rstrip("/")
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S
+            ),
+        )
+
+    async def __aenter__(self) -> Self:
+        """Return the client."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def open_session(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Open a session (operator).
+
+        Raises:
+            ClientError: the gateway refused.
+
+        """
+        return await self._json("POST", "/v1/sessions", json=document)
+
+    async def upload(
+        self,
+        session_id: str,
+        task_id: str,
+        direction: str,
+        source: Source,
+        *,
+        content_type: str = "application/octet-stream",
+        filename: str | None = None,
+        miner: str | None = None,
+        on_bytes: OnBytes = lambda _count: None,
+    ) -> dict[str, Any]:
+        """Upload a file-like object; return the answer with its URN.
+
+        Raises:
+            ClientError: the gateway refused.
+
+        """
+        query = {k: v for k, v in (("filename", filename), ("miner", miner)) if v is not None}
+        return await self._json(
+            "POST",
+            f"/v1/sessions/{session_id}/tasks/{task_id}/{direction}",
+            params=query,
+            data=_pieces(source, on_bytes),
+            headers={"Content-Type": content_type, "Expect": "100-continue"},
+        )
+
+    async def download(
+        self, urn: str, target: Target, *, plaintext: bool = False, on_bytes: OnBytes
+    ) -> int:
+        """Write an object to ``target``: the sealed age file, or the plaintext; return its size.
+
+        Raises:
+            ClientError: the gateway refused, or the connection broke before the end.
+
+        """
+        accept = "application/octet-stream" if plaintext else "application/age"
+        size = 0
+        async with self._session.get(
+            f"{self._url}/v1/objects/{urn}", headers={"Accept": accept}
+        ) as answer:
+            await _raise_for_problem(answer)
+            try:
+                async for piece in answer.content.iter_chunked(PIECE_SIZE):
+                    await asyncio.to_thread(target.write, piece)
+                    size += len(piece)
+                    on_bytes(len(piece))
+            except aiohttp.ClientError as error:
+                raise ClientError(
+                    {
+                        "code": "download_broken",
+                        "detail": f"the connection broke after {size} bytes",
+                        "remedy": "Fetch the object again.",
+                    }
+                ) from error
+        return size
+
+    async def size_of(self, urn: str) -> int:
+        """Return the size of the sealed file."""
+        async with self._session.head(f"{self._url}/v1/objects/{urn}") as answer:
+            await _raise_for_problem(answer)
+            return answer.content_length or 0
+
+    async def manifest(self, urn: str) -> dict[str, Any]:
+        """Return an object's manifest."""
+        return await self._json("GET", f"/v1/objects/{urn}/manifest")
+
+    async def erase(self, urn: str) -> dict[str, Any]:
+        """Erase an object."""
+        return await self._json("DELETE", f"/v1/objects/{urn}")
+
+    async def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        json: dict[str, Any] | None = None,
+        data: AsyncIterator[bytes] | None = None,
+    ) -> dict[str, Any]:
+        async with self._session.request(
+            method, f"{self._url}{path}", params=params, headers=headers, json=json, data=data
+        ) as answer:
+            await _raise_for_problem(answer)
+            document: dict[str, Any] = await answer.json()
+            return document
+
+
+async def _raise_for_problem(answer: aiohttp.ClientResponse) -> None:
+    if answer.ok:
+        return
+    body = await answer.read()
+    try:
+        problem = json.loads(body)
+    except ValueError:
+        problem = {"status": answer.status, "detail": f"the answer was {answer.status}"}
+    raise ClientError(problem)
+
+
+async def _pieces(source: Source, on_bytes: OnBytes) -> AsyncIterator[bytes]:
+    while piece := await asyncio.to_thread(source.read, PIECE_SIZE):
+        yield piece
+        on_bytes(len(piece))
+
+
+def read_token(path: Path) -> str:
+    """Return the token in a file."""
+    return path.read_text(encoding="utf-8").strip()

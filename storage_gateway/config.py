@@ -1,0 +1,121 @@
+"""The one typed configuration: a TOML file, ``GATEWAY_*`` variables, command-line options.
+
+Later ones win. An unknown name is an error, never ignored. Every limit of the service has its
+name and default here. Nothing else in the gateway reads the environment.
+"""
+
+import ipaddress
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+ENVIRONMENT_PREFIX = "GATEWAY_"
+CLIENT_VARIABLES = frozenset({"GATEWAY_TOKEN", "GATEWAY_URL"})
+"""Read by the client commands, not by `serve`."""
+TEST_VARIABLES = frozenset({"GATEWAY_TEST_REQUIRE"})
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+GIB = 1 << 30
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, malformed or unsafe; the text names it and says what to do."""
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All settings of one gateway process. Times are seconds, sizes bytes."""
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: Port = 0
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    behind_proxy: str | None = None
+    """CIDR of the reverse proxy that ends TLS; only it may then connect."""
+    namespace: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,40}$")] = "main"
+    log_level: Annotated[str, msgspec.Meta(pattern="^(debug|info|warning|error)$")] = "info"
+
+    object_bytes_max: Annotated[int, msgspec.Meta(ge=0)] = 64 * GIB
+    json_bytes_max: Count = 1 << 20
+    miners_max: Annotated[int, msgspec.Meta(ge=1, le=29)] = 29
+    """Miners of one session: with user and router and two foreign stanzas, 32 would be over."""
+    page_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1000
+
+    body_idle_s: Seconds = 60.0
+    drain_s: Seconds = 30.0
+    token_lifetime_s: Seconds = 90 * 24 * 3600.0
+
+    instance_lease_s: Seconds = 15.0
+    instance_renew_s: Seconds = 5.0
+    recovery_interval_s: Seconds = 10.0
+    late_write_horizon_s: Seconds = 900.0
+
+    def __post_init__(self) -> None:
+        """Check what types alone cannot say."""
+        if self.instance_renew_s * 2 > self.instance_lease_s:
+            raise ConfigError("instance_lease_s must be at least twice instance_renew_s")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ConfigError("tls_certificate and tls_key go together: set both or neither")
+        if self.behind_proxy is not None:
+            try:
+                ipaddress.ip_network(self.behind_proxy)
+            except ValueError as error:
+                raise ConfigError(f"behind_proxy: {error}; write it like 10.0.0.0/8") from None
+        if not (_is_loopback(self.host) or self.tls_certificate or self.behind_proxy):
+            raise ConfigError(
+                f"host {self.host} is not loopback: prompts and tokens would cross the network"
+                " in clear. Set tls_certificate and tls_key, or behind_proxy to the CIDR of the"
+                " proxy that ends TLS"
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_config(
+    *,
+    file: Path | None,
+    environment: Mapping[str, str],
+    options: Mapping[str, object],
+) -> Config:
+    """Merge file, environment and options (None means unset) into a checked `Config`.
+
+    Raises:
+        ConfigError: anything is unknown, malformed or unsafe.
+
+    """
+    settings: dict[str, Any] = {}
+    if file is not None:
+        try:
+            settings |= tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{file}: {error}") from None
+    for name, value in environment.items():
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in CLIENT_VARIABLES | TEST_VARIABLES:
+            field = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+            if field not in Config.__struct_fields__:
+                raise ConfigError(f"unknown environment variable {name}")
+            settings[field] = value
+    settings |= {name: value for name, value in options.items() if value is not None}
+    try:
+        return msgspec.convert(settings, Config, strict=False, dec_hook=_decode_path)
+    except msgspec.ValidationError as error:
+        raise ConfigError(str(error)) from error.__cause__
+
+
+def _decode_path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, (str, Path)):
+        return Path(value)
+    raise NotImplementedError(f"no conversion to {kind}")

@@ -1,0 +1,99 @@
+"""The secrets in the data folder: the router's identity and the operator's first token.
+
+Each is made once, at first start, durable before anything depends on it, readable by the owner
+alone. An identity that is missing or different later is a refusal to start, never a new identity:
+every object of the deployment would be lost to a fresh one.
+"""
+
+import contextlib
+import os
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+from crypto import CryptoError, Identity, X25519Identity, format_identity_file, parse_identities
+
+from .config import ConfigError
+
+IDENTITY_FILE = "router-identity.txt"
+OPERATOR_TOKEN_FILE = "operator-token"  # noqa: S105 - a file's name
+SECRET_MODE = 0o600
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Create a file durably, whole or not at all, with mode 0600; an existing one stays.
+
+    Raises:
+        FileExistsError: there is one already.
+
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, SECRET_MODE)
+    try:
+        os.write(descriptor, text.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        # A link, unlike a rename, does not replace what another process made meanwhile.
+        path.hardlink_to(temporary)
+    finally:
+        temporary.unlink()
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_secret(path: Path) -> str:
+    """Return the text of a secret file.
+
+    Raises:
+        ConfigError: others than the owner may read it, or it cannot be read.
+
+    """
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {type(error).__name__}") from None
+    if stat.S_IMODE(mode) & 0o077:
+        raise ConfigError(f"{path} may be read by others: run chmod 600 {path}")
+    return text
+
+
+def load_identity(data_dir: Path) -> Identity | None:
+    """Return the router's identity, or None when the folder has none.
+
+    Raises:
+        ConfigError: the file is there but not usable.
+
+    """
+    path = data_dir / IDENTITY_FILE
+    if not path.exists():
+        return None
+    try:
+        identities = parse_identities(read_secret(path))
+    except CryptoError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if len(identities) != 1:
+        raise ConfigError(f"{path} must hold exactly one identity, it holds {len(identities)}")
+    return identities[0]
+
+
+def make_identity(data_dir: Path) -> Identity:
+    """Make the router's identity, or return the one that another process made meanwhile."""
+    text = format_identity_file(X25519Identity.generate(), datetime.now(UTC))
+    with contextlib.suppress(FileExistsError):
+        write_secret(data_dir / IDENTITY_FILE, text)
+    identity = load_identity(data_dir)
+    if identity is None:
+        raise ConfigError(f"{data_dir / IDENTITY_FILE} vanished while starting")
+    return identity

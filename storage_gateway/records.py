@@ -1,0 +1,135 @@
+"""What the gateway knows about sessions and objects, as frozen records. Pure."""
+
+import enum
+from dataclasses import dataclass, field
+
+from crypto import Context
+
+USER = "user"
+ROUTER = "router"
+MINER = "miner"
+
+INPUT = "input"
+OUTPUT = "output"
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """One who may open objects of a session, at one key version."""
+
+    role: str
+    miner: str | None
+    version: int
+    recipient: str
+
+    def as_json(self) -> dict[str, str | int]:
+        """Return the form that manifests carry."""
+        members: dict[str, str | int] = {"role": self.role}
+        if self.miner is not None:
+            members["miner"] = self.miner
+        return members | {"version": self.version, "recipient": self.recipient}
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session and its parties."""
+
+    session_id: str
+    custody: str
+    key_class: str
+    created_ms: int
+    parties: tuple[Party, ...]
+
+    def party(self, role: str, miner: str | None = None) -> Party | None:
+        """Return the party in that role, if there is one."""
+        return next((p for p in self.parties if p.role == role and p.miner == miner), None)
+
+    def recipients_of(self, direction: str, miner: str | None) -> tuple[Party, ...]:
+        """Return who may open an object: an output is never for the other miners."""
+        return tuple(
+            p for p in self.parties if p.role != MINER or direction == INPUT or p.miner == miner
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where in a session an object belongs; at most one object lives in a slot."""
+
+    session_id: str
+    task_id: str
+    direction: str
+    miner: str | None
+
+
+class ObjectState(enum.StrEnum):
+    """What became of an object after its commit."""
+
+    COMMITTED = "committed"
+    ERASING = "erasing"
+    ERASED = "erased"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The record behind a URN.
+
+    ``size`` counts plaintext bytes, ``payload_size`` the sealed chunks, ``sealed_size`` the whole
+    age file (head and payload). ``head`` is None once the object is erased.
+    """
+
+    object_id: str
+    payload_id: str
+    slot: Slot
+    state: ObjectState
+    generation: int
+    key_class: str
+    cid: str
+    size: int
+    payload_size: int
+    sealed_size: int
+    wrapped_for: tuple[Party, ...]
+    file_key_print: bytes = field(repr=False)
+    head: bytes | None = field(repr=False)
+    created_ms: int
+
+    def context(self) -> Context:
+        """Return what the head's context stanza must be made over."""
+        return Context(
+            object_id=self.object_id,
+            payload_id=self.payload_id,
+            session_id=self.slot.session_id,
+            task_id=self.slot.task_id,
+            direction=self.slot.direction,
+            miner=self.slot.miner,
+            key_class=self.key_class,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One stored piece of a payload: ``size`` sealed bytes, and the SHA-256 of each leaf."""
+
+    index: int
+    size: int
+    leaf_digests: tuple[bytes, ...]
+
+
+class TokenKind(enum.StrEnum):
+    """Whom a bearer token stands for."""
+
+    OPERATOR = "operator"
+    USER = "user"
+    MINER = "miner"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sends a request, as its token says."""
+
+    kind: TokenKind
+    session_id: str | None
+    miner: str | None
+
+    def in_session(self, session_id: str) -> bool:
+        """Tell whether the token belongs to that session (the operator's belongs to all)."""
+        return self.kind is TokenKind.OPERATOR or self.session_id == session_id

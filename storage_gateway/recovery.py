@@ -1,0 +1,148 @@
+"""The recovery pass: what was interrupted is settled, what was given up is cleared away.
+
+Runs at start and on a timer. It is bounded, idempotent, and may die anywhere and be run again.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from functools import partial
+
+from retention import ErasureStep, next_erasure_step
+
+from .backends import KeyedStore
+from .catalog import Catalog, now_ms
+from .catalog.work import (
+    Grave,
+    close_grave,
+    forget_dead_instances,
+    list_graves,
+    list_intents,
+    touch_grave,
+)
+from .errors import GatewayError
+from .settle import Settler
+
+logger = logging.getLogger(__name__)
+
+PAGE = 200
+
+
+@dataclass(slots=True)
+class RecoveryReport:
+    """What one pass did."""
+
+    uploads_aborted: int = 0
+    graves_closed: int = 0
+    graves_waiting: int = 0
+    blobs_deleted: int = 0
+    failures: int = 0
+
+
+class Recovery:
+    """Recovery passes of one gateway process."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        store: KeyedStore,
+        settler: Settler,
+        payloads: str,
+        horizon_s: float,
+    ) -> None:
+        """``payloads`` is the key prefix of all payloads; ``horizon_s`` the late-write horizon."""
+        self._catalog = catalog
+        self._store = store
+        self._settler = settler
+        self._payloads = payloads
+        self._horizon_ms = int(horizon_s * 1000)
+
+    async def run_forever(self, interval_s: float) -> None:
+        """Run passes until cancelled; a pass that fails is logged and the next one tries again."""
+        while True:
+            try:
+                await self.run_once()
+            except GatewayError as error:
+                logger.warning("recovery pass failed", extra={"code": error.code})
+            except Exception:
+                logger.exception("recovery pass failed unexpectedly")
+            await asyncio.sleep(interval_s)
+
+    async def run_once(self) -> RecoveryReport:
+        """Go once through all intents and graves.
+
+        Raises:
+            CatalogUnavailable: the catalog cannot be read; nothing else ends a pass early.
+
+        """
+        report = RecoveryReport()
+        began_ms = await self._catalog.read(now_ms)
+        await self._settle_intents(report)
+        await self._clear_graves(report, began_ms)
+        await self._catalog.run(forget_dead_instances)
+        if report != RecoveryReport(graves_waiting=report.graves_waiting):
+            logger.info(
+                "recovery pass",
+                extra={
+                    "uploads_aborted": report.uploads_aborted,
+                    "graves_closed": report.graves_closed,
+                    "blobs_deleted": report.blobs_deleted,
+                    "failures": report.failures,
+                },
+            )
+        return report
+
+    async def _settle_intents(self, report: RecoveryReport) -> None:
+        after = ""
+        while page := await self._catalog.read(partial(list_intents, after=after, limit=PAGE)):
+            for intent in page:
+                try:
+                    report.uploads_aborted += await self._settler.settle(intent)
+                except GatewayError as error:
+                    report.failures += 1
+                    logger.warning(
+                        "intent not settled",
+                        extra={"payload_id": intent.payload_id, "code": error.code},
+                    )
+            after = page[-1].payload_id
+
+    async def _clear_graves(self, report: RecoveryReport, began_ms: int) -> None:
+        after = ""
+        while page := await self._catalog.read(partial(list_graves, after=after, limit=PAGE)):
+            for grave in page:
+                try:
+                    await self._clear_grave(grave, report, began_ms)
+                except GatewayError as error:
+                    report.failures += 1
+                    logger.warning(
+                        "grave not cleared",
+                        extra={"payload_id": grave.payload_id, "code": error.code},
+                    )
+            after = page[-1].payload_id
+
+    async def _clear_grave(self, grave: Grave, report: RecoveryReport, began_ms: int) -> None:
+        prefix = f"{self._payloads}{grave.payload_id}/"
+        found = [blob async for blob in self._store.list(prefix)]
+        pages_clean = False
+        while True:
+            step = next_erasure_step(
+                blobs_found=len(found),
+                last_deletion_ms=grave.buried_ms,
+                pass_began_ms=began_ms,
+                horizon_ms=self._horizon_ms,
+                pages_clean=pages_clean,
+            )
+            if step is ErasureStep.DELETE:
+                report.blobs_deleted += await self._settler.delete_payload(grave.payload_id)
+                await self._catalog.run(lambda c: touch_grave(c, grave.payload_id))
+                return
+            if step is ErasureStep.CLOSE:
+                await self._catalog.run(lambda c: close_grave(c, grave))
+                report.graves_closed += 1
+                return
+            if step is ErasureStep.CLEAN_PAGES:
+                pages_clean = await asyncio.to_thread(self._catalog.clean_pages)
+            if step is ErasureStep.WAIT or not pages_clean:
+                report.graves_waiting += 1
+                return

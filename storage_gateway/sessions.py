@@ -1,0 +1,148 @@
+"""Opening sessions: parties and their recipients are checked, tokens made and shown once."""
+
+import base64
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from crypto import CryptoError, parse_recipient
+
+from .addresses import AddressError, parse_address
+from .catalog import Catalog
+from .catalog.sessions import NewToken, create_session, load_session, reissue_token
+from .errors import InvalidField
+from .ids import check_scope_id
+from .records import MINER, USER, Party, Session, TokenKind
+from .tokens import new_token, token_digest
+
+CUSTODY_ROUTER = "router"
+KEY_CLASS = "classic"
+
+
+@dataclass(frozen=True, slots=True)
+class MinerEntry:
+    """A miner as a request names it."""
+
+    miner: str
+    recipient: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSession:
+    """A session and the tokens that are shown once; miners by address."""
+
+    session: Session
+    user_token: str
+    miner_tokens: dict[str, str]
+
+
+class Sessions:
+    """Opens and shows sessions."""
+
+    def __init__(self, catalog: Catalog, *, miners_max: int, token_lifetime_s: float) -> None:
+        """Limits come from the configuration."""
+        self._catalog = catalog
+        self._miners_max = miners_max
+        self._token_lifetime_s = token_lifetime_s
+
+    async def open(
+        self,
+        *,
+        session_id: str | None,
+        custody: str,
+        user_recipient: str,
+        miners: Sequence[MinerEntry],
+    ) -> OpenedSession:
+        """Open a session.
+
+        Raises:
+            InvalidField: an id, a recipient, a miner or the custody is not acceptable.
+            SessionExists: the id is taken.
+
+        """
+        if custody != CUSTODY_ROUTER:
+            raise InvalidField(
+                f"custody must be '{CUSTODY_ROUTER}'; others are not there yet", field="custody"
+            )
+        if session_id is None:
+            session_id = f"s{base64.b32encode(os.urandom(10)).decode().lower()}"
+        check_scope_id(session_id, "session_id")
+        members = self._members(user_recipient, miners)
+        secrets = {
+            party: new_token(TokenKind.USER if party.role == USER else TokenKind.MINER)
+            for party in members
+        }
+        tokens = [
+            NewToken(token_digest(token), TokenKind(party.role), party.miner)
+            for party, token in secrets.items()
+        ]
+        session = await self._catalog.run(
+            lambda c: create_session(
+                c,
+                session_id=session_id,
+                custody=custody,
+                key_class=KEY_CLASS,
+                members=members,
+                new_tokens=tokens,
+                token_lifetime_s=self._token_lifetime_s,
+            )
+        )
+        return OpenedSession(
+            session=session,
+            user_token=secrets[members[0]],
+            miner_tokens={p.miner: secrets[p] for p in members if p.miner is not None},
+        )
+
+    async def get(self, session_id: str) -> Session:
+        """Return a session.
+
+        Raises:
+            UnknownSession: there is none of that id.
+
+        """
+        return await self._catalog.read(lambda c: load_session(c, session_id))
+
+    async def reissue(self, session_id: str, miner: str | None) -> str:
+        """Make a new token for the user, or for a miner, and revoke that party's earlier ones.
+
+        Raises:
+            UnknownSession: no such session or party.
+
+        """
+        kind = TokenKind.USER if miner is None else TokenKind.MINER
+        token = new_token(kind)
+        stored = NewToken(token_digest(token), kind, miner)
+        await self._catalog.run(
+            lambda c: reissue_token(
+                c, stored, session_id=session_id, lifetime_s=self._token_lifetime_s
+            )
+        )
+        return token
+
+    def _members(self, user_recipient: str, miners: Sequence[MinerEntry]) -> list[Party]:
+        if len(miners) > self._miners_max:
+            raise InvalidField(
+                f"at most {self._miners_max} miners, not {len(miners)}", field="parties.miners"
+            )
+        members = [_party(USER, None, user_recipient, "parties.user.recipient")]
+        for at, entry in enumerate(miners):
+            try:
+                miner = parse_address(entry.miner)
+            except AddressError as error:
+                raise InvalidField(str(error), field=f"parties.miners[{at}].id") from None
+            field = f"parties.miners[{at}].recipient"
+            members.append(_party(MINER, miner, entry.recipient, field))
+        addresses = [party.miner for party in members]
+        if len(set(addresses)) != len(addresses):
+            raise InvalidField("the same miner is named twice", field="parties.miners")
+        return members
+
+
+def _party(role: str, miner: str | None, text: str, field: str) -> Party:
+    try:
+        recipient = parse_recipient(text)
+    except CryptoError as error:
+        raise InvalidField(str(error), field=field) from None
+    if recipient.key_class != KEY_CLASS:
+        raise InvalidField(f"the recipient must be of class {KEY_CLASS}", field=field)
+    return Party(role=role, miner=miner, version=1, recipient=str(recipient))

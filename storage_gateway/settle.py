@@ -1,0 +1,91 @@
+"""Bringing interrupted uploads to their end; requests and recovery passes both call this.
+
+Every step is idempotent and is decided by `plan.next_intent_step`; dying between any two of them
+leaves an intent that the next pass takes up.
+"""
+
+import logging
+from functools import partial
+
+from .backends import KeyedStore
+from .catalog import Catalog
+from .catalog.objects import Ownership
+from .catalog.work import IntentRow, abort_intent, bury, claim_intent, find_intent
+from .plan import IntentStep, IntentView, next_intent_step
+
+logger = logging.getLogger(__name__)
+
+FIRST_INSTANCE_FENCE = 1
+
+
+class Settler:
+    """Aborts what cannot be finished, on behalf of one process."""
+
+    def __init__(
+        self, catalog: Catalog, store: KeyedStore, *, instance_id: str, payloads: str
+    ) -> None:
+        """``payloads`` is the key prefix of all payloads, ending in ``/``."""
+        self._catalog = catalog
+        self._store = store
+        self._instance_id = instance_id
+        self._payloads = payloads
+        self.working: set[str] = set()
+        """Payload ids that requests of this process are at work on."""
+
+    async def settle_payload(self, payload_id: str) -> None:
+        """Settle one intent if it still exists; a committed one has none any more."""
+        intent = await self._catalog.read(lambda c: find_intent(c, payload_id))
+        if intent is not None:
+            await self.settle(intent)
+
+    async def settle(self, intent: IntentRow) -> bool:
+        """Do the next steps for an intent until it waits or is buried; True when it was buried."""
+        while True:
+            mine = intent.instance_id == self._instance_id
+            step = next_intent_step(
+                IntentView(
+                    state=intent.state,
+                    mine=mine,
+                    working=mine and intent.payload_id in self.working,
+                    owner_alive=intent.owner_alive,
+                )
+            )
+            if step is IntentStep.WAIT:
+                return False
+            if step is IntentStep.DELETE:
+                await self._delete_and_bury(intent)
+                return True
+            if step is IntentStep.CLAIM:
+                await self._claim(intent)
+            else:
+                await self._abort(intent)
+            found = await self._catalog.read(partial(find_intent, payload_id=intent.payload_id))
+            if found is None:
+                return False
+            intent = found
+
+    async def _claim(self, intent: IntentRow) -> None:
+        claimed = await self._catalog.run(lambda c: claim_intent(c, intent, self._instance_id))
+        if claimed is not None:
+            logger.info("intent claimed", extra={"payload_id": intent.payload_id})
+
+    async def _abort(self, intent: IntentRow) -> None:
+        await self._catalog.run(lambda c: abort_intent(c, _ownership(intent)))
+
+    async def _delete_and_bury(self, intent: IntentRow) -> None:
+        await self.delete_payload(intent.payload_id)
+        await self._catalog.run(lambda c: bury(c, _ownership(intent)))
+        logger.info("upload aborted", extra={"payload_id": intent.payload_id})
+
+    async def delete_payload(self, payload_id: str) -> int:
+        """Delete every blob under a payload id; return how many were found."""
+        prefix = f"{self._payloads}{payload_id}/"
+        keys = [blob.key async for blob in self._store.list(prefix)]
+        # The first segment's key is always tried: its folder may be there without a file in it.
+        for key in {f"{prefix}0", *keys}:
+            await self._store.delete(key)
+        return len(keys)
+
+
+def _ownership(intent: IntentRow) -> Ownership:
+    return Ownership(intent.payload_id, intent.instance_id, intent.fence)

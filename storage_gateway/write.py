@@ -1,0 +1,356 @@
+"""The way in: a body is sealed, or a sealed one verified, placed, and committed.
+
+The order is that of DESIGN: intent, slot and segment row first; payload bytes next; the manifest
+last, in one transaction. Whatever ends an upload early is settled before the answer goes out.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from crypto import (
+    LEAF_CHUNKS,
+    LEAF_PLAINTEXT_SIZE,
+    LEAF_SIZE,
+    ClassMismatch,
+    Context,
+    ContextMismatch,
+    EnvelopeError,
+    HeaderSizeError,
+    Identity,
+    Meta,
+    NoIdentityMatch,
+    Opener,
+    PayloadError,
+    Recipient,
+    Sealer,
+    StanzaLimitError,
+    adopt_head,
+    new_head,
+    open_head,
+    opened_size,
+    parse_recipient,
+    scan_head,
+)
+from urn import DAGBuilder
+
+from . import errors
+from .backends import KeyedStore
+from .catalog import Catalog
+from .catalog.objects import (
+    Ownership,
+    begin_upload,
+    check_slot_free,
+    commit_upload,
+    continue_upload,
+)
+from .catalog.sessions import load_session
+from .ids import new_random_id
+from .leaves import Leaf, cut_leaves
+from .placing import Placer, Produce
+from .records import MINER, Manifest, ObjectState, Party, Segment, Session, Slot
+from .settle import FIRST_INSTANCE_FENCE, Settler
+
+logger = logging.getLogger(__name__)
+
+Body = AsyncGenerator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What is fixed before the first byte of a payload: names, parties, context."""
+
+    object_id: str
+    payload_id: str
+    slot: Slot
+    key_class: str
+    parties: tuple[Party, ...]
+
+    def context(self) -> Context:
+        return Context(
+            object_id=self.object_id,
+            payload_id=self.payload_id,
+            session_id=self.slot.session_id,
+            task_id=self.slot.task_id,
+            direction=self.slot.direction,
+            miner=self.slot.miner,
+            key_class=self.key_class,
+        )
+
+
+class Uploads:
+    """Takes bodies in for one gateway process."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        store: KeyedStore,
+        threads: Executor,
+        settler: Settler,
+        identity: Identity,
+        instance_id: str,
+        payloads: str,
+    ) -> None:
+        """``payloads`` is the key prefix of all payloads, ending in ``/``."""
+        self._catalog = catalog
+        self._store = store
+        self._threads = threads
+        self._settler = settler
+        self._identity = identity
+        self._instance_id = instance_id
+        self._payloads = payloads
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def check(self, slot: Slot) -> Session:
+        """Refuse what cannot succeed before a byte of the body is read.
+
+        Raises:
+            UnknownSession, InvalidField: no such session, or the miner is not one of it.
+            SlotTaken, SlotBusy: the slot is not free.
+
+        """
+
+        def unit(connection: Connection) -> Session:
+            session = load_session(connection, slot.session_id)
+            check_slot_free(connection, slot)
+            return session
+
+        session = await self._catalog.read(unit)
+        if slot.miner is not None and session.party(MINER, slot.miner) is None:
+            raise errors.InvalidField(
+                f"{slot.miner} is not a miner of session {slot.session_id}", field="miner"
+            )
+        return session
+
+    async def seal(self, slot: Slot, session: Session, body: Body, meta: Meta) -> Manifest:
+        """Seal a plaintext body for the parties of its slot and commit it.
+
+        Raises:
+            RequestError, ServiceError: the upload was refused or failed; nothing of it is kept.
+
+        """
+        draft = self._draft(slot, session)
+        sealed_head = new_head(_recipients(draft.parties), context=draft.context(), meta=meta)
+        # Opened again with the router's identity: a head that does not open is never committed.
+        open_head(sealed_head.head, [self._identity]).check_context(draft.context())
+        leaves = cut_leaves(body, LEAF_PLAINTEXT_SIZE)
+        return await self._take_in(
+            draft,
+            leaves,
+            lambda leaf: _sealing(sealed_head.sealer, leaf),
+            head=sealed_head.head,
+            file_key_print=sealed_head.file_key_print,
+        )
+
+    async def adopt(self, slot: Slot, session: Session, body: Body) -> Manifest:
+        """Take a file that was sealed to the router: verify it, rewrap it, commit it.
+
+        The payload stays as it was sent; every chunk of it is opened and checked.
+
+        Raises:
+            EnvelopeRefused, FileKeyReused: it is not acceptable.
+            RequestError, ServiceError: as `seal`.
+
+        """
+        draft = self._draft(slot, session)
+        try:
+            head, rest = await _split_head(body)
+            adopted = adopt_head(
+                head, self._identity, _recipients(draft.parties), context=draft.context()
+            )
+            open_head(adopted.head, [self._identity]).check_context(draft.context())
+            return await self._take_in(
+                draft,
+                cut_leaves(_chain(rest, body), LEAF_SIZE),
+                lambda leaf: _verifying(adopted.opener, leaf),
+                head=adopted.head,
+                file_key_print=adopted.file_key_print,
+            )
+        except (EnvelopeError, ClassMismatch) as error:
+            raise _refusal(error) from error
+
+    async def wait_settled(self) -> None:
+        """Wait until every failed upload is settled, as far as it can be now."""
+        while self._settling:
+            await asyncio.wait(self._settling)
+
+    def _draft(self, slot: Slot, session: Session) -> _Draft:
+        return _Draft(
+            object_id=new_random_id(),
+            payload_id=new_random_id(),
+            slot=slot,
+            key_class=session.key_class,
+            parties=session.recipients_of(slot.direction, slot.miner),
+        )
+
+    async def _take_in(
+        self,
+        draft: _Draft,
+        leaves: AsyncGenerator[Leaf],
+        produce: Callable[[Leaf], Produce],
+        *,
+        head: bytes,
+        file_key_print: bytes,
+    ) -> Manifest:
+        owner = Ownership(draft.payload_id, self._instance_id, FIRST_INSTANCE_FENCE)
+        self._settler.working.add(draft.payload_id)
+        try:
+            placer, unrecorded = await self._place_all(draft, owner, leaves, produce)
+            manifest = _manifest(draft, head, file_key_print, placer.leaf_digests)
+            return await self._catalog.run(
+                lambda c: commit_upload(
+                    c, owner, manifest, placed=unrecorded, backend=self._store.name
+                )
+            )
+        except BaseException:
+            self._settler.working.discard(draft.payload_id)
+            await self._settle(draft.payload_id)
+            raise
+        finally:
+            self._settler.working.discard(draft.payload_id)
+
+    async def _place_all(
+        self,
+        draft: _Draft,
+        owner: Ownership,
+        leaves: AsyncGenerator[Leaf],
+        produce: Callable[[Leaf], Produce],
+    ) -> tuple[Placer, list[Segment]]:
+        async def open_segment(index: int, placed: Sequence[Segment]) -> None:
+            def unit(connection: Connection) -> None:
+                if index == 0:
+                    begin_upload(connection, owner, object_id=draft.object_id, slot=draft.slot)
+                else:
+                    continue_upload(
+                        connection, owner, placed=placed, backend=self._store.name, index=index
+                    )
+
+            await self._catalog.run(unit)
+
+        prefix = f"{self._payloads}{draft.payload_id}/"
+        placer = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                placer = Placer(group, self._threads, self._store, prefix, open_segment)
+                async for leaf in leaves:
+                    await placer.place(produce(leaf))
+                return placer, await placer.finish()
+        except BaseExceptionGroup as group_error:
+            raise _first(group_error) from group_error
+        finally:
+            if placer is not None:
+                await placer.quiesce()
+
+    async def _settle(self, payload_id: str) -> None:
+        task = asyncio.create_task(self._settle_logged(payload_id))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+        # The caller may be cancelled (its client is gone): settling goes on all the same.
+        await asyncio.shield(task)
+
+    async def _settle_logged(self, payload_id: str) -> None:
+        try:
+            await self._settler.settle_payload(payload_id)
+        except errors.GatewayError as error:
+            # Not lost: the intent stands, and recovery takes it up.
+            logger.warning(
+                "upload not settled yet", extra={"payload_id": payload_id, "code": error.code}
+            )
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _recipients(parties: tuple[Party, ...]) -> list[Recipient]:
+    return [parse_recipient(party.recipient) for party in parties]
+
+
+def _sealing(sealer: Sealer, leaf: Leaf) -> Produce:
+    # Claimed here, in order; sealed in a thread, in any order.
+    run = sealer.claim(len(leaf.data), last=leaf.last)
+
+    def produce() -> bytearray:
+        sealed = bytearray(run.sealed_size)
+        run.seal_into(leaf.data, sealed)
+        return sealed
+
+    return produce
+
+
+def _verifying(opener: Opener, leaf: Leaf) -> Produce:
+    def produce() -> bytes:
+        first_chunk = leaf.index * LEAF_CHUNKS
+        opener.open_run_into(first_chunk, leaf.data, bytearray(len(leaf.data)), last=leaf.last)
+        return leaf.data
+
+    return produce
+
+
+async def _split_head(body: Body) -> tuple[bytes, bytes]:
+    """Read up to the end of the head; return it and what was read beyond."""
+    buffer = bytearray()
+    async for piece in body:
+        buffer += piece
+        size = scan_head(buffer)
+        if size is not None:
+            return bytes(buffer[:size]), bytes(buffer[size:])
+    size = scan_head(buffer, at_end=True)
+    return bytes(buffer[:size]), b""
+
+
+async def _chain(first: bytes, rest: Body) -> Body:
+    if first:
+        yield first
+    async for piece in rest:
+        yield piece
+
+
+def _manifest(
+    draft: _Draft, head: bytes, file_key_print: bytes, leaves: list[tuple[bytes, int]]
+) -> Manifest:
+    dag = DAGBuilder()
+    for digest, size in leaves:
+        dag.add_leaf(digest, size)
+    payload_size = sum(size for _, size in leaves)
+    return Manifest(
+        object_id=draft.object_id,
+        payload_id=draft.payload_id,
+        slot=draft.slot,
+        state=ObjectState.COMMITTED,
+        generation=1,
+        key_class=draft.key_class,
+        cid=str(dag.finish()),
+        size=opened_size(payload_size),
+        payload_size=payload_size,
+        sealed_size=len(head) + payload_size,
+        wrapped_for=draft.parties,
+        file_key_print=file_key_print,
+        head=head,
+        created_ms=0,
+    )
+
+
+_REFUSALS: tuple[tuple[type[Exception], type[errors.EnvelopeRefused]], ...] = (
+    (StanzaLimitError, errors.TooManyStanzas),
+    (HeaderSizeError, errors.HeaderTooLarge),
+    (ClassMismatch, errors.WrongClass),
+    (NoIdentityMatch, errors.NotForRouter),
+    (ContextMismatch, errors.ForeignContext),
+    (PayloadError, errors.PayloadRefused),
+)
+
+
+def _refusal(error: Exception) -> errors.EnvelopeRefused:
+    for kind, refused in _REFUSALS:
+        if isinstance(error, kind):
+            return refused(str(error))
+    return errors.EnvelopeRefused(str(error))
