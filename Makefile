@@ -1,0 +1,59 @@
+# Every target makes .venv by itself. `make` alone lists the targets.
+# PYTHON=python3.12 picks the interpreter (3.11 to 3.14); otherwise the newest one that works.
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.DELETE_ON_ERROR:
+PYTHON ?=
+BIN := .venv/bin
+CODE := storage_gateway crypto urn retention tests $(wildcard bench)
+
+.PHONY: help demo serve check test nightly bench lock format clean static test-tools
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
+		printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+demo: .venv/made ## start a gateway and do the main job once, end to end
+	@$(BIN)/storage-gateway demo
+
+serve: .venv/made ## run a gateway on http://127.0.0.1:8420 with its files in ./data
+	@$(BIN)/storage-gateway serve --data-dir ./data --port 8420
+
+check: static ## format, lint, types, layers, unit tests (under two minutes)
+	@$(BIN)/python -m pytest --quiet tests/unit $(wildcard tests/test_*.py)
+
+test: static test-tools ## check, and every other test that is not nightly
+	@$(BIN)/python -m pytest --quiet tests
+
+nightly: static test-tools ## every test, full counts, random seeds (printed on failure)
+	@$(BIN)/python -m pytest --quiet --nightly tests
+
+bench: .venv/made ## measure against peers and limits; writes docs/performance.md
+	@$(BIN)/python -m bench
+
+lock: ## renew requirements/*.lock from pyproject.toml; UPGRADE=1 takes the newest versions
+	@PYTHON='$(PYTHON)' scripts/lock $(if $(UPGRADE),--upgrade)
+
+format: .venv/made ## apply formatting and safe fixes
+	@$(BIN)/ruff check --quiet --fix . || true
+	@$(BIN)/ruff format --quiet .
+
+clean: ## remove what make made (never ./data, which holds objects)
+	@rm -rf .venv .venv-lock dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+static: .venv/made
+	@$(BIN)/ruff format --quiet --check . || { echo 'not formatted: run make format'; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy $(CODE)
+	@$(BIN)/lint-imports --no-cache >.venv/lint-imports.txt || { cat .venv/lint-imports.txt; exit 1; }
+
+# Optional tools that tests use when they are there; a plain user is told at the end what was skipped.
+test-tools: .venv/made
+	@command -v age >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
+		echo 'installing age with apt-get'; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq age; } \
+			>/dev/null 2>&1 || echo 'apt-get could not install age'; }
+
+.venv/made: pyproject.toml requirements/build.lock requirements/dev.lock scripts/venv
+	@PYTHON='$(PYTHON)' scripts/venv
