@@ -14,7 +14,7 @@ from typing import Final
 from crypto import labels
 from crypto.errors import HeaderError, HeaderSizeError, StanzaLimitError
 from crypto.geometry import HEADER_SIZE_MAX, NONCE_SIZE, STANZAS_MAX
-from crypto.primitives import MAC_SIZE, Buffer, decode_base64, encode_base64
+from crypto.primitives import MAC_SIZE, Buffer, decode_base64, encode_base64, view
 
 _MAGIC: Final = b"age-encryption.org/v1\n"
 _ARMOR: Final = b"-----BEGIN AGE"
@@ -117,17 +117,18 @@ def scan_head(prefix: Buffer, *, at_end: bool = False) -> int | None:
     Raises as soon as it can be told: HeaderError for what cannot become a header (an armored file
     is named as such) and for a file that ends too early, HeaderSizeError, StanzaLimitError.
     """
-    seen = bytes(memoryview(prefix)[: HEADER_SIZE_MAX + 1])
+    size_seen = view(prefix).nbytes
+    seen = bytes(view(prefix)[: HEADER_SIZE_MAX + 1])
     _check_magic(seen)
     size = _find_end(seen)
     if size is None and len(seen) > HEADER_SIZE_MAX:
         _check_size(len(seen))
     length = None if size is None else size + NONCE_SIZE
-    if length is not None and length <= len(prefix):
+    if length is not None and length <= size_seen:
         return length
     if at_end:
         part = "header" if length is None else "nonce"
-        raise HeaderError(f"the file ends after {len(prefix)} bytes, within its {part}")
+        raise HeaderError(f"the file ends after {size_seen} bytes, within its {part}")
     return None
 
 

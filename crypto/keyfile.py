@@ -41,7 +41,7 @@ def parse_identities(text: str) -> list[Identity]:
     return identities
 
 
-def format_identity_file(identity: X25519Identity, created: datetime) -> str:
+def format_identity_file(identity: Identity, created: datetime) -> str:
     """Return the identity file that age-keygen would write at `created` (with a time zone).
 
     Raises IdentityError when `created` has no time zone.

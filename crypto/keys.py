@@ -46,6 +46,10 @@ class Identity(Protocol):
         """CLASSIC or HYBRID."""
         ...
 
+    def to_text(self) -> str:
+        """Return the private key as text; the caller must not log it."""
+        ...
+
     def recipient(self) -> Recipient:
         """Return the public half."""
         ...

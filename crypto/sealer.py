@@ -9,6 +9,7 @@ Source: https://age-encryption.org/v1, section "Payload".
 from __future__ import annotations
 
 import threading
+from typing import NoReturn
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
@@ -86,6 +87,10 @@ class Sealer:
         self._claiming = False
         self._pushing = False
         self._done = False
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse copies: two sealers would count the same chunks under one key."""
+        raise TypeError("a Sealer cannot be copied or pickled; a file key seals one byte string")
 
     def claim(self, plaintext_size: int, *, last: bool) -> Run:
         """Reserve the next chunks, for `plaintext_size` bytes of plaintext.

@@ -19,7 +19,7 @@ from crypto import (
     ClassMismatch,
     Context,
     ContextMismatch,
-    EnvelopeError,
+    CryptoError,
     HeaderSizeError,
     Identity,
     Meta,
@@ -171,7 +171,7 @@ class Uploads:
                 head=adopted.head,
                 file_key_print=adopted.file_key_print,
             )
-        except (EnvelopeError, ClassMismatch) as error:
+        except CryptoError as error:
             raise _refusal(error) from error
 
     async def wait_settled(self) -> None:

@@ -77,12 +77,14 @@ async def _upload(request: web.Request, slot: Slot, _caller: Caller) -> web.Resp
 
 def _meta_of(request: web.Request) -> Meta:
     try:
-        return Meta(
+        meta = Meta(
             content_type=request.headers.get(hdrs.CONTENT_TYPE, PLAINTEXT_TYPE),
             filename=request.query.get("filename"),
         )
+        meta.canonical()  # refuses what would be too large
     except MetaError as error:
         raise InvalidField(str(error), field="filename or Content-Type") from None
+    return meta
 
 
 async def get_object(request: web.Request, caller: Caller) -> web.StreamResponse:
