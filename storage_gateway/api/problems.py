@@ -37,7 +37,7 @@ def problem_response(
     }
     response = web.Response(
         status=error.status,
-        body=json.dumps(document).encode(),
+        body=f"{json.dumps(document)}\n".encode(),
         content_type=PROBLEM_TYPE,
         headers={REQUEST_ID_HEADER: request_id, "Cache-Control": "no-store"},
     )
