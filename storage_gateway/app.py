@@ -27,6 +27,7 @@ from .config import Config, ConfigError
 from .custody import (
     OPERATOR_TOKEN_FILE,
     load_identity,
+    make_data_dir,
     make_identity,
     read_secret,
     write_secret,
@@ -47,7 +48,6 @@ logger = logging.getLogger(__name__)
 
 CATALOG_FILE = "catalog.sqlite3"
 STORE_FOLDER = "store"
-FOLDER_MODE = 0o700
 
 
 def payloads_prefix(deployment_id: str, namespace: str) -> str:
@@ -92,7 +92,7 @@ class Gateway:
     async def _start(self) -> None:
         config = self._config
         self._opened.callback(self._threads.shutdown)
-        config.data_dir.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        make_data_dir(config.data_dir)
         self._catalog = Catalog.open(config.data_dir / CATALOG_FILE)
         self._opened.callback(self._catalog.close)
         self._store = LocalStore(config.data_dir / STORE_FOLDER)

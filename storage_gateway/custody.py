@@ -18,6 +18,17 @@ from .config import ConfigError
 IDENTITY_FILE = "router-identity.txt"
 OPERATOR_TOKEN_FILE = "operator-token"  # noqa: S105 - a file's name
 SECRET_MODE = 0o600
+FOLDER_MODE = 0o700
+
+
+def make_data_dir(path: Path) -> None:
+    """Make the data folder, durably: its own name must survive a power cut, too."""
+    missing = [path.absolute()]
+    while not missing[-1].parent.exists():
+        missing.append(missing[-1].parent)
+    for folder in reversed(missing):
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def write_secret(path: Path, text: str) -> None:

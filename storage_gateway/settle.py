@@ -33,8 +33,12 @@ class Settler:
         """Payload ids that requests of this process are at work on."""
 
     async def settle_payload(self, payload_id: str) -> None:
-        """Settle one intent if it still exists; a committed one has none any more."""
-        intent = await self._catalog.read(lambda c: find_intent(c, payload_id))
+        """Settle one intent if it still exists; a committed one has none any more.
+
+        Asked of the writer, not of a reader: what a cancelled request left in its queue, the
+        beginning of the upload or its commit, has then taken effect before.
+        """
+        intent = await self._catalog.run(lambda c: find_intent(c, payload_id))
         if intent is not None:
             await self.settle(intent)
 

@@ -9,9 +9,11 @@ the caller is cancelled, so whoever stops waiting must ask the catalog what beca
 
 import asyncio
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +30,7 @@ Unit = Callable[[Connection], T]
 GROUP_UNITS_MAX = 64
 READERS = 2
 BUSY_TIMEOUT_MS = 10_000
+CHECKPOINT_PATIENCE_S = 0.2
 
 _NOW_MS = text("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)")
 
@@ -63,13 +66,13 @@ class Catalog:
         catalog = cls(path)
         try:
             with catalog._writer_engine.begin() as connection:
-                tables.metadata.create_all(connection)
                 version = connection.execute(text("PRAGMA user_version")).scalar_one()
                 if version not in (0, tables.SCHEMA_VERSION):
                     raise CatalogUnavailable(
                         f"{path} has schema version {version}, this program writes"
                         f" {tables.SCHEMA_VERSION}: use the matching version of the program"
                     )
+                tables.metadata.create_all(connection)
                 connection.execute(text(f"PRAGMA user_version = {tables.SCHEMA_VERSION}"))
         except DBAPIError as error:
             raise CatalogUnavailable(f"{path}: {error.orig}") from error
@@ -127,10 +130,10 @@ class Catalog:
         Together with ``secure_delete`` (freed bytes are zeroed) this is what lets the gateway say
         "erased". Returns False while a reader still needs the log; ask again later.
         """
-        with self._reader_engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA query_only = OFF")
-            busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one()
-            connection.exec_driver_sql("PRAGMA query_only = ON")
+        # A connection of its own with little patience: while a checkpoint waits for a reader it
+        # keeps every writer waiting.
+        with closing(sqlite3.connect(self._path, timeout=CHECKPOINT_PATIENCE_S)) as connection:
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return int(busy) == 0
 
     def close(self) -> None:

@@ -26,7 +26,6 @@ deployment = Table(
     metadata,
     Column("singleton", Integer, primary_key=True),
     Column("deployment_id", String(32), nullable=False),
-    Column("schema_version", Integer, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
 )
 

@@ -54,7 +54,6 @@ def load_deployment(connection: Connection, candidate_id: str) -> str:
     row = {
         "singleton": 1,
         "deployment_id": candidate_id,
-        "schema_version": 1,
         "created_ms": now_ms(connection),
     }
     insert_once(connection, deployment, row)
