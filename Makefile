@@ -55,5 +55,5 @@ test-tools: .venv/made
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq age; } \
 			>/dev/null 2>&1 || echo 'apt-get could not install age'; }
 
-.venv/made: pyproject.toml requirements/build.lock requirements/dev.lock scripts/venv
+.venv/made: pyproject.toml storage_gateway/__init__.py requirements/build.lock requirements/dev.lock scripts/venv
 	@PYTHON='$(PYTHON)' scripts/venv

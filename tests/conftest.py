@@ -1,0 +1,110 @@
+"""What holds for every test: no network but loopback, no blocking call on an event loop, no setting
+from the environment, repeatable randomness, and a plain word on what was not tested.
+"""
+
+import ipaddress
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+
+import pytest
+from blockbuster import BlockBuster, BlockBusterFunction
+from hypothesis import settings
+
+PACKAGES = ["storage_gateway", "crypto", "urn", "retention"]
+
+# Blocking calls of ours that blockbuster does not know by itself.
+ALSO_BLOCKING = ("os.fdatasync", "os.fsync", "os.ftruncate", "os.open", "os.pread", "os.pwrite")
+
+settings.register_profile(
+    "check", max_examples=50, deadline=None, derandomize=True, database=None, print_blob=True
+)
+settings.register_profile("nightly", max_examples=2000, deadline=None, print_blob=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that `make nightly` and a person after a failure use."""
+    parser.addoption("--nightly", action="store_true", help="full counts, random seeds")
+    parser.addoption("--seed", type=int, help="the seed that a failed test printed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Settle randomness and environment before any module of ours is imported."""
+    settings.load_profile("nightly" if config.getoption("nightly") else "check")
+    for name in list(os.environ):
+        if name.startswith("GATEWAY_") and not name.startswith("GATEWAY_TEST_"):
+            del os.environ[name]
+    # An audit hook sees connections made from C as well; it cannot be removed, nor should it.
+    sys.addaudithook(_refuse_other_hosts)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave nightly tests out of an ordinary run."""
+    if config.getoption("nightly"):
+        return
+    nightly = [item for item in items if item.get_closest_marker("nightly")]
+    items[:] = [item for item in items if not item.get_closest_marker("nightly")]
+    config.hook.pytest_deselected(items=nightly)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say once for each reason what was skipped."""
+    reasons = {
+        report.longrepr[2].removeprefix("Skipped: ").removeprefix("not tested: ")
+        for report in terminalreporter.getreports("skipped")
+        if isinstance(report.longrepr, tuple)
+    }
+    for reason in sorted(reasons):
+        terminalreporter.write_line(f"not tested: {reason}")
+
+
+@pytest.fixture
+def nightly(request: pytest.FixtureRequest) -> bool:
+    """Tell whether this run has time for full counts."""
+    return bool(request.config.getoption("nightly"))
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest, nightly: bool) -> int:
+    """Return the seed of this test's randomness: fixed by day, new by night, or as asked for."""
+    asked: int | None = request.config.getoption("seed")
+    chosen = asked if asked is not None else secrets.randbits(32) if nightly else 1
+    # Captured, so shown for failed tests only.
+    print(f"to repeat: pytest --seed {chosen} '{request.node.nodeid}'")  # noqa: T201
+    return chosen
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_blocking_on_the_loop() -> Iterator[None]:
+    """Make a call that blocks an event loop an error when code of ours is what makes it."""
+    guard = BlockBuster(scanned_modules=PACKAGES)
+    for name in ALSO_BLOCKING:
+        guard.functions[name] = BlockBusterFunction(None, name, scanned_modules=PACKAGES)
+    guard.activate()
+    yield
+    guard.deactivate()
+
+
+def _refuse_other_hosts(event: str, args: Sequence[object]) -> None:
+    if event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
+        peer, address = args
+        internet = isinstance(peer, socket.socket) and peer.family != socket.AF_UNIX
+        if internet and isinstance(address, tuple) and not _is_here(address[0], literal=False):
+            raise RuntimeError(f"a test may talk to loopback only, not to {address[0]}")
+    elif event in {"socket.getaddrinfo", "socket.gethostbyname"} and not _is_here(
+        args[0], literal=True
+    ):
+        raise RuntimeError(f"a test may not look up {args[0]!r}")
+
+
+def _is_here(host: object, *, literal: bool) -> bool:
+    """Tell whether `host` is this machine; looking up any `literal` address asks nobody."""
+    if host is None or host in {"localhost", b"localhost"}:
+        return True
+    try:
+        address = ipaddress.ip_address(host.decode() if isinstance(host, bytes) else str(host))
+    except ValueError:
+        return False
+    return literal or address.is_loopback

@@ -1,0 +1,91 @@
+"""Goal: the safety nets of the suite itself hold. Method: do what each forbids, see it refused."""
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockingError
+
+from storage_gateway.backends.fs import RealFs
+from tests import requirements
+
+
+def test_a_connection_to_another_host_is_refused() -> None:
+    with socket.socket() as client, pytest.raises(RuntimeError, match="loopback only"):
+        client.connect(("192.0.2.1", 9))
+
+
+def test_a_datagram_to_another_host_is_refused() -> None:
+    with (
+        socket.socket(type=socket.SOCK_DGRAM) as client,
+        pytest.raises(RuntimeError, match="loopback only"),
+    ):
+        client.sendto(b"", ("192.0.2.1", 9))
+
+
+def test_a_name_is_not_looked_up() -> None:
+    with pytest.raises(RuntimeError, match="may not look up"):
+        socket.getaddrinfo("gateway.example", 80)
+
+
+def test_loopback_is_allowed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(("localhost", server.getsockname()[1])) as client:
+            client.sendall(b"x")
+            accepted, _ = server.accept()
+        with accepted:
+            assert accepted.recv(1) == b"x"
+
+
+async def test_blocking_in_our_code_on_the_loop_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BlockingError):
+        RealFs().make_folder(tmp_path / "folder")
+
+
+async def test_calls_that_the_guard_was_taught_count_too(tmp_path: Path) -> None:
+    with pytest.raises(BlockingError, match=r"os\.open"):
+        RealFs().create(tmp_path / "file")
+
+
+async def test_the_same_call_in_a_thread_is_right(tmp_path: Path) -> None:
+    await asyncio.to_thread(RealFs().make_folder, tmp_path / "folder")
+
+    assert (tmp_path / "folder").is_dir()
+
+
+def test_no_setting_leaks_in_from_the_environment() -> None:
+    leaked = {
+        name
+        for name in os.environ
+        if name.startswith("GATEWAY_") and not name.startswith("GATEWAY_TEST_")
+    }
+
+    assert set() == leaked
+
+
+def test_a_missing_tool_is_a_skip_by_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GATEWAY_TEST_REQUIRE", raising=False)
+
+    with pytest.raises(pytest.skip.Exception, match=r"not tested: .*; to test it: get it"):
+        requirements.need("no-such-command", "get it")
+
+
+def test_a_missing_tool_is_a_failure_where_all_is_required(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GATEWAY_TEST_REQUIRE", "all")
+
+    with pytest.raises(pytest.fail.Exception, match=r"not tested: .*; to test it: get it"):
+        requirements.need("no-such-command", "get it")
+
+
+def test_missing_vectors_are_a_skip_even_where_all_is_required(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GATEWAY_TEST_REQUIRE", "all")
+    monkeypatch.setenv("AGE_VECTORS", str(tmp_path))
+
+    with pytest.raises(pytest.skip.Exception, match="not tested: the public age vectors"):
+        requirements.vectors("age")
