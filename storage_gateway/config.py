@@ -17,7 +17,8 @@ CLIENT_VARIABLES = frozenset({"GATEWAY_TOKEN", "GATEWAY_URL"})
 """Read by the client commands, not by `serve`."""
 TEST_VARIABLES = frozenset({"GATEWAY_TEST_REQUIRE"})
 
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=10 * 365 * 86400)]
+"""At most ten years: an infinite time has no number of milliseconds."""
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
@@ -38,8 +39,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     tls_key: Path | None = None
     behind_proxy: str | None = None
     """CIDR of the reverse proxy that ends TLS; only it may then connect."""
-    namespace: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,40}$")] = "main"
-    log_level: Annotated[str, msgspec.Meta(pattern="^(debug|info|warning|error)$")] = "info"
+    namespace: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,40}\Z")] = "main"
+    log_level: Annotated[str, msgspec.Meta(pattern=r"^(debug|info|warning|error)\Z")] = "info"
 
     object_bytes_max: Annotated[int, msgspec.Meta(ge=0)] = 64 * GIB
     json_bytes_max: Count = 1 << 20
@@ -116,6 +117,6 @@ def load_config(
 
 
 def _decode_path(kind: type, value: object) -> object:
-    if kind is Path and isinstance(value, (str, Path)):
+    if kind is Path and isinstance(value, (str, Path)) and str(value):
         return Path(value)
-    raise NotImplementedError(f"no conversion to {kind}")
+    raise ValueError("Expected the path of a file or folder")

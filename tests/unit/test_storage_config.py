@@ -1,0 +1,161 @@
+"""Goal: a setting is what it says, or the gateway does not start; nothing is ignored or guessed.
+
+Method: each source alone and over the others, a table of faults with the word that each error must
+say, and every field through the environment.
+"""
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from storage_gateway.config import Config, ConfigError, load_config
+
+DATA_DIR: dict[str, object] = {"data_dir": "/srv/gateway"}
+
+EVERY_SETTING = {
+    "data_dir": "/srv/gateway",
+    "host": "::1",
+    "port": "8420",
+    "tls_certificate": "/etc/cert.pem",
+    "tls_key": "/etc/key.pem",
+    "behind_proxy": "10.0.0.0/8",
+    "namespace": "stage-2",
+    "log_level": "debug",
+    "object_bytes_max": "1000",
+    "json_bytes_max": "2000",
+    "miners_max": "5",
+    "page_max": "10",
+    "body_idle_s": "1.5",
+    "drain_s": "2",
+    "token_lifetime_s": "60",
+    "instance_lease_s": "4",
+    "instance_renew_s": "2",
+    "recovery_interval_s": "0.5",
+    "late_write_horizon_s": "0.25",
+}
+
+
+def load(
+    options: dict[str, object] | None = None,
+    environment: dict[str, str] | None = None,
+    file: Path | None = None,
+) -> Config:
+    return load_config(file=file, environment=environment or {}, options=options or {})
+
+
+def test_a_data_folder_is_all_that_must_be_said() -> None:
+    config = load({"data_dir": Path("d")})
+
+    assert Path("d") == config.data_dir
+    assert ("127.0.0.1", 0, None) == (config.host, config.port, config.behind_proxy)
+
+
+def test_every_setting_can_come_from_the_environment() -> None:
+    assert set(EVERY_SETTING) == set(Config.__struct_fields__)
+
+    config = load(environment={f"GATEWAY_{k.upper()}": v for k, v in EVERY_SETTING.items()})
+
+    assert EVERY_SETTING == {
+        name: str(value).removesuffix(".0")
+        for name, value in msgspec.structs.asdict(config).items()
+    }
+
+
+def test_options_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text('data_dir = "from file"\nport = 1\nnamespace = "from-file"\ndrain_s = 3\n')
+    environment = {"GATEWAY_PORT": "2", "GATEWAY_NAMESPACE": "from-environment"}
+
+    config = load({"port": 3, "drain_s": None}, environment, file)
+
+    assert (Path("from file"), 3, "from-environment", 3.0) == (
+        config.data_dir,
+        config.port,
+        config.namespace,
+        config.drain_s,
+    )
+
+
+def test_variables_of_others_are_let_be() -> None:
+    environment = {"GATEWAYS": "x", "PATH": "x", "GATEWAY_TOKEN": "x", "GATEWAY_URL": "x"}
+
+    assert load(DATA_DIR, environment) == load(DATA_DIR)
+
+
+FAULTS: list[tuple[dict[str, object], str]] = [
+    ({}, "data_dir"),
+    ({"data_dir": 7}, "data_dir"),
+    ({"data_dir": ""}, "data_dir"),
+    (DATA_DIR | {"prot": 1}, "prot"),
+    (DATA_DIR | {"port": 65536}, "port"),
+    (DATA_DIR | {"port": -1}, "port"),
+    (DATA_DIR | {"port": "http"}, "port"),
+    (DATA_DIR | {"port": 1.5}, "port"),
+    (DATA_DIR | {"namespace": "../x"}, "namespace"),
+    (DATA_DIR | {"namespace": ""}, "namespace"),
+    (DATA_DIR | {"namespace": "a\n"}, "namespace"),
+    (DATA_DIR | {"log_level": "loud"}, "log_level"),
+    (DATA_DIR | {"log_level": "info\n"}, "log_level"),
+    (DATA_DIR | {"drain_s": 0}, "drain_s"),
+    (DATA_DIR | {"drain_s": "nan"}, "drain_s"),
+    (DATA_DIR | {"late_write_horizon_s": "inf"}, "late_write_horizon_s"),
+    (DATA_DIR | {"object_bytes_max": -1}, "object_bytes_max"),
+    (DATA_DIR | {"miners_max": 30}, "miners_max"),
+    (DATA_DIR | {"page_max": 1001}, "page_max"),
+    (DATA_DIR | {"instance_lease_s": 9, "instance_renew_s": 5}, "instance_lease_s"),
+    (DATA_DIR | {"tls_key": "k"}, "tls_certificate"),
+    (DATA_DIR | {"tls_certificate": "c"}, "tls_key"),
+    (DATA_DIR | {"behind_proxy": "10.0.0.1/8"}, "behind_proxy"),
+    (DATA_DIR | {"behind_proxy": "proxy.example"}, "behind_proxy"),
+    (DATA_DIR | {"host": "0.0.0.0"}, "not loopback"),  # noqa: S104 - it is refused
+    (DATA_DIR | {"host": "::"}, "not loopback"),
+    (DATA_DIR | {"host": ""}, "not loopback"),
+    (DATA_DIR | {"host": "gateway.example"}, "not loopback"),
+]
+
+
+@pytest.mark.parametrize(("options", "word"), FAULTS, ids=str)
+def test_a_fault_is_refused_and_named(options: dict[str, object], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        load(options)
+
+
+@pytest.mark.parametrize("name", ["GATEWAY_PROT", "GATEWAY_", "GATEWAY_data_dirs"])
+def test_an_unknown_variable_is_an_error_and_its_value_is_not_repeated(name: str) -> None:
+    with pytest.raises(ConfigError, match=name) as caught:
+        load(DATA_DIR, {name: "geheim"})
+
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
+def test_loopback_needs_no_tls(host: str) -> None:
+    assert host == load(DATA_DIR | {"host": host}).host
+
+
+@pytest.mark.parametrize(
+    "safe",
+    [{"behind_proxy": "10.0.0.0/8"}, {"tls_certificate": "c", "tls_key": "k"}],
+    ids=str,
+)
+def test_other_addresses_need_tls_or_a_proxy(safe: dict[str, object]) -> None:
+    assert "192.0.2.1" == load(DATA_DIR | {"host": "192.0.2.1"} | safe).host
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"port = ", b"\xff", b"data_dir = 'd'\nprot = 1\n"], ids=str
+)
+def test_a_bad_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "gateway.toml"
+    if content is not None:
+        file.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=r"gateway\.toml|prot"):
+        load({}, {}, file)
+
+
+def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=os.fspath(tmp_path)):
+        load(DATA_DIR, {}, tmp_path)
