@@ -159,9 +159,7 @@ class Gateway:
 
     async def _listen(self) -> None:
         config = self._config
-        self._runner = GatewayRunner(
-            make_application(self.services), shutdown_timeout=config.drain_s
-        )
+        self._runner = GatewayRunner(make_application(self.services), drain_s=config.drain_s)
         await self._runner.setup()
         self._opened.push_async_callback(self._runner.cleanup)
         context = None

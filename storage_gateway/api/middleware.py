@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from storage_gateway.errors import (
     Draining,
@@ -13,6 +13,7 @@ from storage_gateway.errors import (
     GatewayError,
     InternalError,
     InvalidRequest,
+    MalformedHTTP,
     MethodNotAllowed,
     NotFound,
     UnsupportedEncoding,
@@ -29,6 +30,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its id, turn every error into a problem document, write the log line."""
+    with request.app[SERVICES].under_way.request():
+        return await _answer(request, handler)
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     request_id = request_id_of(request.headers.get(REQUEST_ID_HEADER))
     request[REQUEST_ID] = request_id
     began = time.perf_counter()
@@ -85,12 +91,18 @@ def _told(
 
 def _check_request(request: web.Request) -> None:
     services = request.app[SERVICES]
+    if request._version not in (HttpVersion10, HttpVersion11):  # noqa: SLF001 - see below
+        # aiohttp would repeat the version that was asked for: an answer has to name one that is
+        # spoken. There is no public way, and the public property remembers its first answer.
+        request._version = HttpVersion11  # noqa: SLF001
+        raise MalformedHTTP("only HTTP/1.1 and HTTP/1.0 are spoken here")
     if services.draining:
         raise Draining("this process is shutting down")
     proxy = services.config.behind_proxy
     if proxy is not None and not _comes_from(request.remote, proxy):
         raise Forbidden("only the reverse proxy may connect")
-    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+    codings = request.headers.getall(hdrs.CONTENT_ENCODING, [])
+    if any(coding.lower() != "identity" for coding in codings):
         raise UnsupportedEncoding("the body has a Content-Encoding")
     if request.headers.get(hdrs.EXPECT, "100-continue").lower() != "100-continue":
         raise InvalidRequest("the only expectation that is met is 100-continue")

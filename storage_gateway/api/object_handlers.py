@@ -6,7 +6,7 @@ from contextlib import aclosing
 from aiohttp import hdrs, web
 
 from crypto import Meta, MetaError
-from storage_gateway.errors import Erased, Forbidden, InvalidField, NotFound
+from storage_gateway.errors import Erased, Forbidden, InvalidField, NotFound, SlotTaken
 from storage_gateway.ids import check_scope_id
 from storage_gateway.records import (
     INPUT,
@@ -58,6 +58,16 @@ def _slot(request: web.Request, direction: str, miner: str | None) -> Slot:
 
 
 async def _upload(request: web.Request, slot: Slot, _caller: Caller) -> web.Response:
+    try:
+        manifest = await _take_in(request, slot)
+    except SlotTaken as error:
+        name = mint(str(error.extensions["object_id"]))
+        raise SlotTaken(error.detail, urn=name.urn) from None
+    location = f"/v1/objects/{mint(manifest.object_id).urn}"
+    return web.json_response(object_json(manifest), status=201, headers={"Location": location})
+
+
+async def _take_in(request: web.Request, slot: Slot) -> Manifest:
     services = request.app[SERVICES]
     session = await services.uploads.check(slot)
     body = read_pieces(
@@ -67,12 +77,8 @@ async def _upload(request: web.Request, slot: Slot, _caller: Caller) -> web.Resp
     )
     async with aclosing(body):
         if request.content_type == SEALED_TYPE:
-            manifest = await services.uploads.adopt(slot, session, body)
-        else:
-            meta = _meta_of(request)
-            manifest = await services.uploads.seal(slot, session, body, meta)
-    location = f"/v1/objects/{mint(manifest.object_id, manifest.cid).urn}"
-    return web.json_response(object_json(manifest), status=201, headers={"Location": location})
+            return await services.uploads.adopt(slot, session, body)
+        return await services.uploads.seal(slot, session, body, _meta_of(request))
 
 
 def _meta_of(request: web.Request) -> Meta:

@@ -4,15 +4,21 @@ aiohttp answers such requests itself, in plain text, with the offending bytes in
 those may hold a token. Here neither shows them.
 """
 
+import asyncio
 import logging
+from contextlib import suppress
 
 from aiohttp import web
 
 from storage_gateway.errors import GatewayError, InternalError, MalformedHTTP
 
 from .problems import problem_response, request_id_of
+from .services import SERVICES
 
 logger = logging.getLogger(__name__)
+
+CUT_OFF_S = 1.0
+"""What answers get to be written, and uploads that were cut off to be settled, after the drain."""
 
 
 class _Handler(web.RequestHandler):
@@ -61,6 +67,24 @@ class _Server(web.Server):
 
 class GatewayRunner(web.AppRunner):
     """Runs the application on a server whose every answer is ours."""
+
+    def __init__(self, app: web.Application, *, drain_s: float) -> None:
+        """Requests under way have ``drain_s`` seconds to end once `cleanup` is called."""
+        super().__init__(app, shutdown_timeout=CUT_OFF_S)
+        self._drain_s = drain_s
+
+    async def cleanup(self) -> None:
+        """Stop listening, let what is under way end, then cut off the rest.
+
+        aiohttp's own shutdown drops all that still arrives on a connection: waiting there, an
+        upload could never end.
+        """
+        for site in list(self.sites):
+            await site.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_s):
+                await self.app[SERVICES].under_way.wait_none()
+        await super().cleanup()
 
     async def _make_server(self) -> web.Server:
         return _Server(await super()._make_server())

@@ -1,7 +1,9 @@
 """What the handlers work with, in one typed place."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -11,6 +13,32 @@ from storage_gateway.erase import Erasure
 from storage_gateway.read import Reads
 from storage_gateway.sessions import Sessions
 from storage_gateway.write import Uploads
+
+
+class UnderWay:
+    """Counts the requests being answered, so that a stop can wait for them."""
+
+    def __init__(self) -> None:
+        """None is under way yet."""
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Count one request for as long as it takes."""
+        self._count += 1
+        self._none.clear()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if self._count == 0:
+                self._none.set()
+
+    async def wait_none(self) -> None:
+        """Wait until no request is under way."""
+        await self._none.wait()
 
 
 @dataclass(slots=True)
@@ -26,6 +54,7 @@ class Services:
     check_ready: Callable[[], Awaitable[dict[str, str]]]
     """Answers ``ok`` or an error code for each part that must work."""
     draining: bool = False
+    under_way: UnderWay = field(default_factory=UnderWay)
 
 
 SERVICES = web.AppKey("services", Services)
