@@ -78,8 +78,9 @@ class X25519Recipient:
         Raises SelfCheckError when the stanza, derived a second time, does not hold the file key.
         """
         ephemeral = Secret(draw(random, KEY_SIZE))
-        share = _public_bytes(ephemeral)
-        sealed = aead_seal(self._wrap_key(ephemeral, share), _WRAP_NONCE, file_key.expose())
+        private = _private_key(ephemeral)
+        share = _public_bytes(private)
+        sealed = aead_seal(self._wrap_key(private, share), _WRAP_NONCE, file_key.expose())
         stanza = Stanza(labels.STANZA_X25519, (encode_base64(share),), sealed)
         # The last moment at which anyone but the recipient can tell whether the stanza opens.
         self.verify(stanza, ephemeral, file_key)
@@ -87,10 +88,10 @@ class X25519Recipient:
 
     def verify(self, stanza: Stanza, ephemeral: Secret, file_key: Secret) -> None:
         """Raise SelfCheckError unless the ephemeral secret opens the stanza to the file key."""
+        private = _private_key(ephemeral)
         share = _parse_share(stanza)
-        same_share = share == _public_bytes(ephemeral)
-        opened = aead_open(self._wrap_key(ephemeral, share), _WRAP_NONCE, stanza.body)
-        if not same_share or opened is None or opened != file_key:
+        opened = aead_open(self._wrap_key(private, share), _WRAP_NONCE, stanza.body)
+        if share != _public_bytes(private) or opened is None or opened != file_key:
             raise SelfCheckError("a stanza just wrapped does not open again; nothing was sealed")
 
     def check_stanza(self, stanza: Stanza) -> None:
@@ -99,9 +100,8 @@ class X25519Recipient:
             raise HeaderError("expected an X25519 stanza")
         _parse_share(stanza)
 
-    def _wrap_key(self, ephemeral: Secret, share: bytes) -> Secret:
-        private = X25519PrivateKey.from_private_bytes(ephemeral.expose())
-        shared = _exchange(private, self.key)
+    def _wrap_key(self, ephemeral: X25519PrivateKey, share: bytes) -> Secret:
+        shared = _exchange(ephemeral, self.key)
         if shared is None:
             raise RecipientError("the shared secret is zero; the recipient is not acceptable")
         return derive(shared, labels.X25519_WRAP, salt=share + self.key)
@@ -118,12 +118,16 @@ class X25519Identity:
     """A party's X25519 private key (32 bytes). Raises IdentityError for another length."""
 
     key: Secret
-    _public: bytes = field(init=False, repr=False, compare=False)
+    # Kept ready: the library computes the public key anew for every private one it is given.
+    _private: X25519PrivateKey = field(init=False, repr=False, compare=False)
+    _recipient: X25519Recipient = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.key) != KEY_SIZE:
             raise IdentityError(f"an X25519 identity has {KEY_SIZE} bytes, not {len(self.key)}")
-        object.__setattr__(self, "_public", _public_bytes(self.key))
+        private = _private_key(self.key)
+        object.__setattr__(self, "_private", private)
+        object.__setattr__(self, "_recipient", X25519Recipient(_public_bytes(private)))
 
     @classmethod
     def generate(cls, *, random: Random = os.urandom) -> X25519Identity:
@@ -152,7 +156,7 @@ class X25519Identity:
 
     def recipient(self) -> X25519Recipient:
         """Return the public half."""
-        return X25519Recipient(self._public)
+        return self._recipient
 
     def unwrap(self, stanza: Stanza) -> Secret | None:
         """Return the file key (16 bytes), or None when the stanza is not for this identity.
@@ -163,10 +167,10 @@ class X25519Identity:
         if stanza.type != labels.STANZA_X25519:
             return None
         share = _parse_share(stanza)
-        shared = _exchange(X25519PrivateKey.from_private_bytes(self.key.expose()), share)
+        shared = _exchange(self._private, share)
         if shared is None:
             raise HeaderError("an X25519 stanza's share is a point of low order")
-        wrap_key = derive(shared, labels.X25519_WRAP, salt=share + self._public)
+        wrap_key = derive(shared, labels.X25519_WRAP, salt=share + self._recipient.key)
         return aead_open(wrap_key, _WRAP_NONCE, stanza.body)
 
 
@@ -192,5 +196,9 @@ def _exchange(private: X25519PrivateKey, public: bytes) -> Secret | None:
     return None if shared == Secret(bytes(KEY_SIZE)) else shared
 
 
-def _public_bytes(private: Secret) -> bytes:
-    return X25519PrivateKey.from_private_bytes(private.expose()).public_key().public_bytes_raw()
+def _private_key(key: Secret) -> X25519PrivateKey:
+    return X25519PrivateKey.from_private_bytes(key.expose())
+
+
+def _public_bytes(private: X25519PrivateKey) -> bytes:
+    return private.public_key().public_bytes_raw()

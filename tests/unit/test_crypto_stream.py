@@ -281,7 +281,16 @@ SEALED = stream_by_the_book(KEY.expose(), THREE)
 OTHER = stream_by_the_book(hashlib.sha256(b"other key").digest(), THREE)
 A, B, C = (SEALED[i * SEALED_CHUNK_SIZE : (i + 1) * SEALED_CHUNK_SIZE] for i in range(3))
 FULL = stream_by_the_book(KEY.expose(), THREE[: 2 * CHUNK_SIZE])
-TAG_ONLY = ChaCha20Poly1305(KEY.expose()).encrypt((1).to_bytes(11, "big") + b"\x01", b"", None)
+
+
+def sealed_chunk(chunk: int, plaintext: bytes, *, last: bool) -> bytes:
+    """A chunk with a right tag, as only a party could make it."""
+    nonce = chunk.to_bytes(11, "big") + bytes([last])
+    return ChaCha20Poly1305(KEY.expose()).encrypt(nonce, plaintext, None)
+
+
+TAG_ONLY = sealed_chunk(1, b"", last=True)
+LAST_TOO_EARLY = sealed_chunk(0, THREE[:CHUNK_SIZE], last=True)
 
 # What was done, the payload, chunks that may be released, the chunk that is named.
 TAMPERED = [
@@ -297,6 +306,8 @@ TAMPERED = [
     ("bytes after a full last chunk", FULL + b"\0", 2, 2),
     ("a payload after a full last chunk", FULL + SEALED, 2, 2),
     ("an empty last chunk after a full one", A + TAG_ONLY, 1, 1),
+    ("genuine chunks after the last", LAST_TOO_EARLY + B + C, 1, 1),
+    ("two last chunks", LAST_TOO_EARLY + C, 1, 1),
     ("chunks swapped", B + A + C, 0, 0),
     ("first chunk dropped", B + C, 0, 0),
     ("middle chunk dropped", A + C, 1, 1),
@@ -374,6 +385,28 @@ def test_a_run_knows_its_place() -> None:
     ):  # fmt: skip
         with pytest.raises(PayloadError):
             opener.open_run_into(first, sealed, out, last=last)
+
+
+def test_a_run_names_the_chunk_that_is_cut_short() -> None:
+    out = bytearray(3 * CHUNK_SIZE)
+    for first, sealed, last in ((2, C[:9], True), (1, B + C[:9], True), (1, B + C, False)):
+        with pytest.raises(PayloadError, match="chunk 2") as caught:
+            Opener(KEY).open_run_into(first, sealed, out, last=last)
+        assert 2 == caught.value.chunk
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_SIZE - 1])
+def test_a_short_chunk_that_is_not_the_last_is_refused_even_if_genuine(size: int) -> None:
+    chunk = sealed_chunk(1, bytes(size), last=False)
+    with pytest.raises(PayloadError, match="cut short"):
+        Opener(KEY).open_run_into(1, chunk, bytearray(CHUNK_SIZE), last=False)
+    with pytest.raises(PayloadError, match="cut short"):
+        Opener(KEY).open_run_into(0, A + chunk, bytearray(2 * CHUNK_SIZE), last=False)
+
+
+def test_an_error_comes_at_once_where_nothing_is_held_back() -> None:
+    with pytest.raises(PayloadError, match="chunk 0"):
+        Opener(KEY).update(flip(A, 0))
 
 
 def test_a_run_needs_room_of_its_own() -> None:
