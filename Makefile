@@ -55,5 +55,9 @@ test-tools: .venv/made
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq age; } \
 			>/dev/null 2>&1 || echo 'apt-get could not install age'; }
 
+# .venv/made says where and with which PYTHON; a moved checkout or another PYTHON starts again.
+ifneq ($(shell cat .venv/made 2>/dev/null),$(strip $(CURDIR) $(PYTHON)))
+.PHONY: .venv/made
+endif
 .venv/made: pyproject.toml storage_gateway/__init__.py requirements/build.lock requirements/dev.lock scripts/venv
 	@PYTHON='$(PYTHON)' scripts/venv
