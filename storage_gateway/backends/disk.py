@@ -1,5 +1,6 @@
 """The blocking half of the local store: keys to paths, durable names, errors told apart."""
 
+import contextlib
 import errno
 import threading
 from collections.abc import Callable, Iterator
@@ -25,27 +26,25 @@ class Disk:
         self._name = name
         self._root = root
         self._fs = fs
+        # Folders that several payloads share. Their names were made durable, or were seen there.
         self._durable: set[Path] = set()
+        self._seen: set[Path] = set()
 
-    def create(self, key: str) -> tuple[int, list[Path]]:
-        """Create a blob's file; return its descriptor and the folders to sync after the file."""
+    def create(self, key: str) -> int:
+        """Create a blob's file and the folders it needs; return its descriptor."""
         path = self._path(key)
-        folder = path.parent
         try:
-            descriptor = self._fs.create(path)
+            return self._fs.create(path)
         except FileNotFoundError:
-            self._make_folders(folder)
-            descriptor = self._fs.create(path)
-        # The folder's own name, and those above it, may have been made a moment ago by another
-        # upload that has not synced them yet: each is synced by us too, once a process.
-        above = [folder.parent]
-        while above[-1] != self._root.parent:
-            above.append(above[-1].parent)
-        return descriptor, [folder, *(f for f in above if f not in self._durable)]
+            self._make_folders(path.parent)
+            return self._fs.create(path)
 
     def _make_folders(self, folder: Path) -> None:
         missing = [folder]
         while missing:
+            if missing[-1] in self._seen:
+                # Made anew it would be on another disk, and hidden when the right one is back.
+                raise self._gone()
             try:
                 self._fs.make_folder(missing[-1])
             except FileNotFoundError:
@@ -55,45 +54,61 @@ class Disk:
 
     def write(self, descriptor: int, offset: int, data: memoryview) -> None:
         """Write all of ``data``."""
-        self.call("", self._fs.write_at, descriptor, data, offset)
+        self.writing(self._fs.write_at, descriptor, data, offset)
 
-    def sync_names(self, folders: list[Path]) -> None:
-        """Make new names durable: the blob's in its folder, and of the folders above."""
-        for folder in folders:
-            self.call("", self._fs.sync_folder, folder)
-        # The blob's own folder, first in the list, gets further names; the one above it gets a
-        # new payload's name with every upload.
-        self._durable.update(folders[2:])
+    def sync_names(self, key: str) -> None:
+        """Make a blob's name durable in its folder, and those of the folders above."""
+        folder = self._path(key).parent
+        above = self._shared_above(folder)
+        # The two lowest get new names all the time. A folder further up may have been made a moment
+        # ago by another upload that has not synced its name yet: each is synced by us too, once.
+        for unsure in [folder, folder.parent, *(f.parent for f in above if f not in self._durable)]:
+            self.writing(self._fs.sync_folder, unsure)
+        self._durable.update(above)
+        self._seen.update(above)
+
+    def _shared_above(self, folder: Path) -> list[Path]:
+        above: list[Path] = []
+        while folder != self._root:
+            folder = folder.parent
+            above.append(folder)
+        return above
 
     def sync(self, descriptor: int) -> None:
         """Make what was written durable."""
-        self.call("", self._fs.sync, descriptor)
+        self.writing(self._fs.sync, descriptor)
 
     def close(self, descriptor: int) -> None:
-        """Close; what was not synced may be lost."""
-        self._fs.close(descriptor)
+        """Close; what was not synced may be lost, so an error of this says nothing new."""
+        with contextlib.suppress(OSError):
+            self._fs.close(descriptor)
 
     def read(self, key: str, offset: int, size: int) -> bytes:
         """Return exactly ``size`` bytes from ``offset``."""
-        data = self.call(key, self._fs.read_at, self._path(key), offset, size)
+        data = self._reading(key, self._fs.read_at, self._path(key), offset, size)
         if len(data) != size:
             raise BlobCorrupt(f"{key} in store {self._name} ends at byte {offset + len(data)}")
         return data
 
     def stat(self, key: str) -> BlobInfo:
         """Return what is known of a blob."""
-        return BlobInfo(key, self.call(key, self._fs.size, self._path(key)))
+        path = self._path(key)
+        size = self._reading(key, self._fs.size, path)
+        self._seen.update(self._shared_above(path.parent))
+        return BlobInfo(key, size)
 
     def delete(self, key: str) -> None:
         """Remove a blob, and its folder when that is then empty; again is fine."""
         path = self._path(key)
+        folder = path.parent
         self._ignoring(self._fs.remove, path)
-        if self._ignoring(self._fs.remove_folder, path.parent):
-            self._ignoring(self._fs.sync_folder, path.parent.parent)
-        else:
-            self._ignoring(self._fs.sync_folder, path.parent)
-        if not self._root_answers():
-            raise BackendUnavailable(f"the folder of store {self._name} is gone")
+        for known in (self._durable, self._seen):
+            known.discard(folder)
+        if folder != self._root and self._ignoring(self._fs.remove_folder, folder):
+            folder = folder.parent
+        self._ignoring(self._fs.sync_folder, folder)
+        if not self._answers():
+            raise self._gone()
 
     def _ignoring(self, function: Callable[[Path], None], path: Path) -> bool:
         """Do it; False when there was nothing to do, or other blobs are in the folder."""
@@ -110,8 +125,8 @@ class Disk:
         try:
             entries = sorted(self._fs.scan(self._path(prefix.rstrip("/"))))
         except (FileNotFoundError, NotADirectoryError):
-            if not self._root_answers():
-                raise BackendUnavailable(f"the folder of store {self._name} is gone") from None
+            if not self._answers():
+                raise self._gone() from None
             return
         except OSError as error:
             raise self._unavailable(error) from error
@@ -121,14 +136,20 @@ class Disk:
             else:
                 yield BlobInfo(f"{prefix}{name}", size)
 
-    def call(self, key: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a file operation and raise what the contract says."""
+    def writing(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a file operation on the way in and raise what the contract says."""
         try:
             return function(*args, **kwargs)
-        except FileNotFoundError:
-            # A root that vanished (an unmounted disk) says nothing about the blob.
-            if not self._root_answers():
-                raise BackendUnavailable(f"the folder of store {self._name} is gone") from None
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def _reading(self, key: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except (FileNotFoundError, NotADirectoryError):
+            # A folder that vanished (an unmounted disk) says nothing about the blob.
+            if not self._answers():
+                raise self._gone() from None
             raise BlobMissing(f"{key} is missing in store {self._name}") from None
         except OSError as error:
             raise self._unavailable(error) from error
@@ -139,12 +160,17 @@ class Disk:
             raise ValueError(f"not a key: {key!r}")
         return self._root.joinpath(*parts)
 
-    def _root_answers(self) -> bool:
+    def _answers(self) -> bool:
+        """Tell whether the store is the one that it was: what was seen in it is there."""
         try:
-            self._fs.size(self._root)
+            for folder in (self._root, *tuple(self._seen)):
+                self._fs.size(folder)
         except OSError:
             return False
         return True
+
+    def _gone(self) -> BackendUnavailable:
+        return BackendUnavailable(f"the folder of store {self._name} is gone: is its disk mounted?")
 
     def _unavailable(self, error: OSError) -> StorageFull | BackendUnavailable:
         if error.errno in _FULL:
@@ -154,7 +180,7 @@ class Disk:
 
 
 class OpenBlob:
-    """A blob being written: its file is created by the first write, and closed once."""
+    """A blob being written: its file is created by the first write, and closed once, for good."""
 
     def __init__(self, disk: Disk, key: str) -> None:
         """Nothing is created yet."""
@@ -162,7 +188,7 @@ class OpenBlob:
         self._key = key
         self._lock = threading.Lock()
         self._descriptor: int | None = None
-        self._folders: list[Path] = []
+        self._closed = False
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write at an offset, creating the file if need be."""
@@ -172,19 +198,20 @@ class OpenBlob:
         """Sync the file, close it, then sync the names."""
         self._disk.sync(self._open())
         self.close()
-        self._disk.sync_names(self._folders)
+        self._disk.sync_names(self._key)
 
     def close(self) -> None:
-        """Close the file if it is open."""
+        """Close the file if it is open; from now on nothing creates it any more."""
         with self._lock:
+            self._closed = True
             descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             self._disk.close(descriptor)
 
     def _open(self) -> int:
         with self._lock:
+            if self._closed:
+                raise BackendUnavailable(f"{self._key} was let go of before it was written")
             if self._descriptor is None:
-                self._descriptor, self._folders = self._disk.call(
-                    self._key, self._disk.create, self._key
-                )
+                self._descriptor = self._disk.writing(self._disk.create, self._key)
             return self._descriptor

@@ -1,0 +1,44 @@
+"""The stores that the contract suite runs over. A new store joins by an entry in `KINDS`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage_gateway.backends import KeyedStore, LocalStore
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStore:
+    """An open store, and what the suite can do to it from outside."""
+
+    store: KeyedStore
+    vanish: Callable[[], object]
+    """Make the store stop being there, while everything else goes on."""
+    come_back: Callable[[], object]
+    truncate: Callable[[str, int], None]
+    """Cut a stored blob short, behind the store's back."""
+
+
+@asynccontextmanager
+async def _local(tmp_path: Path) -> AsyncIterator[OpenStore]:
+    root, away = tmp_path / "store", tmp_path / "unmounted"
+
+    def truncate(key: str, size: int) -> None:
+        with (root / key).open("r+b") as file:
+            file.truncate(size)
+
+    store = LocalStore(root)
+    try:
+        yield OpenStore(
+            store=store,
+            vanish=lambda: root.rename(away),
+            come_back=lambda: away.rename(root),
+            truncate=truncate,
+        )
+    finally:
+        await asyncio.to_thread(store.close)
+
+
+KINDS = {"local": _local}
