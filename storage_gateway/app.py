@@ -91,12 +91,13 @@ class Gateway:
 
     async def _start(self) -> None:
         config = self._config
-        self._opened.callback(self._threads.shutdown)
-        make_data_dir(config.data_dir)
-        self._catalog = Catalog.open(config.data_dir / CATALOG_FILE)
-        self._opened.callback(self._catalog.close)
+        # In threads throughout: the loop may be serving another gateway already.
+        self._opened.push_async_callback(asyncio.to_thread, self._threads.shutdown)
+        await asyncio.to_thread(make_data_dir, config.data_dir)
+        self._catalog = await asyncio.to_thread(Catalog.open, config.data_dir / CATALOG_FILE)
+        self._opened.push_async_callback(asyncio.to_thread, self._catalog.close)
         self._store = LocalStore(config.data_dir / STORE_FOLDER)
-        self._opened.callback(self._store.close)
+        self._opened.push_async_callback(asyncio.to_thread, self._store.close)
         candidate = new_random_id()
         deployment_id = await self._catalog.run(lambda c: load_deployment(c, candidate))
         self._marker = marker_key(deployment_id)
@@ -162,10 +163,7 @@ class Gateway:
         self._runner = GatewayRunner(make_application(self.services), drain_s=config.drain_s)
         await self._runner.setup()
         self._opened.push_async_callback(self._runner.cleanup)
-        context = None
-        if config.tls_certificate is not None and config.tls_key is not None:
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            context.load_cert_chain(config.tls_certificate, config.tls_key)
+        context = await asyncio.to_thread(_tls_context, config)
         site = web.TCPSite(self._runner, config.host, config.port, ssl_context=context)
         try:
             await site.start()
@@ -188,7 +186,7 @@ class Gateway:
                     f"store {self._store.name} lacks the marker {self._marker} of this deployment:"
                     " it is another store, or not mounted. Nothing was changed"
                 ) from error
-            self._refuse_foreign_store(deployment_id)
+            await asyncio.to_thread(self._refuse_foreign_store, deployment_id)
             await self._store.put(self._marker, b"storage-gateway deployment marker v1\n")
         if not known:
             await self._catalog.run(lambda c: record_marker(c, self._store.name))
@@ -204,7 +202,7 @@ class Gateway:
     async def _load_identity(self) -> Identity:
         """Return the router's identity; a lost or exchanged one is a refusal, never a new one."""
         data_dir = self._config.data_dir
-        identity = load_identity(data_dir)
+        identity = await asyncio.to_thread(load_identity, data_dir)
         known = await self._catalog.read(router_recipient)
         if identity is None:
             if known is not None:
@@ -212,7 +210,7 @@ class Gateway:
                     f"the router's identity is missing from {data_dir}: restore it from a backup;"
                     " without it the gateway can open nothing"
                 )
-            identity = make_identity(data_dir)
+            identity = await asyncio.to_thread(make_identity, data_dir)
         recipient = str(identity.recipient())
         stored = await self._catalog.run(
             lambda c: register_router(c, recipient, identity.key_class)
@@ -227,12 +225,14 @@ class Gateway:
     async def _provide_operator_token(self) -> None:
         """Make the operator's token at first start; the file is durable before it counts."""
         path: Path = self._config.data_dir / OPERATOR_TOKEN_FILE
-        if not path.exists():  # noqa: ASYNC240 - at start nothing else waits
+        if not await asyncio.to_thread(path.exists):
             if await self._catalog.read(has_operator_token):
                 return  # taken away by the operator, who keeps it elsewhere
             with suppress(FileExistsError):  # another process made it meanwhile
-                write_secret(path, f"{new_token(TokenKind.OPERATOR)}\n")
-        digest = token_digest(read_secret(path).strip())
+                token = new_token(TokenKind.OPERATOR)
+                await asyncio.to_thread(write_secret, path, f"{token}\n")
+        text = await asyncio.to_thread(read_secret, path)
+        digest = token_digest(text.strip())
         stored = NewToken(digest, TokenKind.OPERATOR, None)
         await self._catalog.run(lambda c: insert_token(c, stored, session_id=None, lifetime_s=None))
 
@@ -249,6 +249,19 @@ class Gateway:
         except GatewayError as error:
             checks[f"store {self._store.name}"] = error.code
         return checks
+
+
+def _tls_context(config: Config) -> ssl.SSLContext | None:
+    if config.tls_certificate is None or config.tls_key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(config.tls_certificate, config.tls_key)
+    except OSError as error:  # a key that does not fit is one, too
+        raise ConfigError(
+            f"{config.tls_certificate} and {config.tls_key} cannot be used: {error.strerror}"
+        ) from error
+    return context
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

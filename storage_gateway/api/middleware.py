@@ -19,7 +19,7 @@ from storage_gateway.errors import (
     UnsupportedEncoding,
 )
 
-from .problems import REQUEST_ID_HEADER, problem_response, request_id_of
+from .problems import COMMON_HEADERS, REQUEST_ID_HEADER, problem_response, request_id_of
 from .services import REQUEST_ID, SERVICES
 
 logger = logging.getLogger(__name__)
@@ -119,5 +119,4 @@ def _comes_from(remote: str | None, cidr: str) -> bool:
 async def set_common_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
     """Add what every answer carries; streams have no later chance."""
     response.headers.setdefault(REQUEST_ID_HEADER, request.get(REQUEST_ID, ""))
-    response.headers["Server"] = "storage-gateway"
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.update(COMMON_HEADERS)

@@ -10,6 +10,8 @@ from storage_gateway.errors import GatewayError
 
 PROBLEM_TYPE = "application/problem+json"
 REQUEST_ID_HEADER = "X-Request-ID"
+COMMON_HEADERS = {"Server": "storage-gateway", "X-Content-Type-Options": "nosniff"}
+"""On every answer, also on those that never reach the application."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
@@ -39,7 +41,7 @@ def problem_response(
         status=error.status,
         body=f"{json.dumps(document)}\n".encode(),
         content_type=PROBLEM_TYPE,
-        headers={REQUEST_ID_HEADER: request_id, "Cache-Control": "no-store"},
+        headers={REQUEST_ID_HEADER: request_id, "Cache-Control": "no-store", **COMMON_HEADERS},
     )
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)

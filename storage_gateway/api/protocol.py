@@ -9,6 +9,7 @@ import logging
 from contextlib import suppress
 
 from aiohttp import web
+from aiohttp.web_protocol import _ErrInfo
 
 from storage_gateway.errors import GatewayError, InternalError, MalformedHTTP
 
@@ -25,6 +26,21 @@ class _Handler(web.RequestHandler):
     """One connection."""
 
     __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; a body whose framing breaks is told so at once.
+
+        aiohttp queues the parser's error behind the request, and leaves the body that it was
+        reading without an end: the request would wait for its idle limit.
+        """
+        super().data_received(data)
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            bodies = [body for _, body in self._messages]
+            if self._current_request is not None:
+                bodies.append(self._current_request.content)
+            for body in bodies:
+                if not body.is_eof() and body.exception() is None:
+                    body.set_exception(web.RequestPayloadError("the framing broke"))
 
     def handle_error(
         self,
