@@ -42,15 +42,17 @@ class Disk:
     def _make_folders(self, folder: Path) -> None:
         missing = [folder]
         while missing:
-            if missing[-1] in self._seen:
-                # Made anew it would be on another disk, and hidden when the right one is back.
-                raise self._gone()
+            was_there = missing[-1] in self._seen
             try:
-                self._fs.make_folder(missing[-1])
+                made = self._fs.make_folder(missing[-1])
             except FileNotFoundError:
                 missing.append(missing[-1].parent)
-            else:
-                missing.pop()
+                continue
+            if made and was_there:
+                # What would be kept in it is hidden as soon as the right disk is back.
+                self._ignoring(self._fs.remove_folder, missing[-1])
+                raise self._gone()
+            missing.pop()
 
     def write(self, descriptor: int, offset: int, data: memoryview) -> None:
         """Write all of ``data``."""
