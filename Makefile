@@ -48,12 +48,15 @@ static: .venv/made
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/lint-imports --no-cache >.venv/lint-imports.txt || { cat .venv/lint-imports.txt; exit 1; }
 
-# Optional tools that tests use when they are there; a plain user is told at the end what was skipped.
-test-tools: .venv/made
-	@command -v age >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
-		echo 'installing age with apt-get'; \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq age; } \
-			>/dev/null 2>&1 || echo 'apt-get could not install age'; }
+# Commands that tests use, each in the Debian package of its name. Who may not install them is told
+# at the end of the run what was not tested.
+test-tools:
+	@missing=; for tool in age curl; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	[ -z "$$missing" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
+		echo "installing$$missing with apt-get"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends $$missing; } >/dev/null 2>&1 || \
+		echo "apt-get could not install$$missing"; }
 
 # .venv/made says where and with which PYTHON; a moved checkout or another PYTHON starts again.
 ifneq ($(shell cat .venv/made 2>/dev/null),$(strip $(CURDIR) $(PYTHON)))
