@@ -59,11 +59,5 @@ def make_application(services: Services) -> web.Application:
     app[SERVICES] = services
     app.on_response_prepare.append(set_common_headers)
     for route in ROUTES:
-        app.router.add_route(
-            route.method, route.path, route.guarded(), expect_handler=_continue_later
-        )
+        app.router.add_route(route.method, route.path, route.guarded())
     return app
-
-
-async def _continue_later(_request: web.Request) -> None:
-    """Leave 100 Continue to `read_pieces`: after authentication, not before."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from typing import TypeVar
 
 import msgspec
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 
@@ -17,6 +17,8 @@ from storage_gateway.errors import (
     InvalidRequest,
     UnsupportedMediaType,
 )
+
+from .services import EXPECTATION
 
 T = TypeVar("T")
 
@@ -34,7 +36,7 @@ async def read_pieces(
     """
     if request.content_length is not None and request.content_length > bytes_max:
         raise BodyTooLarge(f"the body may have at most {bytes_max} bytes", limit=bytes_max)
-    if hdrs.EXPECT in request.headers and request.version >= HttpVersion11:
+    if EXPECTATION in request and request.version >= HttpVersion11:
         # Sent only now, after everything that could be refused without the body was checked.
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0

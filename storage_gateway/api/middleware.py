@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
 
 from storage_gateway.errors import (
     Draining,
@@ -20,7 +20,7 @@ from storage_gateway.errors import (
 )
 
 from .problems import COMMON_HEADERS, REQUEST_ID_HEADER, problem_response, request_id_of
-from .services import REQUEST_ID, SERVICES
+from .services import EXPECTATION, REQUEST_ID, SERVICES, UNSPOKEN_VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -91,10 +91,7 @@ def _told(
 
 def _check_request(request: web.Request) -> None:
     services = request.app[SERVICES]
-    if request._version not in (HttpVersion10, HttpVersion11):  # noqa: SLF001 - see below
-        # aiohttp would repeat the version that was asked for: an answer has to name one that is
-        # spoken. There is no public way, and the public property remembers its first answer.
-        request._version = HttpVersion11  # noqa: SLF001
+    if UNSPOKEN_VERSION in request:
         raise MalformedHTTP("only HTTP/1.1 and HTTP/1.0 are spoken here")
     if services.draining:
         raise Draining("this process is shutting down")
@@ -104,7 +101,7 @@ def _check_request(request: web.Request) -> None:
     codings = request.headers.getall(hdrs.CONTENT_ENCODING, [])
     if any(coding.lower() != "identity" for coding in codings):
         raise UnsupportedEncoding("the body has a Content-Encoding")
-    if request.headers.get(hdrs.EXPECT, "100-continue").lower() != "100-continue":
+    if request.get(EXPECTATION, "100-continue").lower() != "100-continue":
         raise InvalidRequest("the only expectation that is met is 100-continue")
 
 

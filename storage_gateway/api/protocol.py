@@ -8,15 +8,20 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from aiohttp import web
-from aiohttp.web_protocol import _ErrInfo
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import _ErrInfo, _RequestFactory
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from storage_gateway.errors import GatewayError, InternalError, MalformedHTTP
 
 from .problems import problem_response, request_id_of
-from .services import SERVICES
+from .services import EXPECTATION, SERVICES, UNSPOKEN_VERSION
 
 logger = logging.getLogger(__name__)
+
+SPOKEN = (HttpVersion10, HttpVersion11)
 
 CUT_OFF_S = 1.0
 """What answers get to be written, and uploads that were cut off to be settled, after the drain."""
@@ -67,13 +72,43 @@ class _Handler(web.RequestHandler):
         return response
 
 
+def _noting_what_aiohttp_acts_on(make_request: _RequestFactory) -> _RequestFactory:
+    """Move two things out of aiohttp's sight, into the request's state, for the application.
+
+    It would answer an expectation before anybody is authenticated, also on paths that are not
+    there, and would answer in the very version of HTTP that was asked for, spoken or not.
+    """
+
+    def make(
+        message: RawRequestMessage,
+        body: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        noted: dict[web.RequestKey[str], str] = {}
+        if message.version not in SPOKEN:
+            noted[UNSPOKEN_VERSION] = f"{message.version.major}.{message.version.minor}"
+            message = message._replace(version=HttpVersion11)
+        if hdrs.EXPECT in message.headers:
+            headers = CIMultiDict(message.headers)
+            noted[EXPECTATION] = ", ".join(headers.popall(hdrs.EXPECT))
+            message = message._replace(headers=CIMultiDictProxy(headers))
+        request = make_request(message, body, protocol, writer, task)
+        for key, value in noted.items():
+            request[key] = value
+        return request
+
+    return make
+
+
 class _Server(web.Server):
     """Makes our connections instead of aiohttp's."""
 
     def __init__(self, plain: web.Server) -> None:
         super().__init__(
             plain.request_handler,
-            request_factory=plain.request_factory,
+            request_factory=_noting_what_aiohttp_acts_on(plain.request_factory),
             **plain._kwargs,  # noqa: SLF001 - aiohttp has no public way to name the handler class
         )
 

@@ -59,3 +59,7 @@ class Services:
 
 SERVICES = web.AppKey("services", Services)
 REQUEST_ID = web.RequestKey("request_id", str)
+EXPECTATION = web.RequestKey("expectation", str)
+"""What the Expect header asks for; there only when it was sent."""
+UNSPOKEN_VERSION = web.RequestKey("unspoken_version", str)
+"""The version of HTTP that was asked for; there only when it is not spoken here."""

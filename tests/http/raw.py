@@ -6,7 +6,7 @@ It adds nothing to what a test writes and repairs nothing: bytes go out as they 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,12 +63,10 @@ class Connection:
 
     async def send(self, data: bytes) -> None:
         """Write bytes; a peer that has closed already is for `answer` to find out."""
-        try:
+        with suppress(ConnectionError):
             self.writer.write(data)
             async with asyncio.timeout(DEADLINE_S):
                 await self.writer.drain()
-        except ConnectionError:
-            pass
 
     async def answer(self, *, to_head: bool = False) -> Answer:
         """Read one answer, ``to_head`` when the request was HEAD."""
@@ -120,10 +118,8 @@ async def connected(address: tuple[str, int]) -> AsyncIterator[Connection]:
         yield Connection(reader, writer)
     finally:
         writer.close()
-        try:
+        with suppress(ConnectionError):
             await writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 async def exchange(address: tuple[str, int], *parts: bytes) -> Answer:

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
-import pyrage
+import pyrage  # type: ignore[import-untyped]
 
 from tests.gateway import GatewayProcess, OpenSession, RunningGateway, leftovers
 from tests.http.raw import SEALED, Answer, Headers, exchange, request
