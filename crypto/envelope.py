@@ -16,8 +16,9 @@ from crypto.geometry import opened_size
 from crypto.head import OpenedHead, new_head, open_head
 from crypto.header import scan_head
 from crypto.keys import Identity, Recipient
+from crypto.memory import fill_bytes
 from crypto.meta import Meta
-from crypto.primitives import Buffer, Random, fill_bytes, view
+from crypto.primitives import Buffer, Random, view
 
 
 @dataclass(frozen=True, slots=True)

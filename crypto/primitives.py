@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import io
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -74,21 +73,6 @@ def decode_base64(text: str) -> bytes | None:
         return None
     # Only the one text that encodes these bytes: no padding, no stray low bits.
     return data if encode_base64(data) == text else None
-
-
-def fill_bytes(size: int, fill: Callable[[memoryview], object]) -> bytes:
-    """Return `size` bytes that `fill` wrote in place, without a second copy of them.
-
-    `bytes(size)` comes zeroed from the operating system page by page as it is written to, BytesIO
-    takes it over without copying because nothing else holds it, and hands the same object back:
-    half the time of a bytearray that is turned into bytes at the end (measured on 64 MiB).
-    """
-    if size == 0:
-        return b""
-    stream = io.BytesIO(bytes(size))
-    with stream.getbuffer() as out:
-        fill(out)
-    return stream.getvalue()
 
 
 def view(buffer: Buffer) -> memoryview:

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from crypto.errors import PayloadError, SealerReuse
 from crypto.geometry import CHUNK_SIZE, SEALED_CHUNK_SIZE, sealed_size
-from crypto.primitives import Buffer, chunk_nonce, fill_bytes, view
+from crypto.memory import fill_bytes
+from crypto.primitives import Buffer, chunk_nonce, view
 from crypto.secret import Secret
 
 

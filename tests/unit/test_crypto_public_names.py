@@ -12,8 +12,8 @@ import crypto
 from crypto import errors
 
 PURE = {
-    "__future__", "base64", "binascii", "collections", "crypto", "cryptography", "dataclasses",
-    "datetime", "hmac", "io", "json", "os", "re", "threading", "typing",
+    "__future__", "base64", "binascii", "collections", "crypto", "cryptography", "ctypes",
+    "dataclasses", "datetime", "hmac", "io", "json", "mmap", "os", "re", "threading", "typing",
 }  # fmt: skip
 
 
