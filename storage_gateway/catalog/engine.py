@@ -8,12 +8,12 @@ the caller is cancelled, so whoever stops waiting must ask the catalog what beca
 """
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,8 @@ GROUP_UNITS_MAX = 64
 READERS = 2
 BUSY_TIMEOUT_MS = 10_000
 CHECKPOINT_PATIENCE_S = 0.2
+_PRIMARY_CODE = 0xFF
+"""The low byte of an SQLite error code; the others say more precisely where."""
 
 _NOW_MS = text("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)")
 
@@ -66,16 +68,13 @@ class Catalog:
         catalog = cls(path)
         try:
             with catalog._writer_engine.begin() as connection:
-                version = connection.execute(text("PRAGMA user_version")).scalar_one()
-                if version not in (0, tables.SCHEMA_VERSION):
-                    raise CatalogUnavailable(
-                        f"{path} has schema version {version}, this program writes"
-                        f" {tables.SCHEMA_VERSION}: use the matching version of the program"
-                    )
-                tables.metadata.create_all(connection)
-                connection.execute(text(f"PRAGMA user_version = {tables.SCHEMA_VERSION}"))
+                _prepare(connection, path)
         except DBAPIError as error:
+            catalog._dispose()
             raise CatalogUnavailable(f"{path}: {error.orig}") from error
+        except CatalogUnavailable:
+            catalog._dispose()
+            raise
         catalog._writer.start()
         return catalog
 
@@ -132,7 +131,9 @@ class Catalog:
         """
         # A connection of its own with little patience: while a checkpoint waits for a reader it
         # keeps every writer waiting.
-        with closing(sqlite3.connect(self._path, timeout=CHECKPOINT_PATIENCE_S)) as connection:
+        with contextlib.closing(
+            sqlite3.connect(self._path, timeout=CHECKPOINT_PATIENCE_S)
+        ) as connection:
             busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return int(busy) == 0
 
@@ -144,6 +145,9 @@ class Catalog:
         self._readers.shutdown()
         for connection in self._connections:
             connection.close()
+        self._dispose()
+
+    def _dispose(self) -> None:
         self._reader_engine.dispose()
         self._writer_engine.dispose()
 
@@ -163,38 +167,87 @@ class Catalog:
                     return
 
 
+def _prepare(connection: Connection, path: Path) -> None:
+    """Create the tables unless they are there; refuse those of another schema version."""
+    version = connection.execute(text("PRAGMA user_version")).scalar_one()
+    if version not in (0, tables.SCHEMA_VERSION):
+        raise CatalogUnavailable(
+            f"{path} has schema version {version}, this program writes {tables.SCHEMA_VERSION}:"
+            " use the matching version of the program"
+        )
+    tables.metadata.create_all(connection)
+    connection.execute(text(f"PRAGMA user_version = {tables.SCHEMA_VERSION}"))
+
+
 def _run_batch(connection: Connection, batch: list[tuple[Unit[Any], Future[Any]]]) -> None:
-    outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
+    outcomes: list[tuple[Any, Exception | None]] = []
     try:
         with connection.begin():
-            for unit, future in batch:
-                try:
-                    with connection.begin_nested():
-                        outcomes.append((future, unit(connection), None))
-                except Exception as error:  # noqa: BLE001 - handed to whoever awaits the unit
-                    outcomes.append((future, None, _translate(error)))
-    except Exception as error:  # noqa: BLE001 - BEGIN or COMMIT failed: nobody may get an answer
-        failure = _translate(error)
-        outcomes = [(future, None, failure) for _, future in batch]
-    for future, answer, failure_or_none in outcomes:
+            outcomes = [_run_unit(connection, unit) for unit, _ in batch]
+    except Exception as error:  # noqa: BLE001 - the transaction failed: nobody may get an answer
+        outcomes = [(None, _translate(error))] * len(batch)
+        _end_transaction(connection)
+    for (_, future), (answer, failure) in zip(batch, outcomes, strict=True):
         # A caller that was cancelled has cancelled its future; the unit took effect all the same.
         if not future.set_running_or_notify_cancel():
             continue
-        if failure_or_none is None:
+        if failure is None:
             future.set_result(answer)
         else:
-            future.set_exception(failure_or_none)
+            future.set_exception(failure)
+
+
+def _run_unit(connection: Connection, unit: Unit[Any]) -> tuple[Any, Exception | None]:
+    """Return the unit's answer, or why it was undone; raise when the whole transaction is."""
+    savepoint = connection.begin_nested()
+    try:
+        answer = unit(connection)
+        savepoint.commit()
+    except Exception as error:
+        if not _in_transaction(connection):
+            # On a full disk or an I/O error SQLite undoes the units before this one as well, and a
+            # COMMIT of nothing would seem to succeed.
+            raise
+        savepoint.rollback()
+        return None, _translate(error)
+    return answer, None
+
+
+def _raw(connection: Connection) -> sqlite3.Connection:
+    raw: object = connection.connection.dbapi_connection
+    if not isinstance(raw, sqlite3.Connection):
+        raise CatalogUnavailable("the connection to the catalog was lost")
+    return raw
+
+
+def _in_transaction(connection: Connection) -> bool:
+    return _raw(connection).in_transaction
+
+
+def _end_transaction(connection: Connection) -> None:
+    """Undo what a COMMIT that failed left open: SQLAlchemy takes it for ended."""
+    with contextlib.suppress(sqlite3.Error, CatalogUnavailable):
+        _raw(connection).rollback()
 
 
 def _translate(error: Exception) -> Exception:
-    if isinstance(error, DBAPIError) and "disk is full" in str(error.orig):
-        translated: Exception = StorageFull("the disk under the catalog is full")
-    elif isinstance(error, SQLAlchemyError):
-        translated = CatalogUnavailable("the catalog refused a transaction")
-    else:
+    if not isinstance(error, SQLAlchemyError):
         return error
+    translated: Exception = CatalogUnavailable("the catalog refused a transaction")
+    if _is_disk_full(error):
+        translated = StorageFull("the disk under the catalog is full")
     translated.__cause__ = error
     return translated
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Look also at what the error was raised from: undoing a savepoint fails on a full disk."""
+    while error is not None:
+        code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
+        if code & _PRIMARY_CODE == sqlite3.SQLITE_FULL:
+            return True
+        error = error.__context__
+    return False
 
 
 def _make_engine(path: Path, *, writing: bool) -> Engine:

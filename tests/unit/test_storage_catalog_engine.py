@@ -1,0 +1,460 @@
+"""Goal: an answer that a unit of work gave is durable, a unit that failed left nothing, and neither
+depends on which other units shared its transaction.
+
+Method: real SQLite files. The writer is held by a unit that waits, so that a test decides what goes
+into one transaction; disks are filled with a page limit, commits broken with a deferred constraint.
+"""
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import IntegrityError
+
+from storage_gateway.catalog import Catalog, now_ms
+from storage_gateway.catalog.engine import GROUP_UNITS_MAX
+from storage_gateway.catalog.statements import insert_once
+from storage_gateway.catalog.tables import SCHEMA_VERSION, graves, markers
+from storage_gateway.errors import CatalogUnavailable, SlotBusy, StorageFull
+
+WITHIN_S = 20
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "catalog.sqlite3"
+
+
+@pytest.fixture
+def catalog(path: Path) -> Iterator[Catalog]:
+    opened = Catalog.open(path)
+    yield opened
+    opened.close()
+
+
+def add(name: str) -> Callable[[Connection], str]:
+    def unit(connection: Connection) -> str:
+        connection.execute(markers.insert(), {"backend": name, "created_ms": 0})
+        return f"added {name}"
+
+    return unit
+
+
+def names(connection: Connection) -> list[str]:
+    return sorted(row.backend for row in connection.execute(markers.select()))
+
+
+def stored(path: Path) -> list[str]:
+    """What another process sees."""
+    connection = sqlite3.connect(path)
+    try:
+        return sorted(row[0] for row in connection.execute("SELECT backend FROM markers"))
+    finally:
+        connection.close()
+
+
+@contextmanager
+def writer_held(catalog: Catalog) -> Iterator[None]:
+    """Keep the writer busy: what is submitted meanwhile goes into the next transactions."""
+    entered, release = threading.Event(), threading.Event()
+
+    def unit(_connection: Connection) -> None:
+        entered.set()
+        assert release.wait(WITHIN_S)
+
+    held = catalog._submit(unit)
+    assert entered.wait(WITHIN_S)
+    try:
+        yield
+    finally:
+        release.set()
+    held.result(WITHIN_S)
+
+
+@contextmanager
+def commits_counted(
+    catalog: Catalog, before: Callable[[], None] = lambda: None
+) -> Iterator[list[int]]:
+    counted: list[int] = []
+
+    def on_commit(_connection: Connection) -> None:
+        before()
+        counted.append(1)
+
+    event.listen(catalog._writer_engine, "commit", on_commit)
+    yield counted
+    event.remove(catalog._writer_engine, "commit", on_commit)
+
+
+def outcome(future: Future[Any]) -> object:
+    """The answer, or the type of what was raised."""
+    error = future.exception(WITHIN_S)
+    return future.result() if error is None else type(error)
+
+
+# Group commit.
+
+
+def test_many_units_end_in_few_transactions(catalog: Catalog, path: Path) -> None:
+    count = 3 * GROUP_UNITS_MAX
+
+    with commits_counted(catalog) as commits:
+        with writer_held(catalog):
+            futures = [catalog._submit(add(f"{i:03}")) for i in range(count)]
+        answers = [outcome(future) for future in futures]
+
+    assert [f"added {i:03}" for i in range(count)] == answers
+    assert 1 + 3 == len(commits)
+    assert [f"{i:03}" for i in range(count)] == stored(path)
+
+
+def test_a_unit_that_raises_undoes_itself_alone(catalog: Catalog, path: Path) -> None:
+    def refused(connection: Connection) -> None:
+        add("refused")(connection)
+        raise SlotBusy("for this test")
+
+    def broken(connection: Connection) -> None:
+        add("broken")(connection)
+        add("a")(connection)  # breaks a unique index
+
+    with commits_counted(catalog) as commits:
+        with writer_held(catalog):
+            units: list[Callable[[Connection], Any]] = [add("a"), refused, add("b"), broken]
+            futures = [catalog._submit(unit) for unit in [*units, add("c")]]
+        outcomes = [outcome(future) for future in futures]
+
+    assert ["added a", SlotBusy, "added b", CatalogUnavailable, "added c"] == outcomes
+    assert 2 == len(commits)
+    assert ["a", "b", "c"] == stored(path)
+
+
+def test_an_answer_comes_after_the_commit(catalog: Catalog, path: Path) -> None:
+    futures: list[Future[Any]] = []
+    seen_before: list[tuple[bool, list[str]]] = []
+
+    def look() -> None:
+        if futures:
+            seen_before.append((any(future.done() for future in futures), stored(path)))
+
+    with commits_counted(catalog, look):
+        with writer_held(catalog):
+            futures += [catalog._submit(add(name)) for name in "abc"]
+        assert ["added a", "added b", "added c"] == [outcome(future) for future in futures]
+
+    assert ["a", "b", "c"] == stored(path)
+    assert all(not done for done, _ in seen_before)
+    assert ([], False) == (seen_before[-1][1], seen_before[-1][0])
+
+
+def test_when_the_commit_fails_nobody_gets_an_answer(catalog: Catalog, path: Path) -> None:
+    catalog.run_blocking(
+        lambda c: c.execute(
+            text(
+                "CREATE TABLE late (of TEXT REFERENCES markers (backend)"
+                " DEFERRABLE INITIALLY DEFERRED)"
+            )
+        )
+    )
+
+    with writer_held(catalog):
+        futures: list[Future[Any]] = [
+            catalog._submit(add("a")),
+            catalog._submit(lambda c: c.execute(text("INSERT INTO late VALUES ('nobody')"))),
+            catalog._submit(add("b")),
+        ]
+    outcomes = [outcome(future) for future in futures]
+
+    assert [CatalogUnavailable] * 3 == outcomes
+    assert [] == stored(path)
+    assert "added c" == catalog.run_blocking(add("c"))
+    assert ["c"] == stored(path)
+
+
+def _set_page_limit(pages: int) -> Callable[[Connection], None]:
+    def unit(connection: Connection) -> None:
+        limit = pages or connection.execute(text("PRAGMA page_count")).scalar_one()
+        connection.execute(text(f"PRAGMA max_page_count = {limit}"))
+
+    return unit
+
+
+def test_a_full_disk_is_told_and_takes_no_answered_unit_with_it(
+    catalog: Catalog, path: Path
+) -> None:
+    """SQLite undoes the whole transaction then, the units before the one that failed as well."""
+    catalog.run_blocking(_set_page_limit(0))
+
+    with writer_held(catalog):
+        futures = [catalog._submit(add(name)) for name in ["a", "x" * 100_000, "b"]]
+    outcomes = [outcome(future) for future in futures]
+
+    answered = [str(answer).removeprefix("added ") for answer in outcomes if answer == "added a"]
+    assert StorageFull is outcomes[1]
+    assert answered == stored(path)
+    catalog.run_blocking(_set_page_limit(1 << 30))
+    assert "added c" == catalog.run_blocking(add("c"))
+    assert [*answered, "c"] == stored(path)
+
+
+def test_a_disk_that_fills_up_below_a_savepoint_is_told_too(catalog: Catalog, path: Path) -> None:
+    catalog.run_blocking(_set_page_limit(0))
+
+    def unit(connection: Connection) -> bool:
+        return insert_once(connection, markers, {"backend": "x" * 100_000, "created_ms": 0})
+
+    with pytest.raises(StorageFull):
+        catalog.run_blocking(unit)
+    assert [] == stored(path)
+
+
+def test_a_unit_may_ask_for_what_is_there_already(catalog: Catalog, path: Path) -> None:
+    def unit(connection: Connection) -> list[bool]:
+        row = {"backend": "a", "created_ms": 0}
+        return [insert_once(connection, markers, row) for _ in range(2)]
+
+    assert [True, False] == catalog.run_blocking(unit)
+    assert ["a"] == stored(path)
+
+
+# Callers who go away.
+
+
+async def test_a_cancelled_caller_changes_nothing_for_its_unit_or_others(path: Path) -> None:
+    catalog = await asyncio.to_thread(Catalog.open, path)
+    entered, release = threading.Event(), threading.Event()
+
+    def hold(_connection: Connection) -> None:
+        entered.set()
+        release.wait(WITHIN_S)
+
+    holding = asyncio.create_task(catalog.run(hold))
+    await asyncio.to_thread(entered.wait, WITHIN_S)
+    cancelled, other = (asyncio.create_task(catalog.run(add(name))) for name in "ab")
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    release.set()
+
+    assert "added b" == await other
+    await holding
+    assert ["a", "b"] == stored(path)
+    await asyncio.to_thread(catalog.close)
+
+
+# Reads.
+
+
+def test_a_read_sees_one_moment(catalog: Catalog) -> None:
+    catalog.run_blocking(add("a"))
+
+    def unit(connection: Connection) -> tuple[list[str], list[str]]:
+        before = names(connection)
+        assert "added b" == catalog.run_blocking(add("b"))
+        return before, names(connection)
+
+    assert (["a"], ["a"]) == catalog.read_blocking(unit)
+    assert ["a", "b"] == catalog.read_blocking(names)
+
+
+def test_a_read_does_not_wait_for_the_writer(catalog: Catalog) -> None:
+    with writer_held(catalog):
+        assert [] == catalog.read_blocking(names)
+
+
+def test_a_read_cannot_write(catalog: Catalog, path: Path) -> None:
+    with pytest.raises(CatalogUnavailable):
+        catalog.read_blocking(add("a"))
+    assert [] == stored(path)
+
+
+def test_what_a_read_raises_is_raised(catalog: Catalog) -> None:
+    def unit(_connection: Connection) -> None:
+        raise SlotBusy("for this test")
+
+    with pytest.raises(SlotBusy):
+        catalog.read_blocking(unit)
+    assert [] == catalog.read_blocking(names)
+
+
+async def test_many_readers_and_writers_at_once(path: Path) -> None:
+    catalog = await asyncio.to_thread(Catalog.open, path)
+
+    async def write_and_read(name: str) -> bool:
+        await catalog.run(add(name))
+        return name in await catalog.read(names)
+
+    seen = await asyncio.gather(*(write_and_read(f"{i:02}") for i in range(50)))
+    await asyncio.to_thread(catalog.close)
+
+    assert [True] * 50 == seen
+
+
+# Opening and closing.
+
+
+def test_closing_finishes_what_was_begun_and_refuses_the_rest(path: Path) -> None:
+    catalog = Catalog.open(path)
+    with writer_held(catalog):
+        futures = [catalog._submit(add(f"{i:02}")) for i in range(70)]
+        closing = threading.Thread(target=catalog.close)
+        closing.start()
+    closing.join(WITHIN_S)
+
+    assert [f"added {i:02}" for i in range(70)] == [outcome(future) for future in futures]
+    with pytest.raises(CatalogUnavailable, match="closed"):
+        catalog.run_blocking(add("late"))
+    assert 70 == len(stored(path))
+
+
+def test_after_closing_there_is_one_file(path: Path) -> None:
+    catalog = Catalog.open(path)
+    catalog.run_blocking(add("a"))
+    catalog.read_blocking(names)
+    catalog.close()
+
+    assert [path.name] == [file.name for file in path.parent.iterdir()]
+
+
+def test_opening_again_finds_what_was_written(path: Path) -> None:
+    for name in "ab":
+        catalog = Catalog.open(path)
+        catalog.run_blocking(add(name))
+        catalog.close()
+
+    assert ["a", "b"] == stored(path)
+
+
+def test_two_processes_may_write(catalog: Catalog, path: Path) -> None:
+    other = Catalog.open(path)
+    futures = [(catalog, other)[i % 2]._submit(add(f"{i:02}")) for i in range(40)]
+
+    assert [f"added {i:02}" for i in range(40)] == [outcome(future) for future in futures]
+    other.close()
+    assert 40 == len(stored(path))
+
+
+@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 99, -1])
+def test_another_schema_version_is_refused_and_left_as_it_is(path: Path, version: int) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.execute("CREATE TABLE of_another_time (x)")
+    connection.close()
+
+    with pytest.raises(CatalogUnavailable, match=f"schema version {version}"):
+        Catalog.open(path)
+
+    connection = sqlite3.connect(path)
+    tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master")]
+    connection.close()
+    assert ["of_another_time"] == tables
+
+
+def test_what_is_no_database_is_refused_and_left_as_it_is(path: Path) -> None:
+    path.write_bytes(b"not a database, and longer than a header of SQLite would have to be" * 20)
+    before = path.read_bytes()
+
+    with pytest.raises(CatalogUnavailable, match="not a database"):
+        Catalog.open(path)
+
+    assert before == path.read_bytes()
+
+
+@pytest.mark.parametrize("where", ["missing/catalog.sqlite3", "."])
+def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path, where: str) -> None:
+    with pytest.raises(CatalogUnavailable, match="unable to open"):
+        Catalog.open(tmp_path / where)
+
+
+def test_the_clock_is_the_hosts_in_milliseconds(catalog: Catalog) -> None:
+    before = time.time() * 1000
+    found = catalog.read_blocking(now_ms)
+
+    assert before - 2 <= found <= time.time() * 1000 + 2
+
+
+# Cleaning pages.
+
+
+def _files_hold(path: Path, needle: bytes) -> list[str]:
+    return [file.name for file in sorted(path.parent.iterdir()) if needle in file.read_bytes()]
+
+
+@pytest.mark.parametrize("size", [200, 30_000])  # within a page, and on pages of its own
+def test_what_was_removed_is_in_no_file_once_pages_are_clean(
+    catalog: Catalog, path: Path, size: int
+) -> None:
+    needle = bytes(range(200)) * (size // 200)
+    row = {"payload_id": "p", "object_id": "o", "reason": needle.hex(), "buried_ms": 0}
+    catalog.run_blocking(lambda c: c.execute(graves.insert(), row))
+    assert catalog.clean_pages()
+    shown = needle.hex().encode()[-300:]
+    assert [path.name] == _files_hold(path, shown)
+
+    catalog.run_blocking(lambda c: c.execute(graves.delete()))
+    assert [] != _files_hold(path, shown)  # in the log, or in the page that was not written yet
+
+    assert catalog.clean_pages()
+    assert [] == _files_hold(path, shown)
+
+
+def test_the_search_finds_what_was_removed_without_secure_delete(path: Path) -> None:
+    """The control: a file in which freed bytes stay."""
+    needle = b"needle" * 50
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA secure_delete = OFF")
+    connection.execute("CREATE TABLE t (x)")
+    connection.execute("INSERT INTO t VALUES (?)", (needle,))
+    connection.commit()
+    connection.execute("DELETE FROM t")
+    connection.commit()
+    connection.close()
+
+    assert [path.name] == _files_hold(path, needle[-100:])
+
+
+def test_pages_are_not_called_clean_while_a_reader_needs_the_log(catalog: Catalog) -> None:
+    catalog.run_blocking(add("a"))
+
+    def unit(connection: Connection) -> bool:
+        names(connection)
+        catalog.run_blocking(add("b"))
+        return catalog.clean_pages()
+
+    assert not catalog.read_blocking(unit)
+    assert catalog.clean_pages()
+
+
+def test_cleaning_does_not_fail_while_the_writer_is_at_work(catalog: Catalog) -> None:
+    catalog.run_blocking(add("a"))
+
+    with writer_held(catalog):
+        catalog.clean_pages()
+
+    assert catalog.clean_pages()
+
+
+def test_every_connection_zeroes_what_it_frees_and_syncs_what_it_commits(catalog: Catalog) -> None:
+    def pragmas(connection: Connection) -> list[object]:
+        asked = ("secure_delete", "synchronous", "journal_mode", "foreign_keys")
+        return [connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in asked]
+
+    assert [1, 2, "wal", 1] == catalog.run_blocking(pragmas)
+    assert [1, 2, "wal", 1] == catalog.read_blocking(pragmas)
+
+
+def test_foreign_keys_hold(catalog: Catalog) -> None:
+    def unit(connection: Connection) -> None:
+        connection.execute(text("INSERT INTO parties VALUES ('nowhere', 'user', '', 0)"))
+
+    with pytest.raises(CatalogUnavailable) as caught:
+        catalog.run_blocking(unit)
+    assert isinstance(caught.value.__cause__, IntegrityError)
