@@ -72,7 +72,8 @@ def manifest_json(manifest: Manifest) -> dict[str, object]:
 def name_of(request: web.Request) -> ObjectName:
     """Return the object's name in the path, with its pin.
 
-    The pin's ``?=cid=`` arrives as a query that starts with ``=`` when it was not escaped.
+    The pin's ``?=cid=`` arrives as a query that starts with ``=`` when it was not escaped, and an
+    r-component, which no name of ours has, as one that starts with ``+``.
 
     Raises:
         InvalidURN: it is no name.
@@ -80,8 +81,9 @@ def name_of(request: web.Request) -> ObjectName:
 
     """
     text = request.match_info["urn"]
-    if request.query_string.startswith("="):
-        text = f"{text}?{request.query_string}"
+    query = request.rel_url.raw_query_string
+    if query.startswith(("=", "+")):
+        text = f"{text}?{query}"
     try:
         name = parse_name(text)
     except URNError as error:
