@@ -1,0 +1,109 @@
+"""`python -m bench`: measure, print a table, say whether the floors hold."""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from . import envelopes, memory, report, small, transfers
+from .figures import Row, Verdict
+from .machine import NotMeasurable, describe
+from .plan import Plan, full_plan, quick_plan
+from .thin import TransferFailed
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+RUNS = 5
+EXIT_FLOOR_MISSED = 1
+EXIT_USAGE = 2
+EXIT_NOT_MEASURED = 3
+
+BENCHMARKS: dict[str, tuple[Callable[[Plan], list[Row]], str]] = {
+    "envelopes": (envelopes.measure, "seal and open in memory, against pyrage"),
+    "uploads": (transfers.measure_uploads, "1 GiB in, against bare aiohttp and the limit"),
+    "downloads": (transfers.measure_downloads, "1 GiB out, against bare aiohttp and the limit"),
+    "memory": (memory.measure, "peak memory of 2 GiB in and out"),
+    "small": (small.measure, "4 KiB objects a second (for information)"),
+}
+
+EXAMPLES = """\
+examples:
+  python -m bench                       everything, about three minutes
+  python -m bench envelopes --runs 9    one benchmark, more runs
+  python -m bench --quick               a few MiB, seconds; floors are not judged
+  python -m bench --json figures.json   every single value as JSON, too
+  python -m bench --write               put the figures into docs/performance.md
+
+exit status: 0 all floors hold, 1 a floor is missed, 2 wrong usage, 3 could not measure
+Files go to a temporary folder (TMPDIR chooses the disk) and are removed."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what the arguments ask for; return the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.write and (options.quick or options.names):
+        parser.error("--write records a full run: give it without names and without --quick")
+    if options.runs < 1:
+        parser.error("--runs must be at least 1")
+    unknown = [name for name in options.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    try:
+        return _measure(options, f"python -m bench {' '.join(arguments)}".strip())
+    except (NotMeasurable, TransferFailed, report.RegionMissing) as error:
+        _say(f"bench: {error}")
+        return EXIT_NOT_MEASURED
+
+
+def _measure(options: argparse.Namespace, command: str) -> int:
+    about = {"machine": describe(), "command": command, "date": _now()}
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="storage-gateway-bench-") as scratch:
+        folder = Path(scratch)
+        plan = quick_plan(folder, _say) if options.quick else full_plan(folder, options.runs, _say)
+        for name in options.names or BENCHMARKS:
+            rows += BENCHMARKS[name][0](plan)
+    judged = plan.judged
+    print(report.text_table(rows, judged=judged))
+    if options.json:
+        document = report.as_json(rows, judged=judged, **about)
+        options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if options.write:
+        report.rewrite(DOCUMENT, report.markdown(rows, judged=judged, **about))
+    missed = [row.name for row in rows if row.verdict(judged=judged) is Verdict.MISSED]
+    for name in missed:
+        _say(f"floor missed: {name}")
+    return EXIT_FLOOR_MISSED if missed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    listed = "\n".join(f"  {name:<10} {text}" for name, (_, text) in BENCHMARKS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=f"Measure the storage gateway against peers and limits.\n\n{listed}",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which benchmarks (default: all)")
+    parser.add_argument(
+        "--runs", type=int, default=RUNS, metavar="N", help="of each side (%(default)s)"
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes, one run, no floors")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every value to FILE")
+    parser.add_argument("--write", action="store_true", help=f"rewrite docs/{DOCUMENT.name}")
+    return parser
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,56 @@
+"""How much is measured: sizes, runs, and where the files go."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .figures import MIB
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run of the benchmarks. Sizes are bytes; `judged` says whether floors apply."""
+
+    runs: int
+    envelope_size: int
+    transfer_size: int
+    memory_size: int
+    small_count: int
+    judged: bool
+    folder: Path
+    say: Callable[[str], None]
+    """Tells a person, on stderr, what is being measured."""
+
+    def note(self, what: str) -> Callable[[str, float], None]:
+        """Return what tells of each value of a measurement."""
+        return lambda side, value: self.say(f"{what}: {side} {value:,.0f} MB/s")
+
+
+def full_plan(folder: Path, runs: int, say: Callable[[str], None]) -> Plan:
+    """Return the plan that the floors are written for."""
+    return Plan(
+        runs=runs,
+        envelope_size=64 * MIB,
+        transfer_size=GIB,
+        memory_size=2 * GIB,
+        small_count=1000,
+        judged=True,
+        folder=folder,
+        say=say,
+    )
+
+
+def quick_plan(folder: Path, say: Callable[[str], None]) -> Plan:
+    """Return a plan of seconds, which shows that everything runs and proves no figure."""
+    return Plan(
+        runs=1,
+        envelope_size=MIB,
+        transfer_size=9 * MIB,
+        memory_size=9 * MIB,
+        small_count=8,
+        judged=False,
+        folder=folder,
+        say=say,
+    )

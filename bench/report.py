@@ -1,0 +1,103 @@
+"""Showing figures: as text for a terminal, as Markdown for docs/performance.md, as JSON."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .figures import Row
+
+BEGIN = "<!-- figures: written by `python -m bench --write` -->"
+END = "<!-- end of figures -->"
+HEADINGS = ("what", "ours", "peer", "ratio", "floor", "holds?", "server CPU s/GB")
+
+
+class RegionMissing(Exception):
+    """The document has no marked region to write the figures into."""
+
+
+def text_table(rows: Iterable[Row], *, judged: bool) -> str:
+    """Return an aligned table."""
+    lines = [HEADINGS, *(cells(row, judged=judged) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def markdown(rows: Iterable[Row], *, judged: bool, machine: str, command: str, date: str) -> str:
+    """Return the figures section: when, where and how measured, and the table."""
+    lines = [
+        f"Measured {date} with `{command}`.",
+        f"Machine: {machine}.",
+        "",
+        f"| {' | '.join(HEADINGS)} |",
+        f"|{' --- |' * len(HEADINGS)}",
+        *(f"| {' | '.join(cells(row, judged=judged))} |" for row in rows),
+    ]
+    return "\n".join(lines)
+
+
+def cells(row: Row, *, judged: bool) -> tuple[str, ...]:
+    """Return a row as the texts under `HEADINGS`."""
+    ratio = row.ratio
+    return (
+        row.name,
+        f"{row.ours.median:,.{_digits(row.ours.median)}f} {row.unit}{_spread(row)}",
+        "" if row.peer is None else f"{row.peer.median:,.0f} {row.unit} {row.peer_name}",
+        "" if ratio is None else f"{ratio:.2f}",
+        row.floor,
+        row.verdict(judged=judged).value,
+        "" if row.cpu is None else f"{row.cpu[0]:.2f} / {row.cpu[1]:.2f}",
+    )
+
+
+def _digits(value: float) -> int:
+    return 0 if value >= 100 else 1
+
+
+def _spread(row: Row) -> str:
+    return f" ±{row.ours.spread * 50:.0f} %" if len(row.ours.values) > 1 else ""
+
+
+def as_json(
+    rows: Sequence[Row], *, judged: bool, machine: str, command: str, date: str
+) -> dict[str, Any]:
+    """Return everything that was measured, every single value too."""
+    return {
+        "date": date,
+        "command": command,
+        "machine": machine,
+        "judged": judged,
+        "rows": [
+            {
+                "what": row.name,
+                "unit": row.unit,
+                "ours": row.ours.median,
+                "ours_values": row.ours.values,
+                "peer_name": row.peer_name or None,
+                "peer": row.peer.median if row.peer else None,
+                "peer_values": row.peer.values if row.peer else None,
+                "ratio": row.ratio,
+                "floor": row.floor or None,
+                "verdict": row.verdict(judged=judged).name.lower(),
+                "server_cpu_s_per_gb": row.cpu,
+            }
+            for row in rows
+        ],
+    }
+
+
+def replace_region(document: str, figures: str) -> str:
+    """Return the document with new figures between the marks. Raises RegionMissing."""
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise RegionMissing(f"put the lines {BEGIN} and {END} where the figures belong")
+    return f"{before}{BEGIN}\n{figures}\n{END}{after}"
+
+
+def rewrite(path: Path, figures: str) -> None:
+    """Write new figures into the document at `path`. Raises RegionMissing."""
+    document = path.read_text(encoding="utf-8")
+    path.write_text(replace_region(document, figures), encoding="utf-8")

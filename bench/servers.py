@@ -1,0 +1,122 @@
+"""Server processes under measurement: started on a core of their own, watched through /proc."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crypto import X25519Identity
+
+from .machine import NotMeasurable, pinned
+from .thin import Connection
+
+STOP_TIMEOUT_S = 60
+SESSION = "bench"
+SEALED = "application/age"
+PLAINTEXT = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server process."""
+
+    url: str
+    pid: int
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds used so far, user and system, of all its threads."""
+        text = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii")
+        # Fields 14 and 15 of proc(5), counted from behind the name, which may hold anything.
+        fields = text.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def peak_memory(self) -> int:
+        """Return the highest resident size so far, VmHWM, in bytes."""
+        for line in Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        raise NotMeasurable("/proc tells no VmHWM")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayServer(Server):
+    """A running gateway with an open session, and the token of the session's user."""
+
+    operator_token: str = field(repr=False)
+    token: str = field(repr=False)
+
+    def slot(self, task: str) -> str:
+        """Return the path to upload an input to."""
+        return f"/v1/sessions/{SESSION}/tasks/{task}/input"
+
+    def erase(self, urn: str) -> None:
+        """Erase an object, so that a run leaves no bytes on the disk."""
+        with Connection(self.url, self.operator_token) as connection:
+            connection.request("DELETE", f"/v1/objects/{urn}")
+
+
+@contextmanager
+def bare_server(core: int) -> Iterator[Server]:
+    """Run the peer."""
+    with _running(["-m", "bench.bare"], core) as (url, pid):
+        yield Server(url, pid)
+
+
+@contextmanager
+def gateway(core: int, data_dir: Path) -> Iterator[GatewayServer]:
+    """Run a gateway on a data folder, new or kept from before."""
+    command = ["-m", "storage_gateway", "serve", "--data-dir", str(data_dir)]
+    # One line of log a request: part of what a server does, so it is written, to a file.
+    with _running([*command, "--log-level", "info"], core, data_dir.with_suffix(".log")) as served:
+        url, pid = served
+        operator = (data_dir / "operator-token").read_text(encoding="ascii").strip()
+        yield GatewayServer(url, pid, operator, _session_token(url, operator, data_dir))
+
+
+@contextmanager
+def _running(
+    command: list[str], core: int, log: Path = Path(os.devnull)
+) -> Iterator[tuple[str, int]]:
+    with log.open("ab") as log_file, pinned(core):
+        process = subprocess.Popen(
+            [sys.executable, *command], stdout=subprocess.PIPE, stderr=log_file, text=True
+        )
+    try:
+        url = process.stdout.readline().strip() if process.stdout else ""
+        if not url:
+            raise NotMeasurable(f"{' '.join(command)} did not start; {log} may say why")
+        yield url, process.pid
+    finally:
+        process.terminate()
+        process.wait(STOP_TIMEOUT_S)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _session_token(url: str, operator: str, data_dir: Path) -> str:
+    """Open the session, or return the token of the one that this folder has already."""
+    kept = data_dir / "bench-token"
+    if kept.exists():
+        return kept.read_text(encoding="ascii")
+    document = {
+        "session_id": SESSION,
+        "parties": {
+            "user": {"recipient": str(X25519Identity.generate().recipient())},
+            "miners": [
+                {
+                    "id": "0x00000000000000000000000000000000000000a1",
+                    "recipient": str(X25519Identity.generate().recipient()),
+                }
+            ],
+        },
+    }
+    with Connection(url, operator) as connection:
+        body = json.dumps(document).encode()
+        answer = connection.request("POST", "/v1/sessions", body, kind="application/json")
+    token: str = json.loads(answer)["tokens"]["user"]
+    kept.write_text(token, encoding="ascii")
+    return token
