@@ -1,0 +1,259 @@
+"""Every route with every kind of token: the table below says what each answers.
+
+The test walks the application's own route table, so a route without an entry here fails. The
+tokens: none, one that is not known, an expired and a revoked one, those of another session's user
+and miner, and those of the session's user, of the miner who wrote the output, of another miner of
+the session, and the operator's.
+"""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from crypto import X25519Identity
+from storage_gateway.api.access import Route
+from storage_gateway.api.application import ROUTES
+from storage_gateway.catalog.sessions import NewToken, insert_token
+from storage_gateway.records import TokenKind
+from storage_gateway.tokens import new_token, token_digest
+from tests.gateway import MINER, OpenSession, RunningGateway, open_session
+from tests.http.raw import Answer, exchange, request
+from tests.http.steps import uploaded
+
+Outcome = int | tuple[int, str]
+
+NO_TOKEN: dict[str, Outcome] = {
+    "none": (401, "unauthenticated"),
+    "unknown": (401, "unauthenticated"),
+    "expired": (401, "token_expired"),
+    "revoked": (401, "token_expired"),
+}
+NOT_ALLOWED = (403, "forbidden")
+NOT_KNOWN = (404, "not_found")
+
+
+def _row(
+    *,
+    operator: Outcome,
+    user: Outcome,
+    miner: Outcome,
+    other_miner: Outcome,
+    foreign_user: Outcome,
+    foreign_miner: Outcome,
+) -> dict[str, Outcome]:
+    return NO_TOKEN | {
+        "operator": operator,
+        "user": user,
+        "miner": miner,
+        "other_miner": other_miner,
+        "foreign_user": foreign_user,
+        "foreign_miner": foreign_miner,
+    }
+
+
+ANYBODY: dict[str, Outcome] = dict.fromkeys(
+    [*NO_TOKEN, "operator", "user", "miner", "other_miner", "foreign_user", "foreign_miner"], 200
+)
+OPERATOR_ALONE = dict.fromkeys(
+    ["user", "miner", "other_miner", "foreign_user", "foreign_miner"], NOT_ALLOWED
+)
+IN_SESSION = _row(
+    operator=200,
+    user=200,
+    miner=200,
+    other_miner=200,
+    foreign_user=NOT_ALLOWED,
+    foreign_miner=NOT_ALLOWED,
+)
+READING_INPUT = _row(
+    operator=NOT_ALLOWED,
+    user=200,
+    miner=200,
+    other_miner=200,
+    foreign_user=NOT_KNOWN,
+    foreign_miner=NOT_KNOWN,
+)
+READING_OUTPUT = READING_INPUT | {"other_miner": NOT_KNOWN}
+ERASING = _row(
+    operator=202,
+    user=202,
+    miner=NOT_ALLOWED,
+    other_miner=NOT_ALLOWED,
+    foreign_user=NOT_KNOWN,
+    foreign_miner=NOT_ALLOWED,
+)
+
+EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
+    ("GET", "/healthz"): {"": ANYBODY},
+    ("GET", "/readyz"): {"": ANYBODY},
+    ("POST", "/v1/sessions"): {"": NO_TOKEN | OPERATOR_ALONE | {"operator": 201}},
+    ("GET", "/v1/sessions/{session}"): {"": IN_SESSION},
+    ("POST", "/v1/sessions/{session}/tokens"): {
+        "": NO_TOKEN | OPERATOR_ALONE | {"operator": 201},
+    },
+    ("GET", "/v1/sessions/{session}/objects"): {"": IN_SESSION},
+    ("POST", "/v1/sessions/{session}/tasks/{task}/input"): {
+        "": _row(
+            operator=201,
+            user=201,
+            miner=NOT_ALLOWED,
+            other_miner=NOT_ALLOWED,
+            foreign_user=NOT_ALLOWED,
+            foreign_miner=NOT_ALLOWED,
+        ),
+    },
+    ("POST", "/v1/sessions/{session}/tasks/{task}/output"): {
+        "": _row(
+            operator=201,
+            user=NOT_ALLOWED,
+            miner=201,
+            other_miner=NOT_ALLOWED,  # the request names the first miner
+            foreign_user=NOT_ALLOWED,
+            foreign_miner=NOT_ALLOWED,
+        ),
+    },
+    ("GET", "/v1/objects/{urn}"): {"input": READING_INPUT, "output": READING_OUTPUT},
+    ("HEAD", "/v1/objects/{urn}"): {"input": READING_INPUT, "output": READING_OUTPUT},
+    ("DELETE", "/v1/objects/{urn}"): {"input": ERASING, "output": ERASING},
+    ("GET", "/v1/objects/{urn}/manifest"): {
+        "input": READING_INPUT | {"operator": 200},
+        "output": READING_OUTPUT | {"operator": 200},
+    },
+}
+"""For each route, and each kind of object where it is about one: what each token gets."""
+
+
+@dataclass(frozen=True)
+class _World:
+    gateway: RunningGateway
+    session: OpenSession
+    tokens: dict[str, str | None]
+
+
+async def _world(gateway: RunningGateway) -> _World:
+    session = await open_session(gateway, "101")
+    foreign = await open_session(gateway, "202")
+    expired, revoked = new_token(TokenKind.USER), new_token(TokenKind.USER)
+    for token, lifetime_s in ((expired, -1.0), (revoked, 1000.0)):
+        stored = NewToken(token_digest(token), TokenKind.USER, None)
+        await gateway.catalog.run(
+            lambda c, stored=stored, lifetime_s=lifetime_s: insert_token(  # type: ignore[misc]
+                c, stored, session_id="101", lifetime_s=lifetime_s
+            )
+        )
+    answer = await exchange(
+        gateway.address,
+        request(
+            "POST",
+            "/v1/sessions/101/tokens",
+            gateway.operator_token,
+            headers=[("Content-Type", "application/json")],
+            body=b'{"party": "user"}',
+        ),
+    )
+    tokens = {
+        "none": None,
+        "unknown": new_token(TokenKind.OPERATOR),
+        "expired": expired,
+        "revoked": revoked,
+        "user": answer.json()["token"],
+        "miner": session.miner_token,
+        "other_miner": session.other_miner_token,
+        "foreign_user": foreign.user_token,
+        "foreign_miner": foreign.miner_token,
+        "operator": gateway.operator_token,  # last: its new token revokes a miner's
+    }
+    return _World(gateway, session, tokens)
+
+
+async def _call(world: _World, route: Route, kind: str, task_id: str, token: str | None) -> Answer:
+    """Make the one good request of a route; whose token it is decides."""
+    path = route.path.replace("{session}", "101").replace("{task}", task_id)
+    headers, body = [], None
+    if "{urn}" in path:
+        operator = world.gateway.operator_token
+        slot = f"{world.session.path(task_id, kind)}{'' if kind == 'input' else f'?miner={MINER}'}"
+        document = await uploaded(world.gateway, slot, operator, b"content")
+        path = path.replace("{urn}", document["urn"])
+    elif route.method == "POST":
+        headers = [("Content-Type", "application/json")]
+        recipient = str(X25519Identity.generate().recipient())
+        new_session = {"session_id": task_id, "parties": {"user": {"recipient": recipient}}}
+        reissue = {"party": "miner", "miner": MINER}
+        document = reissue if path.endswith("/tokens") else new_session
+        body = json.dumps(document).encode()
+        path += f"?miner={MINER}" if path.endswith("/output") else ""
+    data = request(route.method, path, token, headers=headers, body=body)
+    return await exchange(world.gateway.address, data)
+
+
+def test_the_table_is_that_of_the_application() -> None:
+    assert set(EXPECTED) == {(route.method, route.path) for route in ROUTES}
+    assert len(EXPECTED) == len(ROUTES)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+async def test_a_route_with_every_kind_of_token(gateway: RunningGateway, route: Route) -> None:
+    world = await _world(gateway)
+    outcomes: dict[str, dict[str, Outcome]] = {}
+    expected = EXPECTED[(route.method, route.path)]
+    for kind in expected:
+        outcomes[kind] = {}
+        for caller, token in world.tokens.items():
+            answer = await _call(world, route, kind, f"{kind}.{caller}", token)
+            outcomes[kind][caller] = answer.status
+            if answer.status >= 400 and route.method != "HEAD":
+                code = answer.json()["code"]
+                outcomes[kind][caller] = (answer.status, code)
+                answer.problem(answer.status, code)
+
+    if route.method == "HEAD":
+        expected = {
+            kind: {who: what if isinstance(what, int) else what[0] for who, what in row.items()}
+            for kind, row in expected.items()
+        }
+    assert expected == outcomes
+
+
+async def test_another_sessions_existence_is_not_told(gateway: RunningGateway) -> None:
+    """A session that is there and one that is not answer alike to a foreign token."""
+    world = await _world(gateway)
+    answers = [
+        await exchange(
+            gateway.address,
+            request("GET", path, world.tokens["foreign_user"], headers=[("X-Request-ID", "same")]),
+        )
+        for path in ("/v1/sessions/101", "/v1/sessions/nobody", "/v1/sessions/101/objects")
+    ]
+
+    assert [403, 403, 403] == [answer.status for answer in answers]
+    assert 1 == len({answer.body for answer in answers})
+
+
+async def test_an_object_that_is_not_the_callers_and_one_that_is_not_there_are_alike(
+    gateway: RunningGateway,
+) -> None:
+    world = await _world(gateway)
+    document = await uploaded(
+        gateway, world.session.path("t1", "output"), world.session.miner_token, b"a result"
+    )
+    absent = "urn:blob:v4:" + "a" * 32
+    pin = f"%3F=cid={document['cid']}"
+    names = (document["urn"], absent, document["urn"] + pin, absent + pin)
+    for caller in ("foreign_user", "foreign_miner", "other_miner"):
+        for part in ("", "/manifest"):
+            answers = [
+                await exchange(
+                    gateway.address,
+                    request(
+                        "GET",
+                        f"/v1/objects/{name}{part}",
+                        world.tokens[caller],
+                        headers=[("X-Request-ID", "same")],
+                    ),
+                )
+                for name in names
+            ]
+            assert [404] * 4 == [answer.status for answer in answers], caller
+            assert 1 == len({answer.body for answer in answers}), caller
