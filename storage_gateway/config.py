@@ -44,8 +44,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     object_bytes_max: Annotated[int, msgspec.Meta(ge=0)] = 64 * GIB
     json_bytes_max: Count = 1 << 20
-    miners_max: Annotated[int, msgspec.Meta(ge=1, le=29)] = 29
-    """Miners of one session: with user and router and two foreign stanzas, 32 would be over."""
+    miners_max: Annotated[int, msgspec.Meta(ge=1, le=28)] = 28
+    """Miners of one session: with user, router and our two foreign stanzas a header has 32."""
     page_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1000
 
     body_idle_s: Seconds = 60.0

@@ -80,5 +80,5 @@ async def read_json(request: web.Request, kind: type[T], *, bytes_max: int, idle
 
 
 def _member_of(text: str) -> str:
-    _, _, path = text.rpartition(" - at `$")
-    return path.strip(".`") or "body"
+    _, found, path = text.rpartition(" - at `$")
+    return (path.strip(".`") if found else "") or "body"
