@@ -24,12 +24,14 @@ _CLASSES: Final = {labels.STANZA_X25519: "classic", labels.STANZA_HYBRID: "hybri
 
 _ARGUMENT: Final = re.compile(r"[!-~]+")
 # A first look at a stream in C speed: whole stanzas, then what may still become one or the end.
-# The possessive quantifiers keep it linear. It only decides when the line parser is asked.
+# Each repetition begins with a byte that the one before cannot hold, which keeps it linear. No
+# possessive quantifier on a group: before Python 3.11.5 those keep half a repetition (CPython issue
+# 106052). It only decides when the line parser is asked.
 _STANZAS: Final = re.compile(
-    rb"(?:->(?: [!-~]++)++\n(?:[A-Za-z0-9+/]{64}\n)*+[A-Za-z0-9+/]{0,63}\n)*+"
+    rb"(?:->(?: [!-~]++)+\n(?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]{0,63}\n)*"
 )
 _PARTIAL: Final = re.compile(
-    rb"-?|->(?: [!-~]*+)*+|->(?: [!-~]++)++\n(?:[A-Za-z0-9+/]{64}\n)*+[A-Za-z0-9+/]{0,64}"
+    rb"-?|->(?: [!-~]*+)*|->(?: [!-~]++)+\n(?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]{0,64}"
     rb"|--|---(?: [A-Za-z0-9+/]{0,43})?"
 )
 _END: Final = re.compile(rb"---[^\n]*\n")
