@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from tests.gateway import gateway_process
+from tests.requirements import need
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +25,7 @@ def _tour() -> str:
 
 
 async def test_the_tour_runs_as_printed(tmp_path: Path) -> None:
+    need("curl", "apt-get install curl")
     program = tmp_path / ".venv" / "bin" / "storage-gateway"
     program.parent.mkdir(parents=True)
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m storage_gateway "$@"\n')
