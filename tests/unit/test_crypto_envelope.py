@@ -18,7 +18,6 @@ from crypto import (
     Context,
     ContextMismatch,
     CryptoError,
-    EnvelopeError,
     Header,
     HeaderError,
     HeaderMACError,
@@ -182,7 +181,7 @@ def test_a_changed_header_that_still_parses_fails_by_its_mac() -> None:
 
 @pytest.mark.parametrize("size", range(len(SMALL.head)))
 def test_any_truncation_of_a_head_is_refused(size: int) -> None:
-    with pytest.raises(EnvelopeError):
+    with pytest.raises(HeaderError):
         open_envelope(SMALL.head[:size], SMALL.payload, [USER])
     with pytest.raises(HeaderError):
         open_file(SMALL.head[:size], [USER])
@@ -269,6 +268,11 @@ def test_meta_of_another_head_does_not_open() -> None:
 def test_stanzas_that_may_not_stand_there_are_refused(stanzas: list[Stanza]) -> None:
     with pytest.raises(HeaderError):
         open_head(head_of(*stanzas, USER.recipient().wrap(FILE_KEY)), [USER])
+
+
+def test_a_passphrase_file_is_simply_not_for_us() -> None:
+    with pytest.raises(NoIdentityMatch):
+        open_head(head_of(Stanza("scrypt", ("AAAA", "18"), bytes(32))), [USER])
 
 
 def test_any_order_of_stanzas_opens() -> None:

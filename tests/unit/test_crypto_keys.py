@@ -179,7 +179,8 @@ def test_the_shape_of_a_stanza_can_be_checked_without_a_key() -> None:
     recipient = USER.recipient()
     recipient.check_stanza(MINER.recipient().wrap(FILE_KEY))
 
-    for stanza in [Stanza("mlkem768x25519", ("AAAA",), bytes(32)), *_malformed()[:11]]:
+    good = USER.recipient().wrap(FILE_KEY)
+    for stanza in [Stanza("x25519", good.args, good.body), *_malformed()[:11]]:
         with pytest.raises(HeaderError):
             recipient.check_stanza(stanza)
 
@@ -201,6 +202,20 @@ def test_wrapping_checks_its_own_work() -> None:
             recipient.verify(*case)
     with pytest.raises(SelfCheckError):
         MINER.recipient().verify(stanza, ephemeral, FILE_KEY)
+
+
+class Doubtful(X25519Recipient):
+    """A recipient whose check always fails."""
+
+    __slots__ = ()
+
+    def verify(self, stanza: Stanza, ephemeral: Secret, file_key: Secret) -> None:
+        raise SelfCheckError
+
+
+def test_no_stanza_is_returned_unchecked() -> None:
+    with pytest.raises(SelfCheckError):
+        Doubtful(USER.recipient().key).wrap(FILE_KEY)
 
 
 def test_a_short_random_source_is_refused() -> None:

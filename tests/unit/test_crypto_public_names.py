@@ -5,6 +5,7 @@ Method: `__all__` against what the package holds; the imports of its modules, re
 from __future__ import annotations
 
 import ast
+import dataclasses
 import types
 from pathlib import Path
 
@@ -38,6 +39,15 @@ def test_every_error_is_public_and_in_the_drawn_tree() -> None:
             assert name in crypto.__all__
             assert issubclass(value, crypto.CryptoError)
             assert name in (errors.__doc__ or "")
+
+
+def test_records_are_frozen_and_slotted() -> None:
+    records = [value for value in vars(crypto).values() if dataclasses.is_dataclass(value)]
+
+    assert len(records) >= 9
+    for record in records:
+        assert vars(record)["__dataclass_params__"].frozen, record
+        assert "__slots__" in vars(record), record
 
 
 def _imports(tree: ast.AST) -> set[str]:
