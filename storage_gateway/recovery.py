@@ -138,8 +138,7 @@ class Recovery:
                 await self._catalog.run(lambda c: touch_grave(c, grave.payload_id))
                 return
             if step is ErasureStep.CLOSE:
-                await self._catalog.run(lambda c: close_grave(c, grave))
-                report.graves_closed += 1
+                report.graves_closed += await self._catalog.run(lambda c: close_grave(c, grave))
                 return
             if step is ErasureStep.CLEAN_PAGES:
                 pages_clean = await asyncio.to_thread(self._catalog.clean_pages)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, exists, select, update
 
-from storage_gateway.errors import CatalogUnavailable
 from storage_gateway.plan import IntentState
 from storage_gateway.records import ObjectState
 
@@ -81,9 +80,8 @@ def start_instance(connection: Connection, instance_id: str, lease_s: float) -> 
 def renew_instance(connection: Connection, instance_id: str, lease_s: float) -> None:
     """Prolong the lease, also one that ran out: claimed work is told apart by its fence.
 
-    Raises:
-        CatalogUnavailable: the instance is not registered any more.
-
+    A lease that was forgotten meanwhile (the machine slept for hours) is taken anew: it owned
+    nothing any more.
     """
     changed = connection.execute(
         update(instances)
@@ -91,7 +89,7 @@ def renew_instance(connection: Connection, instance_id: str, lease_s: float) -> 
         .values(lease_until_ms=now_ms(connection) + int(lease_s * 1000))
     )
     if changed.rowcount != 1:
-        raise CatalogUnavailable("this instance is not registered any more; restart it")
+        start_instance(connection, instance_id, lease_s)
 
 
 def end_instance(connection: Connection, instance_id: str) -> None:
@@ -226,9 +224,18 @@ def touch_grave(connection: Connection, payload_id: str) -> None:
     )
 
 
-def close_grave(connection: Connection, grave: Grave) -> None:
-    """Forget a payload that no late write can reach any more; what it was erased for is erased."""
-    connection.execute(delete(graves).where(graves.c.payload_id == grave.payload_id))
+def close_grave(connection: Connection, grave: Grave) -> bool:
+    """Forget a payload that no late write can reach any more; what it was erased for is erased.
+
+    False, and nothing is done, when another pass has closed it, or has started its wait anew.
+    """
+    closed = connection.execute(
+        delete(graves).where(
+            graves.c.payload_id == grave.payload_id, graves.c.buried_ms == grave.buried_ms
+        )
+    )
+    if closed.rowcount != 1:
+        return False
     for table in (segments, placements):
         connection.execute(delete(table).where(table.c.payload_id == grave.payload_id))
     if grave.reason == ERASED:
@@ -240,3 +247,4 @@ def close_grave(connection: Connection, grave: Grave) -> None:
             )
             .values(state=ObjectState.ERASED.value)
         )
+    return True
