@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import aiohttp
+
 from . import envelopes, memory, report, small, transfers
 from .figures import Row, Verdict
 from .machine import NotMeasurable, describe
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     try:
         return _measure(options, f"python -m bench {' '.join(arguments)}".strip())
-    except (NotMeasurable, TransferFailed, report.RegionMissing) as error:
+    except (NotMeasurable, TransferFailed, report.RegionMissing, aiohttp.ClientError) as error:
         _say(f"bench: {error}")
         return EXIT_NOT_MEASURED
 

@@ -1,56 +1,86 @@
 """The ordinary load generator: an aiohttp client, as a Python user would write it.
 
 It costs about as much CPU as a server does, so it shows what such a user gets, not what the server
-can do.
+can do. With a folder it sends a file and writes a file there; else it sends from memory and drops.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from pathlib import Path
 
 import aiohttp
 
 from .figures import MIB
 
-
-def upload(url: str, token: str, piece: bytes, size: int) -> bytes:
-    """Send a body of `size` bytes from memory, a piece at a time; return the answer's body."""
-    return asyncio.run(_upload(url, token, piece, size))
+_UPLOADED, _DOWNLOADED = "uploaded", "downloaded"
 
 
-def download(url: str, token: str, accept: str) -> int:
-    """Fetch and drop a body; return its size."""
-    return asyncio.run(_download(url, token, accept))
+class Ordinary:
+    """An aiohttp client; with `folder`, one that has files at both ends."""
 
+    def __init__(self, piece: bytes, folder: Path | None = None) -> None:
+        """`piece` is sent again and again; `folder` gets a file to send, and what comes down."""
+        self.name = "aiohttp client" if folder is None else "aiohttp client with files"
+        self._piece = piece
+        self._folder = folder
 
-async def _upload(url: str, token: str, piece: bytes, size: int) -> bytes:
-    headers = _headers(token) | {
-        "Content-Type": "application/octet-stream",
-        "Content-Length": str(size),
-    }
-    async with (
-        _session() as session,
-        session.post(url, data=_pieces(piece, size), headers=headers) as answer,
-    ):
-        answer.raise_for_status()
-        return await answer.read()
+    def upload(self, url: str, path: str, token: str, size: int) -> bytes:
+        """Send a body of `size` bytes; return the answer's body."""
+        if self._folder is None:
+            return asyncio.run(self._upload_pieces(f"{url}{path}", token, size))
+        return asyncio.run(self._upload_file(f"{url}{path}", token, self._file(size)))
 
+    def download(self, url: str, path: str, token: str, accept: str) -> int:
+        """Fetch a body; return its size."""
+        return asyncio.run(self._download(f"{url}{path}", token, accept))
 
-async def _pieces(piece: bytes, size: int) -> AsyncIterator[bytes]:
-    while size > 0:
-        yield piece[:size]
-        size -= len(piece)
+    async def _upload_pieces(self, url: str, token: str, size: int) -> bytes:
+        headers = _headers(token) | {"Content-Length": str(size)}
+        async with (
+            _session() as session,
+            session.post(url, data=self._pieces(size), headers=headers) as answer,
+        ):
+            answer.raise_for_status()
+            return await answer.read()
 
+    async def _pieces(self, size: int) -> AsyncIterator[bytes]:
+        while size > 0:
+            yield self._piece[:size]
+            size -= len(self._piece)
 
-async def _download(url: str, token: str, accept: str) -> int:
-    size = 0
-    async with (
-        _session() as session,
-        session.get(url, headers=_headers(token) | {"Accept": accept}) as answer,
-    ):
-        answer.raise_for_status()
-        async for piece in answer.content.iter_chunked(MIB):
-            size += len(piece)
-    return size
+    def _file(self, size: int) -> Path:
+        """Return a file of `size` bytes, made at the first call and in the page cache since."""
+        assert self._folder is not None
+        path = self._folder / _UPLOADED
+        if not path.exists() or path.stat().st_size != size:
+            with path.open("wb") as file:
+                for start in range(0, size, len(self._piece)):
+                    file.write(self._piece[: size - start])
+        return path
+
+    async def _upload_file(self, url: str, token: str, path: Path) -> bytes:
+        async with _session() as session:
+            with path.open("rb") as file:
+                async with session.post(url, data=file, headers=_headers(token)) as answer:
+                    answer.raise_for_status()
+                    return await answer.read()
+
+    async def _download(self, url: str, token: str, accept: str) -> int:
+        size = 0
+        headers = _headers(token) | ({"Accept": accept} if accept else {})
+        with (
+            nullcontext()
+            if self._folder is None
+            else (self._folder / _DOWNLOADED).open("wb") as file
+        ):
+            async with _session() as session, session.get(url, headers=headers) as answer:
+                answer.raise_for_status()
+                async for piece in answer.content.iter_chunked(MIB):
+                    size += len(piece)
+                    if file is not None:
+                        file.write(piece)
+        return size
 
 
 def _session() -> aiohttp.ClientSession:
@@ -58,4 +88,5 @@ def _session() -> aiohttp.ClientSession:
 
 
 def _headers(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"} if token else {}
+    headers = {"Content-Type": "application/octet-stream"}
+    return headers | ({"Authorization": f"Bearer {token}"} if token else {})

@@ -19,6 +19,26 @@ class TransferFailed(Exception):
     """The server refused, or broke off; nothing was measured."""
 
 
+class Thin:
+    """The load generator: a new connection for each transfer, as the ordinary one has it."""
+
+    name = "thin client"
+
+    def __init__(self, piece: bytes) -> None:
+        """`piece` is sent again and again."""
+        self._piece = piece
+
+    def upload(self, url: str, path: str, token: str, size: int) -> bytes:
+        """Send a body of `size` bytes; return the answer's body. Raises TransferFailed."""
+        with Connection(url, token) as connection:
+            return connection.upload(path, self._piece, size)
+
+    def download(self, url: str, path: str, token: str, accept: str) -> int:
+        """Fetch and drop a body; return its size. Raises TransferFailed."""
+        with Connection(url, token) as connection:
+            return connection.download(path, accept)
+
+
 class Connection:
     """One connection to one server. A context manager."""
 

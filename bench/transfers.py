@@ -1,28 +1,44 @@
-"""Large uploads and downloads: the gateway against bare aiohttp, with two load generators.
+"""Large uploads and downloads: the gateway against bare aiohttp, with several load generators.
 
 The servers run on one core, the load generator on another. Both servers are up all the time and
 are asked in turn.
 """
 
+import itertools
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from crypto import LEAF_PLAINTEXT_SIZE
 
-from . import ordinary
 from .figures import MIB, Row, Sample, interleave, one_after_the_other
 from .limits import download_limit, upload_limit
 from .machine import cores, pinned, require_space
+from .ordinary import Ordinary
 from .plan import Plan
 from .servers import PLAINTEXT, SEALED, GatewayServer, Server, bare_server, gateway
-from .thin import Connection
+from .thin import Thin
 
 RATIO_MIN = 0.5
 PIECE = os.urandom(MIB)
+_NUMBERS = itertools.count(1)
+"""Of tasks: each upload needs a slot of its own."""
+
+
+class LoadGenerator(Protocol):
+    """A client; see `Thin` and `Ordinary`."""
+
+    name: str
+
+    def upload(self, url: str, path: str, token: str, size: int) -> bytes:
+        """Send a body of `size` bytes; return the answer's body."""
+
+    def download(self, url: str, path: str, token: str, accept: str) -> int:
+        """Fetch a body; return its size."""
 
 
 @dataclass(slots=True)
@@ -49,18 +65,15 @@ class _Side:
 class _GatewayUpload:
     """Uploads into a new slot each time, and erases what it uploaded."""
 
-    def __init__(self, server: GatewayServer, size: int, *, thin: bool) -> None:
+    def __init__(self, server: GatewayServer, load: LoadGenerator, size: int) -> None:
         self._server = server
+        self._load = load
         self._size = size
-        self._thin = thin
-        self._count = 0
         self.urn = ""
 
     def transfer(self) -> None:
-        self._count += 1
-        path = self._server.slot(f"{'thin' if self._thin else 'ordinary'}_{self._count}")
-        body = _upload(self._server.url, path, self._server.token, self._size, thin=self._thin)
-        answer = json.loads(body)
+        server, path = self._server, self._server.slot(f"upload_{next(_NUMBERS)}")
+        answer = json.loads(self._load.upload(server.url, path, server.token, self._size))
         assert answer["size"] == self._size
         self.urn = answer["urn"]
 
@@ -69,76 +82,78 @@ class _GatewayUpload:
 
 
 def measure_uploads(plan: Plan) -> list[Row]:
-    """Return uploads with both load generators, and what limits them."""
-    require_space(plan.folder, 2 * plan.transfer_size)
+    """Return uploads with each load generator, and what limits them."""
+    require_space(plan.folder, 3 * plan.transfer_size)
+    limit = upload_limit(plan.folder, os.urandom(LEAF_PLAINTEXT_SIZE), plan.transfer_size)
     rows: list[Row] = []
     with _both(plan, "uploads") as (ours, bare):
-        for thin in (True, False):
-            upload = _GatewayUpload(ours, plan.transfer_size, thin=thin)
+        for load in _load_generators(plan):
+            upload = _GatewayUpload(ours, load, plan.transfer_size)
             sides = {
                 "gateway": _Side(ours, plan.transfer_size, upload.transfer, upload.erase),
-                "bare": _Side(bare, plan.transfer_size, _bare_upload(bare, plan, thin=thin)),
+                "bare": _Side(bare, plan.transfer_size, _bare_upload(bare, load, plan)),
             }
-            limit = upload_limit(plan.folder, os.urandom(LEAF_PLAINTEXT_SIZE), plan.transfer_size)
-            rows += _rows(plan, "upload", sides, thin=thin, limit=limit)
+            rows += _rows(plan, "upload", load, sides, limit=limit)
     return rows
 
 
 def measure_downloads(plan: Plan) -> list[Row]:
-    """Return sealed downloads with both load generators, what limits them, and plaintext ones."""
-    require_space(plan.folder, 2 * plan.transfer_size)
+    """Return sealed downloads with each load generator, what limits them, and plaintext ones."""
+    require_space(plan.folder, 3 * plan.transfer_size)
+    limit = download_limit(plan.folder, plan.transfer_size)
     rows: list[Row] = []
     with _both(plan, "downloads") as (ours, bare):
-        upload = _GatewayUpload(ours, plan.transfer_size, thin=True)
+        upload = _GatewayUpload(ours, Thin(PIECE), plan.transfer_size)
         upload.transfer()
         path = f"/v1/objects/{upload.urn}"
-        for thin in (True, False):
+        for load in _load_generators(plan):
             sides = {
-                "gateway": _download(ours, path, ours.token, plan, SEALED, thin=thin),
-                "bare": _download(bare, f"/{plan.transfer_size}", "", plan, "", thin=thin),
+                "gateway": _download(ours, load, path, SEALED, plan),
+                "bare": _download(bare, load, f"/{plan.transfer_size}", "", plan),
             }
-            limit = download_limit(plan.folder, plan.transfer_size)
-            rows += _rows(plan, "sealed download", sides, thin=thin, limit=limit)
-        sides["gateway"] = _download(ours, path, ours.token, plan, PLAINTEXT, thin=False)
-        rows += _rows(plan, "plaintext download", sides, thin=False, ratio_min=None)
+            rows += _rows(plan, "sealed download", load, sides, limit=limit)
+        load = Thin(PIECE)
+        sides = {
+            "gateway": _download(ours, load, path, PLAINTEXT, plan),
+            "bare": _download(bare, load, f"/{plan.transfer_size}", "", plan),
+        }
+        rows += _rows(plan, "plaintext download", load, sides, ratio_min=None)
     return rows
+
+
+def _load_generators(plan: Plan) -> tuple[LoadGenerator, ...]:
+    return Thin(PIECE), Ordinary(PIECE), Ordinary(PIECE, plan.folder)
 
 
 @contextmanager
 def _both(plan: Plan, name: str) -> Iterator[tuple[GatewayServer, Server]]:
     load_core, server_core = cores()
-    data_dir = plan.folder / name
     with (
-        gateway(server_core, data_dir) as ours,
+        gateway(server_core, plan.folder / name) as ours,
         bare_server(server_core) as bare,
         pinned(load_core),
     ):
-        _warm_up(ours, bare, plan)
+        load, size = Thin(PIECE), min(plan.transfer_size, 64 * MIB)
+        upload = _GatewayUpload(ours, load, size)
+        upload.transfer()
+        upload.erase()
+        load.upload(bare.url, "/", "", size)
         yield ours, bare
-
-
-def _warm_up(ours: GatewayServer, bare: Server, plan: Plan) -> None:
-    size = min(plan.transfer_size, 64 * MIB)
-    with Connection(ours.url, ours.token) as connection:
-        answer = json.loads(connection.upload(ours.slot("warm_up"), PIECE, size))
-    ours.erase(answer["urn"])
-    with Connection(bare.url) as connection:
-        connection.upload("/", PIECE, size)
 
 
 def _rows(
     plan: Plan,
     what: str,
+    load: LoadGenerator,
     sides: dict[str, _Side],
     *,
-    thin: bool,
     limit: Callable[[], float] | None = None,
     ratio_min: float | None = RATIO_MIN,
 ) -> list[Row]:
-    client = "thin client" if thin else "aiohttp client"
-    name = f"{what} {plan.transfer_size >> 20} MiB, {client}"
+    name = f"{what} {plan.transfer_size >> 20} MiB, {load.name}"
     work = {side: each.measure for side, each in sides.items()}
-    if thin and limit is not None:
+    # The limit has no client: it stands beside the client that hides least.
+    if limit is not None and isinstance(load, Thin):
         work["limit"] = limit
     samples = interleave(work, plan.runs, plan.note(name))
     ours, bare = samples["gateway"], samples["bare"]
@@ -147,36 +162,24 @@ def _rows(
     if "limit" in samples:
         limits = samples["limit"]
         rows += [
-            Row(name, "MB/s", ours, "unavoidable work alone", limits),
-            Row(name, "MB/s", ours, "both on one core", one_after_the_other(limits, bare)),
+            Row(name, "MB/s", ours, "the unavoidable work alone", limits),
+            Row(name, "MB/s", ours, "that and bare aiohttp", one_after_the_other(limits, bare)),
         ]
     return rows
 
 
-def _bare_upload(bare: Server, plan: Plan, *, thin: bool) -> Callable[[], None]:
+def _bare_upload(bare: Server, load: LoadGenerator, plan: Plan) -> Callable[[], None]:
     def transfer() -> None:
-        body = _upload(bare.url, "/", "", plan.transfer_size, thin=thin)
-        assert json.loads(body)["size"] == plan.transfer_size
+        answer = json.loads(load.upload(bare.url, "/", "", plan.transfer_size))
+        assert answer["size"] == plan.transfer_size
 
     return transfer
 
 
-def _upload(url: str, path: str, token: str, size: int, *, thin: bool) -> bytes:
-    if not thin:
-        return ordinary.upload(f"{url}{path}", token, PIECE, size)
-    with Connection(url, token) as connection:
-        return connection.upload(path, PIECE, size)
+def _download(server: Server, load: LoadGenerator, path: str, accept: str, plan: Plan) -> _Side:
+    token = server.token if isinstance(server, GatewayServer) else ""
 
-
-def _download(
-    server: Server, path: str, token: str, plan: Plan, accept: str, *, thin: bool
-) -> _Side:
     def transfer() -> None:
-        if thin:
-            with Connection(server.url, token) as connection:
-                size = connection.download(path, accept)
-        else:
-            size = ordinary.download(f"{server.url}{path}", token, accept or "*/*")
-        assert size >= plan.transfer_size
+        assert load.download(server.url, path, token, accept) >= plan.transfer_size
 
     return _Side(server, plan.transfer_size, transfer)
