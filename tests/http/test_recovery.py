@@ -1,0 +1,113 @@
+"""Uploads of processes that died are cleared away while the gateway serves; live ones' stay.
+
+Other processes are played by writing what they would have written: lease, intent, slot, blob.
+"""
+
+from sqlalchemy import select
+
+from storage_gateway.catalog.objects import Ownership, begin_upload
+from storage_gateway.catalog.tables import intents
+from storage_gateway.catalog.work import end_instance, start_instance
+from storage_gateway.ids import new_random_id
+from storage_gateway.records import Slot
+from tests.gateway import OpenSession, RunningGateway, eventually, leftovers, payload_keys
+from tests.http.raw import EXPECT, connected, request
+from tests.http.steps import (
+    LEAF,
+    PLAINTEXT,
+    assert_nothing_left,
+    fetch,
+    made_bytes,
+    upload,
+)
+
+
+async def _upload_of_another_process(gateway: RunningGateway, task_id: str) -> str:
+    """Play another process that has begun an upload; return its instance id."""
+    owner = Ownership(new_random_id(), new_random_id(), 1)
+    slot = Slot("101", task_id, "input", None)
+    await gateway.catalog.run(lambda c: start_instance(c, owner.instance_id, 1000))
+    await gateway.catalog.run(
+        lambda c: begin_upload(c, owner, object_id=new_random_id(), slot=slot)
+    )
+    payloads = gateway.gateway.services.uploads._payloads
+    await gateway.store.put(f"{payloads}{owner.payload_id}/0", b"sealed bytes")
+    return owner.instance_id
+
+
+async def test_what_a_dead_process_left_is_cleared_away(
+    gateway: RunningGateway, session: OpenSession
+) -> None:
+    dead = await _upload_of_another_process(gateway, "t1")
+    alive = await _upload_of_another_process(gateway, "t2")
+    before = await leftovers(gateway.catalog, gateway.store)
+    busy = await upload(gateway, session.path("t1"), session.user_token, b"too early")
+    await gateway.catalog.run(lambda c: end_instance(c, dead))
+
+    async def is_free() -> bool:
+        return 3 == len(await leftovers(gateway.catalog, gateway.store))
+
+    assert 6 == len(before)  # blob, intent and slot of each
+    busy.problem(409, "slot_busy")
+    await eventually(is_free, what="the end of what the dead process left")
+    await gateway.gateway.recovery.run_once()
+    owners = await gateway.catalog.read(
+        lambda c: c.execute(select(intents.c.instance_id)).scalars().all()
+    )
+    assert [alive] == owners
+    still_busy = await upload(gateway, session.path("t2"), session.user_token, b"too early")
+    still_busy.problem(409, "slot_busy")
+    await gateway.catalog.run(lambda c: end_instance(c, alive))
+
+    async def is_clean() -> bool:
+        return [] == await leftovers(gateway.catalog, gateway.store)
+
+    await eventually(is_clean, what="a clean store")
+    await assert_nothing_left(gateway, session, "t1")
+    await assert_nothing_left(gateway, session, "t2")
+
+
+async def test_recovery_leaves_its_own_uploads_alone(
+    gateway: RunningGateway, session: OpenSession
+) -> None:
+    body = made_bytes(3 * LEAF)
+    async with connected(gateway.address) as connection:
+        headers = [EXPECT, ("Content-Length", str(len(body)))]
+        await connection.send(
+            request("POST", session.path("t1"), session.user_token, headers=headers)
+        )
+        assert 100 == (await connection.answer()).status
+        await connection.send(body[:-1])
+        await eventually(lambda: payload_keys(gateway.catalog, gateway.store))
+        reports = [await gateway.gateway.recovery.run_once() for _ in range(3)]
+        await connection.send(body[-1:])
+        answer = await connection.answer()
+    served = await fetch(gateway, answer.json()["urn"], session.user_token, headers=[PLAINTEXT])
+
+    assert [0, 0, 0] == [report.uploads_aborted for report in reports]
+    assert 201 == answer.status
+    assert body == served.body
+
+
+async def test_an_upload_that_was_claimed_is_told_so_and_leaves_nothing(
+    gateway: RunningGateway, session: OpenSession
+) -> None:
+    """A process that was paused over its lease cannot commit what others have taken over."""
+    body = made_bytes(2 * LEAF)
+    async with connected(gateway.address) as connection:
+        headers = [EXPECT, ("Content-Length", str(len(body)))]
+        await connection.send(
+            request("POST", session.path("t1"), session.user_token, headers=headers)
+        )
+        assert 100 == (await connection.answer()).status
+        await connection.send(body[:-1])
+        await eventually(lambda: payload_keys(gateway.catalog, gateway.store))
+        own = gateway.gateway._instance.instance_id
+        await gateway.catalog.run(lambda c: end_instance(c, own))
+        await connection.send(body[-1:])
+        answer = await connection.answer()
+    await gateway.catalog.run(lambda c: start_instance(c, own, 1000))
+
+    answer.problem(503, "intent_lost")
+    assert answer.header("Retry-After")
+    await assert_nothing_left(gateway, session, "t1")
