@@ -84,7 +84,7 @@ def _told(
             request.transport.abort()
         raise ConnectionResetError("answer broken off") from error
     response = problem_response(error, request_id, allowed=allowed)
-    if not request.content.is_eof():
+    if not request.content.is_eof() or request.content.exception() is not None:
         response.force_close()
     return response
 

@@ -46,6 +46,7 @@ class _Handler(web.RequestHandler):
             for body in bodies:
                 if not body.is_eof() and body.exception() is None:
                     body.set_exception(web.RequestPayloadError("the framing broke"))
+                    body.feed_eof()  # nothing can follow that would be worth waiting for
 
     def handle_error(
         self,
