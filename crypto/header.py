@@ -123,7 +123,7 @@ def scan_head(prefix: Buffer, *, at_end: bool = False) -> int | None:
     seen = bytes(view(prefix)[: HEADER_SIZE_MAX + 1])
     _check_magic(seen)
     size = _find_end(seen)
-    if size is None and len(seen) > HEADER_SIZE_MAX:
+    if size is None:
         _check_size(len(seen))
     length = None if size is None else size + NONCE_SIZE
     if length is not None and length <= size_seen:
@@ -202,8 +202,6 @@ def _parse_end(line: str, lines: _Lines) -> bytes:
 
 def _find_end(seen: bytes) -> int | None:
     """Return the size of the complete header in `seen`, None if it may still become one."""
-    if len(seen) < len(_MAGIC):
-        return None
     match = _STANZAS.match(seen, len(_MAGIC))
     rest = match.end() if match is not None else len(_MAGIC)
     # Up to here "->" stands only where a stanza begins; the one that has just begun counts too.
@@ -215,7 +213,7 @@ def _find_end(seen: bytes) -> int | None:
     if _PARTIAL.fullmatch(seen, rest) is None:
         # The line parser names the line and the reason; the line break makes it judge the last.
         _parse_lines(_Lines(seen + b"\n"))
-        raise HeaderError("the header breaks the format")
+        raise HeaderError("the header breaks the format")  # unreachable while the two agree
     return None
 
 

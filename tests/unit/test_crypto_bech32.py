@@ -87,6 +87,11 @@ def test_padding_bits_must_be_zero() -> None:
         bech32.decode(text, "age", 32)
 
 
+@pytest.mark.parametrize("prefix", ["!", "~"])
+def test_prefixes_at_the_ends_of_printable_ascii(prefix: str) -> None:
+    assert b"abc" == bech32.decode(bech32.encode(prefix, b"abc"), prefix, 3)
+
+
 @given(data=st.binary(max_size=80))
 def test_bytes_survive_the_round_trip(data: bytes) -> None:
     assert data == bech32.decode(bech32.encode("age", data), "age", len(data))

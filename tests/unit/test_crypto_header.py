@@ -51,6 +51,13 @@ def test_headers_survive_the_round_trip(header: Header) -> None:
     assert header == parse_header(header.encode())
 
 
+@pytest.mark.parametrize("size", [0, 1, *range(45, 50), *range(93, 99), 144])
+def test_bodies_around_the_length_of_a_line(size: int) -> None:
+    header = Header((Stanza("a", (), bytes(size)),), bytes(32))
+
+    assert header == parse_header(header.encode())
+
+
 @given(header=headers, place=st.integers(0, 400), byte=st.binary(min_size=1, max_size=1))
 def test_what_parses_is_written_back_byte_for_byte(header: Header, place: int, byte: bytes) -> None:
     data = bytearray(header.encode())

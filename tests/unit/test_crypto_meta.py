@@ -75,10 +75,20 @@ def test_any_lawful_meta_survives_the_round_trip(kind: str, name: str | None) ->
 
 def test_the_limit_is_one_kibibyte() -> None:
     rest = len(Meta("a/b", "n").canonical().rstrip()) - 1
-    Meta("a/b", "n" * (1024 - rest)).canonical()
+    largest = Meta("a/b", "n" * (1024 - rest))
+    stanza = meta_stanza(FILE_KEY, largest, random=FixedRandom("meta"))
 
+    check_meta_shape(stanza)
+    assert largest == open_meta(FILE_KEY, stanza)
     with pytest.raises(MetaError, match="1025 bytes"):
         Meta("a/b", "n" * (1025 - rest)).canonical()
+
+
+@pytest.mark.parametrize("name", [" ", "~", "\u00a0", "/", "\U0001f600", "\u2028"])
+def test_names_next_to_the_forbidden_are_kept(name: str) -> None:
+    stanza = meta_stanza(FILE_KEY, Meta(" ~", name), random=FixedRandom("meta"))
+
+    assert Meta(" ~", name) == open_meta(FILE_KEY, stanza)
 
 
 @pytest.mark.parametrize(
