@@ -60,6 +60,18 @@ class Slot:
     direction: str
     miner: str | None
 
+    def context(self, object_id: str, payload_id: str, key_class: str) -> Context:
+        """Return what the context stanza of an object in this slot is made over."""
+        return Context(
+            object_id=object_id,
+            payload_id=payload_id,
+            session_id=self.session_id,
+            task_id=self.task_id,
+            direction=self.direction,
+            miner=self.miner,
+            key_class=key_class,
+        )
+
 
 class ObjectState(enum.StrEnum):
     """What became of an object after its commit."""
@@ -94,15 +106,7 @@ class Manifest:
 
     def context(self) -> Context:
         """Return what the head's context stanza must be made over."""
-        return Context(
-            object_id=self.object_id,
-            payload_id=self.payload_id,
-            session_id=self.slot.session_id,
-            task_id=self.slot.task_id,
-            direction=self.slot.direction,
-            miner=self.slot.miner,
-            key_class=self.key_class,
-        )
+        return self.slot.context(self.object_id, self.payload_id, self.key_class)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,15 +71,7 @@ class _Draft:
     parties: tuple[Party, ...]
 
     def context(self) -> Context:
-        return Context(
-            object_id=self.object_id,
-            payload_id=self.payload_id,
-            session_id=self.slot.session_id,
-            task_id=self.slot.task_id,
-            direction=self.slot.direction,
-            miner=self.slot.miner,
-            key_class=self.key_class,
-        )
+        return self.slot.context(self.object_id, self.payload_id, self.key_class)
 
 
 class Uploads:
