@@ -116,11 +116,17 @@ class Placer:
         try:
             future = asyncio.get_running_loop().run_in_executor(self._threads, work)
             self._at_work.add(future)
-            future.add_done_callback(self._at_work.discard)
+            future.add_done_callback(self._leave)
             # A thread cannot be stopped: a cancelled task must leave its future to `quiesce`.
-            return await asyncio.shield(future)
+            await asyncio.wait([future])
+            return future.result()
         finally:
             self._in_flight.release()
+
+    def _leave(self, future: "asyncio.Future[tuple[bytes, int]]") -> None:
+        self._at_work.discard(future)
+        if not future.cancelled():
+            future.exception()  # looked at, also when the task that wanted it is gone
 
     def _close_segment(self, segment: _Segment) -> None:
         segment.placed = self._group.create_task(self._place_segment(segment))

@@ -34,7 +34,7 @@ DEPLOYMENT = "d" * 32
 PAYLOADS = f"{DEPLOYMENT}/main/payloads/"
 MARKER = f"{DEPLOYMENT}/marker"
 SESSION = "101"
-PIECE_SIZE = 400_000
+PIECE_SIZE = 900_000
 """Of a body: neither a part nor a multiple of anything."""
 
 
@@ -82,7 +82,7 @@ class ScriptedStore:
         self.wait_in_finish.set()
 
     def create(self, key: str) -> SegmentWriter:
-        return _ScriptedWriter(self, self.inner.create(key))
+        return _ScriptedWriter(self, self.inner.create(key), key.rpartition("/")[2])
 
     async def put(self, key: str, data: bytes) -> None:
         await self.inner.put(key, data)
@@ -105,21 +105,22 @@ class ScriptedStore:
 
 
 class _ScriptedWriter:
-    def __init__(self, store: ScriptedStore, inner: SegmentWriter) -> None:
+    def __init__(self, store: ScriptedStore, inner: SegmentWriter, segment: str) -> None:
         self._store = store
         self._inner = inner
+        self._segment = segment
 
     def write(self, offset: int, data: memoryview) -> None:
-        self._store.script.reach("write begins")
+        self._store.script.reach(f"write begins {self._segment}")
         self._store.wait_in_write.wait()
         self._inner.write(offset, data)
-        self._store.script.reach("write took effect")
+        self._store.script.reach(f"write took effect {self._segment}")
 
     async def finish(self) -> None:
-        self._store.script.reach("finish begins")
+        self._store.script.reach(f"finish begins {self._segment}")
         await self._store.wait_in_finish.wait()
         await self._inner.finish()
-        self._store.script.reach("finish took effect")
+        self._store.script.reach(f"finish took effect {self._segment}")
 
     async def abort(self) -> None:
         await self._inner.abort()
@@ -147,6 +148,12 @@ class Worker:
         slot = Slot(SESSION, task_id, INPUT, None)
         await self.uploads.check(slot)
         return await self.uploads.seal(slot, self.session, body, META)
+
+    async def upload_sealed(self, task_id: str, body: AsyncGenerator[bytes]) -> Manifest:
+        """Upload an input that is an age file to the router already."""
+        slot = Slot(SESSION, task_id, INPUT, None)
+        await self.uploads.check(slot)
+        return await self.uploads.adopt(slot, self.session, body)
 
     async def read(self, manifest: Manifest) -> bytes:
         """Return an object's plaintext."""

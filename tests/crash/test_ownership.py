@@ -13,8 +13,10 @@ from random import Random
 import pytest
 
 from crypto import LEAF_PLAINTEXT_SIZE, SEGMENT_LEAVES
-from storage_gateway.catalog.objects import Ownership
+from storage_gateway.catalog.objects import Ownership, continue_upload
 from storage_gateway.catalog.work import (
+    abort_intent,
+    bury,
     claim_intent,
     close_grave,
     forget_dead_instances,
@@ -200,6 +202,55 @@ async def test_of_two_claimers_one_wins(workers: list[Worker]) -> None:
     assert (won.instance_id, intent.fence + 1) == (now.instance_id, now.fence)
     with pytest.raises(LOST):
         await upload.go_on()
+
+
+async def test_what_was_claimed_and_not_cleared_yet_cannot_be_committed_or_cleared_by_another(
+    workers: list[Worker],
+) -> None:
+    owner, other, third = workers
+    upload = await paused(owner)
+    await owner.expire_lease()
+    (intent,) = await other.catalog.read(lambda c: list_intents(c, "", 10))
+    await other.catalog.run(lambda c: claim_intent(c, intent, other.instance_id))
+    await owner.catalog.run(lambda c: renew_instance(c, owner.instance_id, 3600))
+
+    with pytest.raises(IntentLost):
+        await upload.go_on()
+    await owner.recovery.run_once()
+    await third.recovery.run_once()
+
+    assert [] == await owner.sql("SELECT * FROM objects")
+    (now,) = await other.catalog.read(lambda c: list_intents(c, "", 10))
+    assert (other.instance_id, "aborting") == (now.instance_id, now.state)
+    await other.recovery.run_once()
+    assert {} == await other.left()
+
+
+@pytest.mark.parametrize("stale", ["fence", "instance", "state"])
+async def test_a_stale_ownership_has_no_effect(workers: list[Worker], stale: str) -> None:
+    owner = workers[0]
+    upload = await paused(owner)
+    (intent,) = await owner.catalog.read(lambda c: list_intents(c, "", 10))
+    statement = {
+        "fence": "UPDATE intents SET fence = fence + 1",
+        "instance": "UPDATE intents SET instance_id = 'another'",
+        "state": "UPDATE intents SET state = 'aborting'",
+    }[stale]
+    old = Ownership(intent.payload_id, intent.instance_id, intent.fence)
+    await owner.sql(statement)
+    before = await owner.sql("SELECT * FROM intents")
+
+    with pytest.raises(IntentLost):
+        await owner.catalog.run(
+            lambda c: continue_upload(c, old, placed=[], backend="local", index=2)
+        )
+    if stale != "state":
+        assert not await owner.catalog.run(lambda c: abort_intent(c, old))
+        await owner.catalog.run(lambda c: bury(c, old))
+    assert before == await owner.sql("SELECT * FROM intents")
+    with pytest.raises(IntentLost):
+        await upload.go_on()
+    assert [] == await owner.sql("SELECT * FROM objects")
 
 
 async def test_two_recovery_passes_at_once_end_every_upload_once(workers: list[Worker]) -> None:
