@@ -304,3 +304,21 @@ async def _begin(
         request("POST", session.path("t1"), session.user_token, headers=[*headers, EXPECT])
     )
     assert 100 == (await connection.answer()).status
+
+
+async def test_a_body_that_was_refused_is_never_read_as_a_request(
+    gateway: RunningGateway, session: OpenSession
+) -> None:
+    """What an attacker hides in a body must not run under whoever uses the connection next."""
+    hidden = request("GET", f"/v1/sessions/{session.session_id}", session.user_token)
+    async with connected(gateway.address) as connection:
+        headers = [("Content-Encoding", "gzip"), ("Content-Length", str(3 * len(hidden)))]
+        await connection.send(
+            request("POST", session.path("t1"), session.user_token, headers=headers)
+        )
+        refused = await connection.answer()
+        await connection.send(hidden * 4)
+        closed = await connection.ended()
+
+    refused.problem(415, "unsupported_encoding")
+    assert closed

@@ -7,14 +7,15 @@ a raw socket, and afterwards the same slot takes an upload.
 from collections.abc import Callable
 
 import pytest
+import pytest_asyncio
 
 from crypto import NoIdentityMatch, X25519Identity, open_file
 from tests.gateway import (
     OpenSession,
     RunningGateway,
     eventually,
+    open_session,
     payload_keys,
-    store_is_empty,
 )
 from tests.http.age_files import (
     age_file,
@@ -146,6 +147,20 @@ REFUSED: dict[str, tuple[str, Spoil]] = {
 }
 
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def gateway(shared_gateway: RunningGateway) -> RunningGateway:
+    """Nothing here depends on what other tests left: one gateway serves them all."""
+    return shared_gateway
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def session(gateway: RunningGateway) -> OpenSession:
+    return await open_session(gateway)
+
+
 @pytest.mark.parametrize(("code", "make"), REFUSED.values(), ids=REFUSED)
 async def test_a_sealed_upload_that_is_not_acceptable(
     gateway: RunningGateway, session: OpenSession, code: str, make: Spoil
@@ -153,7 +168,6 @@ async def test_a_sealed_upload_that_is_not_acceptable(
     answer = await upload_sealed(gateway, session, "t1", make(session.router_recipient))
 
     answer.problem(422, code)
-    assert await store_is_empty(gateway.catalog, gateway.store)
     await assert_nothing_left(gateway, session, "t1")
 
 
@@ -195,18 +209,22 @@ async def test_damage_after_stored_segments_leaves_nothing(
 ) -> None:
     sealed = flipped(age_file(made_bytes(10 * LEAF), [session.router_recipient]), -5)
     headers = [SEALED, EXPECT, ("Content-Length", str(len(sealed)))]
+    before = len(await payload_keys(gateway.catalog, gateway.store))
+
+    async def stores() -> bool:
+        return len(await payload_keys(gateway.catalog, gateway.store)) > before
+
     async with connected(gateway.address) as connection:
         await connection.send(
             request("POST", session.path("t1"), session.user_token, headers=headers)
         )
         assert 100 == (await connection.answer()).status
         await connection.send(sealed[:-LEAF])
-        await eventually(lambda: payload_keys(gateway.catalog, gateway.store))
+        await eventually(stores, what="the first segments in the store")
         await connection.send(sealed[-LEAF:])
         answer = await connection.answer()
 
     answer.problem(422, "payload_invalid")
-    assert await store_is_empty(gateway.catalog, gateway.store)
     await assert_nothing_left(gateway, session, "t1")
 
 

@@ -6,8 +6,9 @@ Paths are written byte for byte onto a raw socket; nothing normalises them on th
 import json
 
 import pytest
+import pytest_asyncio
 
-from tests.gateway import MINER, OpenSession, RunningGateway, leftovers
+from tests.gateway import MINER, OpenSession, RunningGateway, leftovers, open_session
 from tests.http.raw import exchange, request
 from tests.http.steps import fetch, upload, uploaded
 
@@ -47,6 +48,20 @@ INVALID_URNS = {
     "a foreign name with an empty file": "urn:blob:v1:s3:aws:bucket:",
     "a v3 name without an index": "urn:blob:v3:s3:aws:bucket:file",
 }
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def gateway(shared_gateway: RunningGateway) -> RunningGateway:
+    """Nothing here depends on what other tests left: one gateway serves them all."""
+    return shared_gateway
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def session(gateway: RunningGateway) -> OpenSession:
+    return await open_session(gateway)
 
 
 @pytest.mark.parametrize("name", INVALID_URNS.values(), ids=INVALID_URNS)
@@ -185,7 +200,7 @@ ODD_IDS = {
 async def test_an_odd_task_or_session_id_is_refused(
     gateway: RunningGateway, session: OpenSession, odd: str
 ) -> None:
-    as_task = await upload(gateway, f"/v1/sessions/101/tasks/{odd}/input", session.user_token, b"x")
+    as_task = await upload(gateway, session.path(odd), session.user_token, b"x")
     as_session = await upload(
         gateway, f"/v1/sessions/{odd}/tasks/t1/input", gateway.operator_token, b"x"
     )
@@ -203,18 +218,19 @@ async def test_an_odd_task_or_session_id_is_refused(
     "path",
     [
         "/v1/sessions//tasks/t1/input",
-        "/v1/sessions/101/tasks//input",
+        "/v1/sessions/{id}/tasks//input",
         "/v1/sessions/a/b/tasks/t1/input",
-        "/v1/sessions/101/tasks/a/b/input",
-        "/v1/sessions/101/../101/tasks/t1/input",
-        "/v1/sessions/101/tasks/t1/input/",
-        "/v1/sessions/101/tasks/t1/Input",
-        "/v1/sessions/101/tasks/t1",
+        "/v1/sessions/{id}/tasks/a/b/input",
+        "/v1/sessions/{id}/../{id}/tasks/t1/input",
+        "/v1/sessions/{id}/tasks/t1/input/",
+        "/v1/sessions/{id}/tasks/t1/Input",
+        "/v1/sessions/{id}/tasks/t1",
     ],
 )
 async def test_a_path_of_another_shape_is_not_there(
     gateway: RunningGateway, session: OpenSession, path: str
 ) -> None:
+    path = path.replace("{id}", session.session_id)
     answer = await upload(gateway, path, session.user_token, b"x")
 
     answer.problem(404, "not_found")

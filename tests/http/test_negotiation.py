@@ -4,9 +4,10 @@ Expected values follow RFC 9110, sections 12.5.1 (Accept), 13.1.2 (If-None-Match
 """
 
 import pytest
+import pytest_asyncio
 
 from crypto import open_file
-from tests.gateway import OpenSession, RunningGateway
+from tests.gateway import OpenSession, RunningGateway, open_session
 from tests.http.raw import connected, request
 from tests.http.steps import PLAINTEXT_TYPE, fetch, uploaded
 
@@ -48,6 +49,20 @@ REFUSED = [
     "x" * 3000,
     "\xff\xfe",
 ]
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def gateway(shared_gateway: RunningGateway) -> RunningGateway:
+    """Nothing here depends on what other tests left: one gateway serves them all."""
+    return shared_gateway
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def session(gateway: RunningGateway) -> OpenSession:
+    return await open_session(gateway)
 
 
 @pytest.mark.parametrize(("accept", "kind"), CHOICES.items())

@@ -7,9 +7,10 @@ nor any log record may show it.
 import logging
 
 import pytest
+import pytest_asyncio
 
 from storage_gateway.logs import JSONFormatter
-from tests.gateway import OpenSession, RunningGateway, leftovers
+from tests.gateway import OpenSession, RunningGateway, leftovers, open_session
 from tests.http.raw import CHUNKED, EXPECT, chunk, connected, exchange, request
 
 PLANTED = b"sg_user_plantedsecret"
@@ -51,6 +52,20 @@ MALFORMED = {
     "a chunk size of words": b"POST /healthz HTTP/1.1\r\nHost: x\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n%b\r\n" % PLANTED,
 }
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def gateway(shared_gateway: RunningGateway) -> RunningGateway:
+    """Nothing here depends on what other tests left: one gateway serves them all."""
+    return shared_gateway
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def session(gateway: RunningGateway) -> OpenSession:
+    return await open_session(gateway)
 
 
 @pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from sqlalchemy import select
 
 from storage_gateway.catalog.sessions import NewToken, insert_token
@@ -47,6 +48,20 @@ ODD_HEADERS = {
     "another header": [("Proxy-Authorization", "Bearer {token}")],
     "a cookie": [("Cookie", "Authorization=Bearer {token}")],
 }
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def gateway(shared_gateway: RunningGateway) -> RunningGateway:
+    """Nothing here depends on what other tests left: one gateway serves them all."""
+    return shared_gateway
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def session(gateway: RunningGateway) -> OpenSession:
+    return await open_session(gateway)
 
 
 @pytest.mark.parametrize("sent", ODD_HEADERS.values(), ids=ODD_HEADERS)
@@ -94,8 +109,8 @@ async def test_an_expired_token_is_told_so(gateway: RunningGateway, session: Ope
 
 async def test_a_partys_tokens_live_as_long_as_configured(tmp_path: Path) -> None:
     async with running_gateway(tmp_path, token_lifetime_s=1000) as gateway:
-        await open_session(gateway, "101")
-        await _reissue(gateway, {"party": "user"})
+        session = await open_session(gateway)
+        await _reissue(gateway, session.session_id, {"party": "user"})
         rows = await gateway.catalog.read(lambda c: c.execute(select(tokens)).all())
 
     lifetimes = {
@@ -108,9 +123,9 @@ async def test_a_partys_tokens_live_as_long_as_configured(tmp_path: Path) -> Non
 async def test_a_reissued_token_revokes_that_partys_earlier_ones_only(
     gateway: RunningGateway, session: OpenSession
 ) -> None:
-    other = await open_session(gateway, "202")
-    first = await _reissue(gateway, {"party": "user"})
-    second = await _reissue(gateway, {"party": "user"})
+    other = await open_session(gateway)
+    first = await _reissue(gateway, session.session_id, {"party": "user"})
+    second = await _reissue(gateway, session.session_id, {"party": "user"})
 
     assert [201, 201] == [first.status, second.status]
     assert {"party": "user", "miner": None} == {
@@ -127,7 +142,9 @@ async def test_a_reissued_token_revokes_that_partys_earlier_ones_only(
 async def test_a_miners_reissued_token_is_that_miners(
     gateway: RunningGateway, session: OpenSession
 ) -> None:
-    answer = await _reissue(gateway, {"party": "miner", "miner": MINER.upper().replace("0X", "0x")})
+    answer = await _reissue(
+        gateway, session.session_id, {"party": "miner", "miner": MINER.upper().replace("0X", "0x")}
+    )
     token = answer.json()["token"]
     path = session.path("t1", "output")
     written = await exchange(gateway.address, request("POST", path, token, body=b"x"))
@@ -161,14 +178,14 @@ async def test_a_token_for_nobody_is_refused(
     status: int,
     code: str,
 ) -> None:
-    (await _reissue(gateway, document)).problem(status, code)
+    (await _reissue(gateway, session.session_id, document)).problem(status, code)
 
     for token in (session.user_token, session.miner_token):
         assert 200 == (await _show(gateway, session, token)).status
 
 
 async def test_a_token_for_a_session_that_is_not_there(gateway: RunningGateway) -> None:
-    answer = await _reissue(gateway, {"party": "user"})
+    answer = await _reissue(gateway, "nobody", {"party": "user"})
 
     answer.problem(404, "unknown_session")
 
@@ -178,13 +195,13 @@ async def _show(gateway: RunningGateway, session: OpenSession, token: str) -> An
     return await exchange(gateway.address, request("GET", path, token))
 
 
-async def _reissue(gateway: RunningGateway, document: dict[str, str]) -> Answer:
+async def _reissue(gateway: RunningGateway, session_id: str, document: dict[str, str]) -> Answer:
     headers = [("Content-Type", "application/json")]
     return await exchange(
         gateway.address,
         request(
             "POST",
-            "/v1/sessions/101/tokens",
+            f"/v1/sessions/{session_id}/tokens",
             gateway.operator_token,
             headers=headers,
             body=json.dumps(document).encode(),
