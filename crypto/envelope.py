@@ -73,9 +73,9 @@ def open_file(data: Buffer, identities: Sequence[Identity]) -> bytes:
     Raises all that `open_head` does, PayloadError.
     """
     source = view(data)
-    length = scan_head(source, at_end=True)
+    length = scan_head(source)
     if length is None:
-        raise HeaderError("the file ends within its header")
+        raise HeaderError(f"the file ends after {len(source)} bytes, within its head")
     opened = open_head(bytes(source[:length]), identities)
     return _open_payload(opened, source[length:])
 

@@ -193,6 +193,19 @@ def test_an_extended_head_is_refused(tail: bytes) -> None:
         open_head(SMALL.head + tail, [USER])
 
 
+def test_the_one_chunk_of_an_empty_object_must_be_genuine() -> None:
+    empty = seal(b"", RECIPIENTS, context=CONTEXT)
+    forged = flip(empty.payload, 5)
+
+    assert b"" == open_envelope(empty.head, empty.payload, [USER], context=CONTEXT)
+    with pytest.raises(PayloadError):
+        open_envelope(empty.head, forged, [USER], context=CONTEXT)
+    with pytest.raises(PayloadError):
+        open_file(empty.head + forged, [USER])
+    with pytest.raises(PayloadError):
+        open_file(empty.head, [USER])
+
+
 def test_head_and_payload_of_two_objects_do_not_open() -> None:
     other = seal(b"other", RECIPIENTS, context=CONTEXT)
 
