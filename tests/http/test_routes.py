@@ -134,14 +134,7 @@ class _World:
 async def _world(gateway: RunningGateway) -> _World:
     session = await open_session(gateway, "101")
     foreign = await open_session(gateway, "202")
-    expired, revoked = new_token(TokenKind.USER), new_token(TokenKind.USER)
-    for token, lifetime_s in ((expired, -1.0), (revoked, 1000.0)):
-        stored = NewToken(token_digest(token), TokenKind.USER, None)
-        await gateway.catalog.run(
-            lambda c, stored=stored, lifetime_s=lifetime_s: insert_token(  # type: ignore[misc]
-                c, stored, session_id="101", lifetime_s=lifetime_s
-            )
-        )
+    revoked = await _store_token(gateway, lifetime_s=1000.0)
     answer = await exchange(
         gateway.address,
         request(
@@ -152,6 +145,7 @@ async def _world(gateway: RunningGateway) -> _World:
             body=b'{"party": "user"}',
         ),
     )
+    expired = await _store_token(gateway, lifetime_s=-1.0)
     tokens = {
         "none": None,
         "unknown": new_token(TokenKind.OPERATOR),
@@ -165,6 +159,16 @@ async def _world(gateway: RunningGateway) -> _World:
         "operator": gateway.operator_token,  # last: its new token revokes a miner's
     }
     return _World(gateway, session, tokens)
+
+
+async def _store_token(gateway: RunningGateway, *, lifetime_s: float) -> str:
+    """Store a further token of the session's user."""
+    token = new_token(TokenKind.USER)
+    stored = NewToken(token_digest(token), TokenKind.USER, None)
+    await gateway.catalog.run(
+        lambda c: insert_token(c, stored, session_id="101", lifetime_s=lifetime_s)
+    )
+    return token
 
 
 async def _call(world: _World, route: Route, kind: str, task_id: str, token: str | None) -> Answer:
