@@ -26,6 +26,7 @@ from storage_gateway.errors import (
     StorageFull,
 )
 from storage_gateway.records import Manifest
+from tests.gateway import eventually
 from tests.workers import PIECE_SIZE, Folder, Script, Worker, body_of
 
 CONTENT = Random(3).randbytes(LEAF_PLAINTEXT_SIZE * SEGMENT_LEAVES + 100)
@@ -108,10 +109,8 @@ def bench(folder: Folder, worker: Worker, way: Way) -> Bench:
 
 
 async def check_aftermath(worker: Worker, task_id: str, where: str) -> bool:
-    """Nothing is left, at once or after one recovery pass; return whether an object was made."""
+    """Nothing is left and the slot works; return whether an object was made all the same."""
     await worker.uploads.wait_settled()
-    if await worker.left():
-        await worker.recovery.run_once()
     assert {} == await worker.left(), where
     try:
         manifest = await worker.upload(task_id, body_of(SMALL))
@@ -203,5 +202,67 @@ async def test_clearing_away_may_fail_anywhere_and_recovery_does_it(bench: Bench
         task_id = f"t{at}"
         await break_off(task_id, at)
         failed += bool(await bench.worker.left())
+        await bench.worker.recovery.run_once()
         assert not await check_aftermath(bench.worker, task_id, step)
     assert 3 <= failed  # else nothing was made to fail
+
+
+async def wait_for(script: Script, point: str, count: int) -> None:
+    async def reached() -> bool:
+        return count <= sum(p.startswith(point) for p in script.points)
+
+    await eventually(reached, what=f"{count} times {point}")
+
+
+async def test_nothing_is_deleted_while_a_thread_still_writes_it(bench: Bench) -> None:
+    """Else the thread would bring it back."""
+    worker, script = bench.worker, Script()
+    worker.store.wait_in_write.clear()
+    upload = asyncio.create_task(bench.run("1", script))
+    await wait_for(script, "write begins", 2)
+
+    upload.cancel()
+    done, _ = await asyncio.wait([upload], timeout=0.05)
+    assert not done
+    assert not [point for point in script.points if point.startswith(("list", "delete"))]
+
+    worker.store.wait_in_write.set()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    assert not await check_aftermath(worker, "1", "after the writes")
+
+
+async def test_an_upload_whose_store_hangs_can_be_given_up(bench: Bench) -> None:
+    worker, script = bench.worker, Script()
+    worker.store.wait_in_finish.clear()
+    upload = asyncio.create_task(bench.run("1", script))
+    await wait_for(script, "finish begins", 2)
+
+    upload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+
+    worker.store.wait_in_finish.set()
+    assert not await check_aftermath(worker, "1", "after the syncs")
+
+
+async def test_a_second_cancellation_does_not_stop_the_clearing_away(bench: Bench) -> None:
+    worker, script = bench.worker, Script()
+    upload: asyncio.Task[Manifest]
+    loop = asyncio.get_running_loop()
+
+    def cancel() -> None:
+        loop.call_soon_threadsafe(upload.cancel)
+
+    script.action = cancel
+    worker.store.wait_in_finish.clear()
+    upload = asyncio.create_task(bench.run("1", script))
+    await wait_for(script, "finish begins", 2)
+    script.at = len(script.points) + 1  # in the midst of what the first cancellation starts
+
+    upload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+
+    worker.store.wait_in_finish.set()
+    assert not await check_aftermath(worker, "1", "after two cancellations")
