@@ -42,10 +42,12 @@ from crypto.geometry import (
     opened_size,
     sealed_size,
 )
-from crypto.head import OpenedHead, SealedHead, new_head, open_head
+from crypto.head import OpenedHead, SealedHead, new_bare_head, new_head, open_head
 from crypto.header import Header, Stanza, parse_header, scan_head, stanza_class
+from crypto.hybrid import HybridIdentity, HybridRecipient
 from crypto.keyfile import format_identity_file, parse_identities, parse_recipient
 from crypto.keys import CLASSIC, HYBRID, Identity, Recipient
+from crypto.labels import STANZA_CONTEXT, STANZA_META, STANZA_SCRYPT
 from crypto.meta import Meta
 from crypto.opener import Opener
 from crypto.primitives import Buffer, Random
@@ -68,6 +70,9 @@ __all__ = [
     "SEGMENT_LEAVES",
     "SEGMENT_SIZE",
     "STANZAS_MAX",
+    "STANZA_CONTEXT",
+    "STANZA_META",
+    "STANZA_SCRYPT",
     "TAG_SIZE",
     "AdoptedHead",
     "Buffer",
@@ -82,6 +87,8 @@ __all__ = [
     "HeaderError",
     "HeaderMACError",
     "HeaderSizeError",
+    "HybridIdentity",
+    "HybridRecipient",
     "Identity",
     "IdentityError",
     "Meta",
@@ -105,6 +112,7 @@ __all__ = [
     "X25519Recipient",
     "adopt_head",
     "format_identity_file",
+    "new_bare_head",
     "new_head",
     "open_envelope",
     "open_file",

@@ -99,14 +99,24 @@ def new_head(
     from each other or from the context's, MetaError, StanzaLimitError, HeaderSizeError.
     """
     check_class(recipients, context)
-    file_key = Secret(draw(random, FILE_KEY_SIZE))
-    nonce = draw(random, NONCE_SIZE)
-    stanzas = [context_stanza(file_key, context)]
-    if meta is not None:
-        stanzas.append(meta_stanza(file_key, meta, random=random))
-    stanzas += [recipient.wrap(file_key, random=random) for recipient in recipients]
-    head = build_head(stanzas, file_key, nonce)
-    return SealedHead(head, Sealer(payload_key(file_key, nonce)), print_of(file_key))
+    return _new_head(recipients, context, meta, random)
+
+
+def new_bare_head(
+    recipients: Sequence[Recipient],
+    *,
+    meta: Meta | None = None,
+    random: Random = os.urandom,
+) -> SealedHead:
+    """Return the head of a file that belongs to no object: what a stock tool makes.
+
+    It has no context, so `adopt_head` takes it and `check_context` refuses it. Draws as `new_head`.
+
+    Raises RecipientError without recipients, ClassMismatch when their classes differ, MetaError,
+    StanzaLimitError, HeaderSizeError.
+    """
+    common_class(recipients)
+    return _new_head(recipients, None, meta, random)
 
 
 def open_head(head: bytes, identities: Sequence[Identity]) -> OpenedHead:
@@ -185,6 +195,19 @@ def payload_key(file_key: Secret, nonce: bytes) -> Secret:
 def print_of(file_key: Secret) -> bytes:
     """Return the file key's fingerprint, 32 bytes: one way, and of use for nothing else."""
     return derive(file_key, labels.FILE_KEY_PRINT).expose()
+
+
+def _new_head(
+    recipients: Sequence[Recipient], context: Context | None, meta: Meta | None, random: Random
+) -> SealedHead:
+    file_key = Secret(draw(random, FILE_KEY_SIZE))
+    nonce = draw(random, NONCE_SIZE)
+    stanzas = [] if context is None else [context_stanza(file_key, context)]
+    if meta is not None:
+        stanzas.append(meta_stanza(file_key, meta, random=random))
+    stanzas += [recipient.wrap(file_key, random=random) for recipient in recipients]
+    head = build_head(stanzas, file_key, nonce)
+    return SealedHead(head, Sealer(payload_key(file_key, nonce)), print_of(file_key))
 
 
 def _header_mac(stanzas: tuple[Stanza, ...], file_key: Secret) -> bytes:
