@@ -48,10 +48,11 @@ static: .venv/made
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/lint-imports --no-cache >.venv/lint-imports.txt || { cat .venv/lint-imports.txt; exit 1; }
 
-# Commands that tests use, each in the Debian package of its name. Who may not install them is told
-# at the end of the run what was not tested.
+# Commands that tests use, each with the Debian package that brings it. Who may not install them is
+# told at the end of the run what was not tested.
 test-tools:
-	@missing=; for tool in age curl; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@missing=; for tool in age:age curl:curl node:nodejs npm:npm; do \
+		command -v $${tool%:*} >/dev/null || missing="$$missing $${tool#*:}"; done; \
 	[ -z "$$missing" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
 		echo "installing$$missing with apt-get"; \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
