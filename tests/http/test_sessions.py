@@ -18,6 +18,7 @@ from tests.http.raw import SEALED, Answer, exchange, request
 from tests.http.steps import sealed_by_stock_tool, upload
 
 USER = {"recipient": str(X25519Identity.generate().recipient())}
+MISSPELT = USER["recipient"][:-1] + ("p" if USER["recipient"].endswith("q") else "q")
 HYBRID = "age1pq1" + "q" * 1940
 SECRET = X25519Identity.generate().to_text()
 
@@ -87,7 +88,7 @@ INVALID: dict[str, tuple[Any, str]] = {
         "parties.user.recipient",
     ),
     "a recipient with a wrong checksum": (
-        {"parties": {"user": {"recipient": USER["recipient"][:-1] + "q"}}},
+        {"parties": {"user": {"recipient": MISSPELT}}},
         "parties.user.recipient",
     ),
     "a hybrid recipient": ({"parties": {"user": {"recipient": HYBRID}}}, "parties.user.recipient"),
