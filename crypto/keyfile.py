@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from crypto.errors import IdentityError, RecipientError
+from crypto.errors import IdentityError
+from crypto.hybrid import HybridIdentity, HybridRecipient
 from crypto.keys import Identity, Recipient
 from crypto.x25519 import X25519Identity, X25519Recipient
 
@@ -17,12 +18,9 @@ _HYBRID_IDENTITY: Final = "age-secret-key-pq-1"
 
 
 def parse_recipient(text: str) -> Recipient:
-    """Return the recipient that `text` names, `age1…`. Raises RecipientError."""
-    if text.lower().startswith(_HYBRID_RECIPIENT):
-        raise RecipientError(
-            "hybrid recipients (age1pq1…) are not supported yet; give an X25519 recipient (age1…)"
-        )
-    return X25519Recipient.parse(text)
+    """Return the recipient that `text` names, `age1…` or `age1pq1…`. Raises RecipientError."""
+    hybrid = text.lower().startswith(_HYBRID_RECIPIENT)
+    return HybridRecipient.parse(text) if hybrid else X25519Recipient.parse(text)
 
 
 def parse_identities(text: str) -> list[Identity]:
@@ -37,12 +35,14 @@ def parse_identities(text: str) -> list[Identity]:
         if entry and not entry.startswith("#"):
             identities.append(_parse_identity(entry, number))
     if not identities:
-        raise IdentityError("no identity found; expected a line AGE-SECRET-KEY-1…")
+        raise IdentityError("no identity found; expected a line AGE-SECRET-KEY-1… or -PQ-1…")
     return identities
 
 
 def format_identity_file(identity: Identity, created: datetime) -> str:
-    """Return the identity file that age-keygen would write at `created` (with a time zone).
+    """Return the identity file that age-keygen (with -pq for a hybrid identity) would write.
+
+    `created` needs a time zone, and is written to the second.
 
     Raises IdentityError when `created` has no time zone.
     """
@@ -53,9 +53,8 @@ def format_identity_file(identity: Identity, created: datetime) -> str:
 
 
 def _parse_identity(text: str, number: int) -> Identity:
-    if text.lower().startswith(_HYBRID_IDENTITY):
-        raise IdentityError(f"line {number}: hybrid identities are not supported yet")
+    hybrid = text.lower().startswith(_HYBRID_IDENTITY)
     try:
-        return X25519Identity.parse(text)
+        return HybridIdentity.parse(text) if hybrid else X25519Identity.parse(text)
     except IdentityError as error:
         raise IdentityError(f"line {number}: {error}") from None

@@ -13,6 +13,9 @@ HEADER_MAC: Final = b"header"
 PAYLOAD: Final = b"payload"
 X25519_WRAP: Final = b"age-encryption.org/v1/X25519"
 
+# age v1, HPKE info.
+HYBRID_WRAP: Final = b"age-encryption.org/mlkem768x25519"
+
 # Ours, HKDF info under a file key. The first two are also stanza types.
 CONTEXT: Final = b"storage-gateway/context-v1"
 META: Final = b"storage-gateway/meta-v1"

@@ -1,6 +1,6 @@
 """Bytes in, bytes out: HKDF, HMAC, one-shot AEAD, canonical base64, drawn randomness.
 
-The only module besides `stream`, `opener` and `x25519` that touches the `cryptography` package.
+Besides `sealer`, `opener`, `curve`, `x25519` and `hybrid` no module touches `cryptography`.
 """
 
 from __future__ import annotations

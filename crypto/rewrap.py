@@ -66,10 +66,11 @@ def adopt_head(
     one, `meta` is sealed. Whoever else could open the file cannot open the new head.
 
     Raises all that `open_head` and `new_head` do, ContextMismatch when the file has a context
-    already, ClassMismatch for a stanza of another class than the identity's.
+    already, ClassMismatch for a stanza of another class than the context's.
     """
     check_class(recipients, context)
-    _check_one_class(split_head(head)[0].stanzas, identity.key_class)
+    # What was once wrapped by the weaker class stays as weak as that, whatever head it gets.
+    _check_one_class(split_head(head)[0].stanzas, context.key_class)
     opened = open_head(head, [identity])
     if opened.has_context:
         raise ContextMismatch("the file was sealed for another object already; seal it anew")

@@ -10,9 +10,10 @@ import os
 from dataclasses import dataclass, field
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from crypto import bech32, labels
+from crypto.curve import exchange, find_fault
 from crypto.errors import HeaderError, IdentityError, RecipientError, SelfCheckError
 from crypto.geometry import FILE_KEY_SIZE, TAG_SIZE
 from crypto.header import Stanza
@@ -33,11 +34,8 @@ from crypto.secret import Secret
 _RECIPIENT_PREFIX: Final = "age"
 _IDENTITY_PREFIX: Final = "AGE-SECRET-KEY-"
 _BODY_SIZE: Final = FILE_KEY_SIZE + TAG_SIZE
-_FIELD_PRIME: Final = 2**255 - 19
 # The wrap key is used once, as it hangs on a fresh ephemeral key: a fixed nonce is safe.
 _WRAP_NONCE: Final = bytes(AEAD_NONCE_SIZE)
-# Any clamped scalar takes a point of low order to zero, so one that everybody knows will do.
-_PROBE: Final = X25519PrivateKey.from_private_bytes(bytes(range(KEY_SIZE)))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -53,11 +51,8 @@ class X25519Recipient:
     def __post_init__(self) -> None:
         if len(self.key) != KEY_SIZE:
             raise RecipientError(f"an X25519 recipient has {KEY_SIZE} bytes, not {len(self.key)}")
-        # The key goes into the salt as it is: its owner, who computes it anew, could never open.
-        if int.from_bytes(self.key, "little") >= _FIELD_PRIME:
-            raise RecipientError("the recipient is not canonical (RFC 7748, section 5)")
-        if _exchange(_PROBE, self.key) is None:
-            raise RecipientError("the recipient is a point of low order, which nobody can own")
+        if fault := find_fault(self.key):
+            raise RecipientError(f"the recipient is {fault}")
 
     @classmethod
     def parse(cls, text: str) -> X25519Recipient:
@@ -101,7 +96,7 @@ class X25519Recipient:
         _parse_share(stanza)
 
     def _wrap_key(self, ephemeral: X25519PrivateKey, share: bytes) -> Secret:
-        shared = _exchange(ephemeral, self.key)
+        shared = exchange(ephemeral, self.key)
         if shared is None:
             raise RecipientError("the shared secret is zero; the recipient is not acceptable")
         return derive(shared, labels.X25519_WRAP, salt=share + self.key)
@@ -167,7 +162,7 @@ class X25519Identity:
         if stanza.type != labels.STANZA_X25519:
             return None
         share = _parse_share(stanza)
-        shared = _exchange(self._private, share)
+        shared = exchange(self._private, share)
         if shared is None:
             raise HeaderError("an X25519 stanza's share is a point of low order")
         wrap_key = derive(shared, labels.X25519_WRAP, salt=share + self._recipient.key)
@@ -184,16 +179,6 @@ def _parse_share(stanza: Stanza) -> bytes:
     if len(stanza.body) != _BODY_SIZE:
         raise HeaderError(f"an X25519 stanza's body is {_BODY_SIZE} bytes, not {len(stanza.body)}")
     return share
-
-
-def _exchange(private: X25519PrivateKey, public: bytes) -> Secret | None:
-    """Return the shared secret, or None where it is the forbidden zero (RFC 7748, section 6.1)."""
-    try:
-        shared = Secret(private.exchange(X25519PublicKey.from_public_bytes(public)))
-    except ValueError:
-        return None
-    # The library refuses zero itself; this holds should it ever stop to.
-    return None if shared == Secret(bytes(KEY_SIZE)) else shared
 
 
 def _private_key(key: Secret) -> X25519PrivateKey:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
-from crypto import Context, X25519Identity
+from crypto import Context, HybridIdentity, X25519Identity
 
 USER = X25519Identity.parse(
     "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX"
@@ -28,6 +29,11 @@ ROUTER = X25519Identity.generate(random=FixedRandom("router"))
 MINER = X25519Identity.generate(random=FixedRandom("miner"))
 OUTSIDER = X25519Identity.generate(random=FixedRandom("outsider"))
 
+HYBRID_USER = HybridIdentity.generate(random=FixedRandom("hybrid user"))
+HYBRID_ROUTER = HybridIdentity.generate(random=FixedRandom("hybrid router"))
+HYBRID_MINER = HybridIdentity.generate(random=FixedRandom("hybrid miner"))
+HYBRID_OUTSIDER = HybridIdentity.generate(random=FixedRandom("hybrid outsider"))
+
 CONTEXT = Context(
     object_id="a" * 31 + "2",
     payload_id="b" * 31 + "7",
@@ -37,6 +43,7 @@ CONTEXT = Context(
     miner="0x" + "0123456789abcdef" * 2 + "01234567",
     key_class="classic",
 )
+HYBRID_CONTEXT = dataclasses.replace(CONTEXT, key_class="hybrid")
 
 
 def plaintext_of(size: int) -> bytes:
