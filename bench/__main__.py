@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +22,9 @@ EXIT_FLOOR_MISSED = 1
 EXIT_USAGE = 2
 EXIT_NOT_MEASURED = 3
 
-BENCHMARKS: dict[str, tuple[Callable[[Plan], list[Row]], str]] = {
+Benchmarks = Mapping[str, tuple[Callable[[Plan], list[Row]], str]]
+
+BENCHMARKS: Benchmarks = {
     "envelopes": (envelopes.measure, "seal and open in memory, against pyrage"),
     "uploads": (transfers.measure_uploads, "1 GiB in, against bare aiohttp and the limit"),
     "downloads": (transfers.measure_downloads, "1 GiB out, against bare aiohttp and the limit"),
@@ -42,32 +44,32 @@ exit status: 0 all floors hold, 1 a floor is missed, 2 wrong usage, 3 could not 
 Files go to a temporary folder (TMPDIR chooses the disk) and are removed."""
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str], benchmarks: Benchmarks = BENCHMARKS) -> int:
     """Run what the arguments ask for; return the exit status."""
-    parser = _parser()
+    parser = _parser(benchmarks)
     options = parser.parse_args(arguments)
     if options.write and (options.quick or options.names):
         parser.error("--write records a full run: give it without names and without --quick")
     if options.runs < 1:
         parser.error("--runs must be at least 1")
-    unknown = [name for name in options.names if name not in BENCHMARKS]
+    unknown = [name for name in options.names if name not in benchmarks]
     if unknown:
-        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(benchmarks)}")
     try:
-        return _measure(options, f"python -m bench {' '.join(arguments)}".strip())
+        return _measure(options, benchmarks, f"python -m bench {' '.join(arguments)}".strip())
     except (NotMeasurable, TransferFailed, report.RegionMissing, aiohttp.ClientError) as error:
         _say(f"bench: {error}")
         return EXIT_NOT_MEASURED
 
 
-def _measure(options: argparse.Namespace, command: str) -> int:
+def _measure(options: argparse.Namespace, benchmarks: Benchmarks, command: str) -> int:
     about = {"machine": describe(), "command": command, "date": _now()}
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="storage-gateway-bench-") as scratch:
         folder = Path(scratch)
         plan = quick_plan(folder, _say) if options.quick else full_plan(folder, options.runs, _say)
-        for name in options.names or BENCHMARKS:
-            rows += BENCHMARKS[name][0](plan)
+        for name in options.names or benchmarks:
+            rows += benchmarks[name][0](plan)
     judged = plan.judged
     print(report.text_table(rows, judged=judged))
     if options.json:
@@ -81,8 +83,8 @@ def _measure(options: argparse.Namespace, command: str) -> int:
     return EXIT_FLOOR_MISSED if missed else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    listed = "\n".join(f"  {name:<10} {text}" for name, (_, text) in BENCHMARKS.items())
+def _parser(benchmarks: Benchmarks) -> argparse.ArgumentParser:
+    listed = "\n".join(f"  {name:<10} {text}" for name, (_, text) in benchmarks.items())
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description=f"Measure the storage gateway against peers and limits.\n\n{listed}",

@@ -1,0 +1,200 @@
+"""Goal: the benchmarks judge as they say, and hide nothing. Method: made-up figures for medians,
+floors and reports; a run of seconds for the measuring itself.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.__main__ import Benchmarks, main
+from bench.figures import Row, Sample, Verdict, interleave, one_after_the_other
+from bench.machine import NotMeasurable, cores, require_space
+from bench.plan import Plan
+from bench.report import BEGIN, END, RegionMissing, markdown, replace_region, text_table
+from bench.servers import bare_server
+from bench.thin import Connection, TransferFailed
+from tests.requirements import ROOT
+
+RATES = st.floats(min_value=0.1, max_value=1e5)
+
+
+def row(ours: float, *, peer: float | None = None, floor: float | None = None) -> Row:
+    return Row(
+        "a row",
+        "MB/s",
+        Sample((ours,)),
+        "peer",
+        None if peer is None else Sample((peer,)),
+        ratio_min=floor,
+    )
+
+
+def memory_row(ours: float) -> Row:
+    return Row("memory", "MiB", Sample((ours,)), ours_max=64.0)
+
+
+def test_a_median_is_not_moved_by_one_wild_run() -> None:
+    sample = Sample((100.0, 1.0, 102.0))
+
+    assert 100.0 == sample.median
+    assert 1.01 == sample.spread
+
+
+def test_a_sample_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        Sample(())
+
+
+def test_sides_are_measured_in_turn() -> None:
+    asked: list[str] = []
+
+    def side(name: str, values: list[float]) -> float:
+        asked.append(name)
+        return values.pop(0)
+
+    ours, peers = [1.0, 2.0, 3.0], [4.0, 5.0, 6.0]
+
+    samples = interleave({"a": lambda: side("a", ours), "b": lambda: side("b", peers)}, 3)
+
+    assert ["a", "b", "a", "b", "a", "b"] == asked
+    assert {"a": Sample((1.0, 2.0, 3.0)), "b": Sample((4.0, 5.0, 6.0))} == samples
+
+
+@given(st.lists(st.tuples(RATES, RATES), min_size=1))
+def test_two_kinds_of_work_on_one_core_are_slower_than_either(
+    pairs: list[tuple[float, float]],
+) -> None:
+    first, second = (Sample(tuple(side)) for side in zip(*pairs, strict=True))
+
+    both = one_after_the_other(first, second)
+
+    for slow, a, b in zip(both.values, first.values, second.values, strict=True):
+        assert pytest.approx(1.0) == slow / a + slow / b
+
+
+@pytest.mark.parametrize(
+    ("figures", "judged", "expected"),
+    [
+        (row(50, peer=100, floor=0.5), True, Verdict.HOLDS),
+        (row(49.9, peer=100, floor=0.5), True, Verdict.MISSED),
+        (row(49.9, peer=100, floor=0.5), False, Verdict.NOT_JUDGED),
+        (row(50, floor=0.5), True, Verdict.MISSED),  # no peer, no proof
+        (row(1, peer=100), True, Verdict.NO_FLOOR),
+        (row(1, peer=100), False, Verdict.NO_FLOOR),
+        (memory_row(63.9), True, Verdict.HOLDS),
+        (memory_row(64), True, Verdict.MISSED),
+        (memory_row(64), False, Verdict.NOT_JUDGED),
+    ],
+)
+def test_a_floor_holds_or_is_missed(figures: Row, judged: bool, expected: Verdict) -> None:
+    assert expected == figures.verdict(judged=judged)
+
+
+def test_a_missed_floor_is_shown_in_every_form() -> None:
+    rows = [row(10, peer=100, floor=0.5), memory_row(70)]
+
+    table = text_table(rows, judged=True)
+    section = markdown(rows, judged=True, machine="m", command="c", date="d")
+
+    assert 2 == table.count("MISSED")
+    assert 2 == section.count("MISSED")
+    assert "0.10" in table
+
+
+def test_figures_replace_what_stood_between_the_marks_and_nothing_else() -> None:
+    document = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+
+    written = replace_region(document, "new")
+
+    assert f"before\n{BEGIN}\nnew\n{END}\nafter\n" == written
+    assert written == replace_region(written, "new")
+
+
+@pytest.mark.parametrize("document", ["", BEGIN, END, f"{END}\n{BEGIN}"])
+def test_a_document_without_marks_is_left_alone(document: str) -> None:
+    with pytest.raises(RegionMissing):
+        replace_region(document, "new")
+
+
+def test_the_document_of_the_project_has_the_marks() -> None:
+    document = (ROOT / "docs" / "performance.md").read_text()
+
+    assert replace_region(document, "new") != document
+
+
+def floors(*rows: Row) -> Benchmarks:
+    """Return benchmarks that answer with the rows at once."""
+
+    def measured(plan: Plan) -> list[Row]:
+        assert plan.folder.is_dir()
+        return list(rows)
+
+    return {"made-up": (measured, "figures of a test")}
+
+
+@pytest.mark.parametrize(
+    ("rows", "arguments", "expected"),
+    [
+        ([row(60, peer=100, floor=0.5), memory_row(5)], [], 0),
+        ([row(60, peer=100, floor=0.5), memory_row(70)], [], 1),
+        ([row(40, peer=100, floor=0.5)], ["made-up"], 1),
+        ([row(40, peer=100, floor=0.5)], ["--quick"], 0),
+    ],
+)
+def test_the_exit_status_tells_of_a_missed_floor(
+    rows: list[Row], arguments: list[str], expected: int
+) -> None:
+    assert expected == main(arguments, floors(*rows))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nothing"], ["--runs", "0"], ["--write", "--quick"], ["--write", "small"]]
+)
+def test_wrong_usage_is_refused_before_anything_is_measured(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(arguments)
+
+    assert 2 == refused.value.code
+
+
+def test_a_full_disk_is_noticed_beforehand(tmp_path: Path) -> None:
+    require_space(tmp_path, 1)
+    with pytest.raises(NotMeasurable, match="TMPDIR"):
+        require_space(tmp_path, 1 << 60)
+
+
+def test_a_refused_request_is_no_figure() -> None:
+    _, core = cores()
+    with bare_server(core) as server, Connection(server.url) as connection:
+        with pytest.raises(TransferFailed, match="404"):
+            connection.request("GET", "/nothing")
+        assert server.peak_memory() > 1 << 20
+        assert server.cpu_s() > 0
+
+
+def test_a_quick_run_measures_everything_and_leaves_nothing(tmp_path: Path) -> None:
+    figures, scratch = tmp_path / "figures.json", tmp_path / "scratch"
+    scratch.mkdir()
+
+    run = subprocess.run(
+        [sys.executable, "-m", "bench", "--quick", "--json", str(figures)],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert 0 == run.returncode, run.stderr
+    assert [] == list(scratch.iterdir())
+    document = json.loads(figures.read_text())
+    measured = {found["what"].split()[0] for found in document["rows"]}
+    assert {"seal", "open", "upload", "sealed", "plaintext", "peak", "4"} == measured
+    assert all(found["ours"] > 0 for found in document["rows"])
+    assert {"not_judged", "no_floor"} == {found["verdict"] for found in document["rows"]}
