@@ -45,6 +45,7 @@ from crypto.geometry import (
 from crypto.head import OpenedHead, SealedHead, new_bare_head, new_head, open_head
 from crypto.header import Header, Stanza, parse_header, scan_head, stanza_class
 from crypto.hybrid import HybridIdentity, HybridRecipient
+from crypto.intake import intake_identity
 from crypto.keyfile import format_identity_file, parse_identities, parse_recipient
 from crypto.keys import CLASSIC, HYBRID, Identity, Recipient
 from crypto.labels import STANZA_CONTEXT, STANZA_META, STANZA_SCRYPT
@@ -112,6 +113,7 @@ __all__ = [
     "X25519Recipient",
     "adopt_head",
     "format_identity_file",
+    "intake_identity",
     "new_bare_head",
     "new_head",
     "open_envelope",

@@ -21,6 +21,9 @@ CONTEXT: Final = b"storage-gateway/context-v1"
 META: Final = b"storage-gateway/meta-v1"
 FILE_KEY_PRINT: Final = b"storage-gateway/file-key-print-v1"
 
+# Ours, HKDF info under an identity's key.
+INTAKE: Final = b"storage-gateway/intake-v1"
+
 STANZA_CONTEXT: Final = CONTEXT.decode("ascii")
 STANZA_META: Final = META.decode("ascii")
 STANZA_X25519: Final = "X25519"

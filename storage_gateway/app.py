@@ -16,11 +16,10 @@ from .api import GatewayRunner, Services, make_application
 from .backends import LocalStore
 from .catalog import Catalog
 from .catalog.sessions import (
-    NewToken,
     has_operator_token,
-    insert_token,
     register_router,
     router_recipient,
+    set_operator_token,
 )
 from .catalog.work import has_marker, load_deployment, record_marker
 from .config import Config, ConfigError
@@ -33,7 +32,7 @@ from .custody import (
     write_secret,
 )
 from .erase import Erasure
-from .errors import BackendUnavailable, BlobMissing, GatewayError
+from .errors import BackendUnavailable, BlobMissing, GatewayError, StorageFull
 from .ids import new_random_id
 from .instance import Instance
 from .read import Reads
@@ -41,7 +40,7 @@ from .records import TokenKind
 from .recovery import Recovery
 from .sessions import Sessions
 from .settle import Settler
-from .tokens import new_token, token_digest
+from .tokens import TOKEN_LENGTH_MAX, TOKEN_LENGTH_MIN, new_token, token_digest
 from .write import Uploads
 
 logger = logging.getLogger(__name__)
@@ -130,6 +129,7 @@ class Gateway:
             identity=identity,
             instance_id=instance_id,
             payloads=payloads,
+            check_room=self._check_room,
         )
         self.recovery = Recovery(
             catalog=catalog,
@@ -143,6 +143,7 @@ class Gateway:
             catalog=catalog,
             sessions=Sessions(
                 catalog,
+                identity=identity,
                 miners_max=config.miners_max,
                 token_lifetime_s=config.token_lifetime_s,
             ),
@@ -160,7 +161,11 @@ class Gateway:
 
     async def _listen(self) -> None:
         config = self._config
-        self._runner = GatewayRunner(make_application(self.services), drain_s=config.drain_s)
+        self._runner = GatewayRunner(
+            make_application(self.services),
+            drain_s=config.drain_s,
+            connections_max=config.connections_max,
+        )
         await self._runner.setup()
         self._opened.push_async_callback(self._runner.cleanup)
         context = await asyncio.to_thread(_tls_context, config)
@@ -231,10 +236,22 @@ class Gateway:
             with suppress(FileExistsError):  # another process made it meanwhile
                 token = new_token(TokenKind.OPERATOR)
                 await asyncio.to_thread(write_secret, path, f"{token}\n")
-        text = await asyncio.to_thread(read_secret, path)
-        digest = token_digest(text.strip())
-        stored = NewToken(digest, TokenKind.OPERATOR, None)
-        await self._catalog.run(lambda c: insert_token(c, stored, session_id=None, lifetime_s=None))
+        token = (await asyncio.to_thread(read_secret, path)).strip()
+        if not TOKEN_LENGTH_MIN <= len(token) <= TOKEN_LENGTH_MAX:
+            raise ConfigError(
+                f"{path} must hold {TOKEN_LENGTH_MIN} to {TOKEN_LENGTH_MAX} characters: a token"
+                " must be too long to guess"
+            )
+        # Whoever replaces the file revokes what it held: there is no other way to take a leaked
+        # operator's token back.
+        digest = token_digest(token)
+        await self._catalog.run(lambda c: set_operator_token(c, digest))
+
+    def _check_room(self) -> None:
+        """Keep the reserve: a full disk would leave no way to erase what fills it."""
+        found = os.statvfs(self._config.data_dir)
+        if found.f_bavail * found.f_frsize < self._config.reserve_bytes:
+            raise StorageFull("less than the reserve is free under the data folder")
 
     async def _check_ready(self) -> dict[str, str]:
         checks = {"process": "draining" if self.services.draining else "ok"}
@@ -245,6 +262,7 @@ class Gateway:
             checks["catalog"] = error.code
         try:
             await self._store.stat(self._marker)
+            await asyncio.to_thread(self._check_room)
             checks[f"store {self._store.name}"] = "ok"
         except GatewayError as error:
             checks[f"store {self._store.name}"] = error.code

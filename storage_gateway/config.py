@@ -44,11 +44,18 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     object_bytes_max: Annotated[int, msgspec.Meta(ge=0)] = 64 * GIB
     json_bytes_max: Count = 1 << 20
+    reserve_bytes: Annotated[int, msgspec.Meta(ge=0)] = 256 << 20
+    """Free space under the data folder that uploads leave alone: erasing needs room, too."""
     miners_max: Annotated[int, msgspec.Meta(ge=1, le=28)] = 28
     """Miners of one session: with user, router and our two foreign stanzas a header has 32."""
     page_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1000
 
     body_idle_s: Seconds = 60.0
+    transfer_bytes_per_s_min: Count = 8192
+    """Slower bodies and downloads, beyond the first ``body_idle_s``, are given up."""
+    transfers_max: Count = 128
+    """Bodies and downloads at one time: each holds up to six leaves in memory."""
+    connections_max: Count = 1000
     drain_s: Seconds = 30.0
     token_lifetime_s: Seconds = 90 * 24 * 3600.0
 
@@ -68,7 +75,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 ipaddress.ip_network(self.behind_proxy)
             except ValueError as error:
                 raise ConfigError(f"behind_proxy: {error}; write it like 10.0.0.0/8") from None
-        if not (_is_loopback(self.host) or self.tls_certificate or self.behind_proxy):
+        if not (is_loopback(self.host) or self.tls_certificate or self.behind_proxy):
             raise ConfigError(
                 f"host {self.host} is not loopback: prompts and tokens would cross the network"
                 " in clear. Set tls_certificate and tls_key, or behind_proxy to the CIDR of the"
@@ -76,7 +83,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address is this machine alone."""
     if host == "localhost":
         return True
     try:

@@ -6,6 +6,7 @@ every object of the deployment would be lost to a fresh one.
 """
 
 import contextlib
+import errno
 import os
 import stat
 from datetime import UTC, datetime
@@ -22,13 +23,24 @@ FOLDER_MODE = 0o700
 
 
 def make_data_dir(path: Path) -> None:
-    """Make the data folder, durably: its own name must survive a power cut, too."""
+    """Make the data folder, durably: its own name must survive a power cut, too.
+
+    Raises:
+        ConfigError: others than the owner may write into it.
+
+    """
     missing = [path.absolute()]
     while not missing[-1].parent.exists():
         missing.append(missing[-1].parent)
     for folder in reversed(missing):
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
         sync_folder(folder.parent)
+    found = path.stat()
+    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
+        raise ConfigError(
+            f"{path} belongs to, or may be written by, somebody else, who could put an identity"
+            f" and a token there: run chown and chmod 700 {path}"
+        )
 
 
 def write_secret(path: Path, text: str) -> None:
@@ -42,7 +54,8 @@ def write_secret(path: Path, text: str) -> None:
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, SECRET_MODE)
     try:
-        os.write(descriptor, text.encode())
+        if os.write(descriptor, text.encode()) != len(text.encode()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -52,6 +65,13 @@ def write_secret(path: Path, text: str) -> None:
     finally:
         temporary.unlink()
     sync_folder(path.parent)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what a crash within `write_secret` left: a second name of the secret."""
+    for leftover in path.parent.glob(f"{path.name}.*.tmp"):
+        if leftover.stat(follow_symlinks=False).st_nlink > 1:
+            leftover.unlink(missing_ok=True)
 
 
 def sync_folder(path: Path) -> None:
@@ -71,13 +91,17 @@ def read_secret(path: Path) -> str:
 
     """
     try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="utf-8")
+        # One descriptor for check and read; a link or a pipe in its place is not our file.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, encoding="utf-8") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+                raise ConfigError(f"{path} must be a file of the user that runs the gateway")
+            if stat.S_IMODE(found.st_mode) & 0o077:
+                raise ConfigError(f"{path} may be read by others: run chmod 600 {path}")
+            return file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {type(error).__name__}") from None
-    if stat.S_IMODE(mode) & 0o077:
-        raise ConfigError(f"{path} may be read by others: run chmod 600 {path}")
-    return text
 
 
 def load_identity(data_dir: Path) -> Identity | None:
@@ -90,6 +114,7 @@ def load_identity(data_dir: Path) -> Identity | None:
     path = data_dir / IDENTITY_FILE
     if not path.exists():
         return None
+    _remove_leftovers(path)
     try:
         identities = parse_identities(read_secret(path))
     except CryptoError as error:

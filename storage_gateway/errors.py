@@ -9,7 +9,7 @@
     |  `- BodyTooLarge, BodyIncomplete, BodyTimeout
     |- EnvelopeRefused ..... a sealed upload that is not acceptable
     `- ServiceError ........ the caller may try again
-       |- Draining, CatalogUnavailable, BackendUnavailable, IntentLost, StorageFull
+       |- Draining, Busy, CatalogUnavailable, BackendUnavailable, IntentLost, StorageFull
        `- BlobMissing, BlobCorrupt, InternalError
 
 ``detail`` goes to the caller and to logs: it never holds a key, a token, a header or a payload.
@@ -314,6 +314,14 @@ class Draining(ServiceError):
 
     code = "draining"
     title = "Shutting down"
+    retry_after_s = 2
+
+
+class Busy(ServiceError):
+    """As many uploads and downloads as one process takes are under way."""
+
+    code = "busy"
+    title = "Too many transfers"
     retry_after_s = 2
 
 

@@ -1,11 +1,12 @@
 """Opening sessions: parties and their recipients are checked, tokens made and shown once."""
 
 import base64
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crypto import CryptoError, parse_recipient
+from crypto import CryptoError, Identity, intake_identity, parse_recipient
 
 from .addresses import AddressError, parse_address
 from .catalog import Catalog
@@ -14,6 +15,8 @@ from .errors import InvalidField
 from .ids import check_scope_id
 from .records import MINER, USER, Party, Session, TokenKind
 from .tokens import new_token, token_digest
+
+logger = logging.getLogger(__name__)
 
 CUSTODY_ROUTER = "router"
 KEY_CLASS = "classic"
@@ -39,9 +42,12 @@ class OpenedSession:
 class Sessions:
     """Opens and shows sessions."""
 
-    def __init__(self, catalog: Catalog, *, miners_max: int, token_lifetime_s: float) -> None:
-        """Limits come from the configuration."""
+    def __init__(
+        self, catalog: Catalog, *, identity: Identity, miners_max: int, token_lifetime_s: float
+    ) -> None:
+        """Take the router's identity; the limits come from the configuration."""
         self._catalog = catalog
+        self._identity = identity
         self._miners_max = miners_max
         self._token_lifetime_s = token_lifetime_s
 
@@ -87,6 +93,7 @@ class Sessions:
                 token_lifetime_s=self._token_lifetime_s,
             )
         )
+        logger.info("session opened", extra={"session_id": session_id})
         return OpenedSession(
             session=session,
             user_token=secrets[members[0]],
@@ -102,6 +109,10 @@ class Sessions:
         """
         return await self._catalog.read(lambda c: load_session(c, session_id))
 
+    def intake_recipient(self, session_id: str) -> str:
+        """Return the router's recipient for files that are sealed before they are uploaded."""
+        return str(intake_identity(self._identity, session_id).recipient())
+
     async def reissue(self, session_id: str, miner: str | None) -> str:
         """Make a new token for the user, or for a miner, and revoke that party's earlier ones.
 
@@ -116,6 +127,10 @@ class Sessions:
             lambda c: reissue_token(
                 c, stored, session_id=session_id, lifetime_s=self._token_lifetime_s
             )
+        )
+        # Whoever holds a party's token reads what the party may read: it must leave a trace.
+        logger.warning(
+            "token reissued", extra={"session_id": session_id, "party": kind.value, "miner": miner}
         )
         return token
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from .records import TokenKind
 
 TOKEN_RANDOM_BYTES = 32
+TOKEN_LENGTH_MIN = 40
+"""For tokens that an operator made: 32 random bytes are 43 characters of base64."""
 TOKEN_LENGTH_MAX = 128
 
 

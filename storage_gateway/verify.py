@@ -9,23 +9,34 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
-from crypto import LEAF_CHUNKS, LEAF_SIZE, CryptoError, Identity, OpenedHead, open_head, opened_size
+from crypto import (
+    LEAF_CHUNKS,
+    LEAF_SIZE,
+    CryptoError,
+    Identity,
+    OpenedHead,
+    open_head,
+    opened_size,
+    stanza_class,
+)
 from urn import DAGBuilder, mint
 
 from .backends.disk import Disk
 from .catalog import Catalog
+from .catalog.consistency import damage, objects_without_slot, slots_of_nothing
 from .catalog.objects import is_committed, list_objects, load_manifest, load_segments
-from .catalog.work import find_intent, list_graves, list_intents
-from .errors import GatewayError, NotFound
+from .catalog.work import find_intent, has_grave, list_graves, list_intents
+from .errors import BlobMissing, GatewayError, NotFound
 from .records import Manifest, ObjectState, Segment
 
 PAGE = 200
 
 RESTORE = "restore the store's files from a backup; the catalog is right"
+RESTORE_CATALOG = "restore the catalog from a backup"
 ERASE_AGAIN = "erase the object again, or start the gateway and let recovery finish"
-RECOVER = "start the gateway: recovery removes what no manifest names; then check again"
+MOVE_AWAY = "is the catalog an older one than the store? If you are sure not, move it away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,7 @@ class Checker:
         disk: Disk,
         identity: Identity,
         payloads: str,
+        marker: str,
         on_bytes: Callable[[int], None] = lambda _count: None,
     ) -> None:
         """``on_bytes`` is told of every leaf's size once it was verified."""
@@ -67,6 +79,7 @@ class Checker:
         self._disk = disk
         self._identity = identity
         self._payloads = payloads
+        self._marker = marker
         self.on_bytes = on_bytes
         self._report = CheckReport()
 
@@ -86,8 +99,9 @@ class Checker:
 
         """
         # The store is listed first: what is committed during the check is then no orphan.
+        self._check_marker()
         stored = self._stored_payloads()
-        self._check_catalog_file()
+        self._check_catalog()
         named: set[str] = set()
         for manifest in self._manifests():
             self._check_object(manifest)
@@ -96,22 +110,39 @@ class Checker:
         named |= self._payloads_under_way()
         for payload_id in sorted(stored - named):
             if not self._named_by_now(payload_id):
-                self._find("orphan", payload_id, "stored, but nothing names it", RECOVER)
+                self._find("orphan", payload_id, "stored, but nothing names it", MOVE_AWAY)
         return self._report
 
     def _find(self, kind: str, where: str, detail: str, remedy: str) -> None:
         self._report.findings.append(Finding(kind, where, detail, remedy))
 
-    def _stored_payloads(self) -> set[str]:
-        skip = len(self._payloads)
-        return {blob.key[skip:].partition("/")[0] for blob in self._disk.list(self._payloads)}
+    def _check_marker(self) -> None:
+        try:
+            self._disk.stat(self._marker)
+        except BlobMissing:
+            detail = "the store lacks the marker of this deployment: is it the right one?"
+            self._find("marker", self._marker, detail, RESTORE)
 
-    def _check_catalog_file(self) -> None:
-        outcome = self._catalog.read_blocking(
-            lambda c: str(c.execute(text("PRAGMA integrity_check")).scalar_one())
-        )
-        if outcome != "ok":
-            self._find("catalog", "catalog", outcome, "restore the catalog from a backup")
+    def _stored_payloads(self) -> set[str]:
+        stored: set[str] = set()
+        for blob in self._disk.list(self._payloads):
+            payload_id, slash, _ = blob.key.removeprefix(self._payloads).partition("/")
+            if slash:
+                stored.add(payload_id)
+            else:
+                self._find("orphan", blob.key, "stored where no payload is", MOVE_AWAY)
+        return stored
+
+    def _check_catalog(self) -> None:
+        fault = self._catalog.read_blocking(damage)
+        if fault is not None:
+            self._find("catalog", "catalog", fault, RESTORE_CATALOG)
+        for payload_id in self._catalog.read_blocking(slots_of_nothing):
+            detail = "a slot is held by nothing, no upload can take it"
+            self._find("slot", payload_id, detail, RESTORE_CATALOG)
+        for object_id in self._catalog.read_blocking(objects_without_slot):
+            detail = "its slot is not its own, another upload could take it"
+            self._find("slot", mint(object_id).urn, detail, RESTORE_CATALOG)
 
     def _manifests(self) -> Iterator[Manifest]:
         after: tuple[int, str] | None = None
@@ -138,11 +169,14 @@ class Checker:
         return named
 
     def _named_by_now(self, payload_id: str) -> bool:
-        """Look once more: an upload may have moved from intent to manifest between the reads."""
+        """Look once more: an upload may have moved on between the reads."""
 
         def unit(connection: Connection) -> bool:
-            committed = is_committed(connection, payload_id)
-            return committed or find_intent(connection, payload_id) is not None
+            return (
+                is_committed(connection, payload_id)
+                or find_intent(connection, payload_id) is not None
+                or has_grave(connection, payload_id)
+            )
 
         blobs = list(self._disk.list(f"{self._payloads}{payload_id}/"))
         return not blobs or self._catalog.read_blocking(unit)
@@ -157,7 +191,7 @@ class Checker:
         self._report.objects += 1
         found_before = len(self._report.findings)
         try:
-            opened = self._check_head(manifest)
+            opened = self._check_head(urn, manifest)
             segments = self._catalog.read_blocking(lambda c: load_segments(c, manifest.payload_id))
             self._check_payload(urn, manifest, segments, opened)
         except (CryptoError, GatewayError) as error:
@@ -173,41 +207,65 @@ class Checker:
             return False
         return now.state is not ObjectState.COMMITTED
 
-    def _check_head(self, manifest: Manifest) -> OpenedHead:
-        opened = open_head(manifest.head or b"", [self._identity])
+    def _check_head(self, urn: str, manifest: Manifest) -> OpenedHead:
+        head = manifest.head or b""
+        opened = open_head(head, [self._identity])
         opened.check_context(manifest.context())
+        recipients = [s for s in opened.header.stanzas if stanza_class(s) is not None]
+        if len(recipients) != len(manifest.wrapped_for):
+            detail = "the head is not wrapped for as many parties as the manifest says"
+            self._find("head", urn, detail, RESTORE_CATALOG)
+        if opened.file_key_print != manifest.file_key_print:
+            detail = "the head holds another file key than the manifest says"
+            self._find("head", urn, detail, RESTORE_CATALOG)
+        if len(head) + manifest.payload_size != manifest.sealed_size:
+            detail = "head and payload do not add up to the sealed size"
+            self._find("size", urn, detail, RESTORE_CATALOG)
         return opened
 
     def _check_payload(
         self, urn: str, manifest: Manifest, segments: tuple[Segment, ...], opened: OpenedHead
     ) -> None:
+        prefix = f"{self._payloads}{manifest.payload_id}/"
+        self._check_segments(urn, prefix, segments)
         opener = opened.opener()
         dag = DAGBuilder()
         done = 0
-        count = 0
-        for expected, segment in enumerate(segments):
-            key = f"{self._payloads}{manifest.payload_id}/{segment.index}"
-            if segment.index != expected:
-                self._find("segment", urn, f"segment {expected} has no row", RESTORE)
+        for index, (key, offset, size, digest) in enumerate(_leaves(prefix, segments)):
+            sealed = self._disk.read(key, offset, size)
+            if hashlib.sha256(sealed).digest() != digest:
+                detail = f"the leaf at byte {offset} of {key} does not have its digest"
+                self._find("leaf", urn, detail, RESTORE)
                 return
-            if self._disk.stat(key).size != segment.size:
-                self._find("segment", urn, f"{key} has another size", RESTORE)
-            for at, digest in enumerate(segment.leaf_digests):
-                size = min(LEAF_SIZE, segment.size - at * LEAF_SIZE)
-                sealed = self._disk.read(key, at * LEAF_SIZE, size)
-                if hashlib.sha256(sealed).digest() != digest:
-                    self._find("leaf", urn, f"leaf {at} of {key} does not have its digest", RESTORE)
-                    return
-                done += size
-                last = done == manifest.payload_size
-                opener.open_run_into(
-                    count * LEAF_CHUNKS, sealed, bytearray(opened_size(size)), last=last
-                )
-                dag.add_leaf(digest, size)
-                count += 1
-                self._report.bytes_verified += size
-                self.on_bytes(size)
+            done += size
+            last = done == manifest.payload_size
+            plaintext = bytearray(opened_size(size))
+            opener.open_run_into(index * LEAF_CHUNKS, sealed, plaintext, last=last)
+            dag.add_leaf(digest, size)
+            self._report.bytes_verified += size
+            self.on_bytes(size)
         if done != manifest.payload_size or opened_size(done) != manifest.size:
-            self._find("size", urn, "the segments do not add up to the manifest's size", RESTORE)
+            detail = "the segments do not add up to the manifest's size"
+            self._find("size", urn, detail, RESTORE_CATALOG)
         elif str(dag.finish()) != manifest.cid:
-            self._find("cid", urn, "the payload has another CID than the manifest", RESTORE)
+            detail = "the payload has another CID than the manifest"
+            self._find("cid", urn, detail, RESTORE_CATALOG)
+
+    def _check_segments(self, urn: str, prefix: str, segments: tuple[Segment, ...]) -> None:
+        stored = {blob.key: blob.size for blob in self._disk.list(prefix)}
+        for expected, segment in enumerate(segments):
+            key = f"{prefix}{segment.index}"
+            if segment.index != expected:
+                self._find("segment", urn, f"segment {expected} has no row", RESTORE_CATALOG)
+            if stored.pop(key, segment.size) != segment.size:
+                self._find("segment", urn, f"{key} has another size", RESTORE)
+        for key in sorted(stored):
+            self._find("orphan", key, "stored, but no segment names it", MOVE_AWAY)
+
+
+def _leaves(prefix: str, segments: tuple[Segment, ...]) -> Iterator[tuple[str, int, int, bytes]]:
+    """Yield key, offset, size and digest of each leaf."""
+    for segment in segments:
+        for at, digest in enumerate(segment.leaf_digests):
+            offset = at * LEAF_SIZE
+            yield f"{prefix}{segment.index}", offset, min(LEAF_SIZE, segment.size - offset), digest

@@ -30,6 +30,7 @@ from crypto import (
     Sealer,
     StanzaLimitError,
     adopt_head,
+    intake_identity,
     new_head,
     open_head,
     opened_size,
@@ -59,6 +60,8 @@ logger = logging.getLogger(__name__)
 
 Body = AsyncGenerator[bytes]
 
+HEAD_SCAN_STEP = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
@@ -87,8 +90,12 @@ class Uploads:
         identity: Identity,
         instance_id: str,
         payloads: str,
+        check_room: Callable[[], None] = lambda: None,
     ) -> None:
-        """``payloads`` is the key prefix of all payloads, ending in ``/``."""
+        """``payloads`` is the key prefix of all payloads, ending in ``/``.
+
+        ``check_room`` raises StorageFull when no further segment should be begun.
+        """
         self._catalog = catalog
         self._store = store
         self._threads = threads
@@ -96,6 +103,7 @@ class Uploads:
         self._identity = identity
         self._instance_id = instance_id
         self._payloads = payloads
+        self._check_room = check_room
         self._settling: set[asyncio.Task[None]] = set()
 
     async def check(self, slot: Slot) -> Session:
@@ -152,9 +160,10 @@ class Uploads:
         draft = self._draft(slot, session)
         try:
             head, rest = await _split_head(body)
-            adopted = adopt_head(
-                head, self._identity, _recipients(draft.parties), context=draft.context()
-            )
+            # Of this session alone: a file that was sealed for another one, and lay on a disk
+            # that somebody else reads, must not be opened for whoever sends it here first.
+            intake = intake_identity(self._identity, slot.session_id)
+            adopted = adopt_head(head, intake, _recipients(draft.parties), context=draft.context())
             open_head(adopted.head, [self._identity]).check_context(draft.context())
             return await self._take_in(
                 draft,
@@ -214,6 +223,9 @@ class Uploads:
         produce: Callable[[Leaf], Produce],
     ) -> tuple[Placer, list[Segment]]:
         async def open_segment(index: int, placed: Sequence[Segment]) -> None:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._threads, self._check_room)
+
             def unit(connection: Connection) -> None:
                 if index == 0:
                     begin_upload(connection, owner, object_id=draft.object_id, slot=draft.slot)
@@ -290,13 +302,18 @@ def _verifying(opener: Opener, leaf: Leaf) -> Produce:
 async def _split_head(body: Body) -> tuple[bytes, bytes]:
     """Read up to the end of the head; return it and what was read beyond."""
     buffer = bytearray()
+    scan_at = 0
     async for piece in body:
         buffer += piece
+        if len(buffer) < scan_at:
+            continue
         size = scan_head(buffer)
         if size is not None:
             return bytes(buffer[:size]), bytes(buffer[size:])
+        # Each look starts at the beginning: looking after every byte would cost its square.
+        scan_at = len(buffer) + HEAD_SCAN_STEP
     size = scan_head(buffer, at_end=True)
-    return bytes(buffer[:size]), b""
+    return bytes(buffer[:size]), bytes(buffer[size:])
 
 
 async def _chain(first: bytes, rest: Body) -> Body:

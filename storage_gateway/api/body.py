@@ -24,13 +24,14 @@ T = TypeVar("T")
 
 
 async def read_pieces(
-    request: web.Request, *, bytes_max: int, idle_s: float
+    request: web.Request, *, bytes_max: int, idle_s: float, rate_min: int = 1
 ) -> AsyncGenerator[bytes]:
     """Yield the body as it comes.
 
     Raises:
         BodyTooLarge: as soon as it is known to be over ``bytes_max``.
-        BodyTimeout: nothing came for ``idle_s`` seconds.
+        BodyTimeout: nothing came for ``idle_s`` seconds, or, after the first ``idle_s``, fewer than
+            ``rate_min`` bytes a second on average; what we made the sender wait is not counted.
         BodyIncomplete: the connection or the framing broke before the end.
 
     """
@@ -41,7 +42,10 @@ async def read_pieces(
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
     received = 0
+    waited = 0.0
+    clock = asyncio.get_running_loop().time
     while True:
+        began = clock()
         try:
             async with asyncio.timeout(idle_s):
                 piece = await request.content.readany()
@@ -52,6 +56,9 @@ async def read_pieces(
         if not piece:
             return
         received += len(piece)
+        waited += clock() - began
+        if waited > idle_s + received / rate_min:
+            raise BodyTimeout(f"the body comes slower than {rate_min} bytes a second")
         if received > bytes_max:
             raise BodyTooLarge(f"the body may have at most {bytes_max} bytes", limit=bytes_max)
         yield piece

@@ -101,6 +101,8 @@ def _check_request(request: web.Request) -> None:
     codings = request.headers.getall(hdrs.CONTENT_ENCODING, [])
     if any(coding.lower() != "identity" for coding in codings):
         raise UnsupportedEncoding("the body has a Content-Encoding")
+    if request.headers.get(hdrs.TRANSFER_ENCODING, "chunked").strip().lower() != "chunked":
+        raise UnsupportedEncoding("the only transfer coding that is undone is chunked")
     if request.get(EXPECTATION, "100-continue").lower() != "100-continue":
         raise InvalidRequest("the only expectation that is met is 100-continue")
 

@@ -1,5 +1,6 @@
 """Handlers: uploads into slots, objects by URN."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -74,11 +75,13 @@ async def _take_in(request: web.Request, slot: Slot) -> Manifest:
         request,
         bytes_max=services.config.object_bytes_max,
         idle_s=services.config.body_idle_s,
+        rate_min=services.config.transfer_bytes_per_s_min,
     )
     async with aclosing(body):
-        if request.content_type == SEALED_TYPE:
-            return await services.uploads.adopt(slot, session, body)
-        return await services.uploads.seal(slot, session, body, _meta_of(request))
+        with services.under_way.transfer(services.config.transfers_max):
+            if request.content_type == SEALED_TYPE:
+                return await services.uploads.adopt(slot, session, body)
+            return await services.uploads.seal(slot, session, body, _meta_of(request))
 
 
 def _meta_of(request: web.Request) -> Meta:
@@ -120,7 +123,8 @@ async def get_object(request: web.Request, caller: Caller) -> web.StreamResponse
         return response
     reads = services.reads
     pieces = reads.sealed(manifest.object_id) if sealed else reads.plaintext(manifest.object_id)
-    await _send(request, response, pieces)
+    with services.under_way.transfer(services.config.transfers_max):
+        await _send(request, response, pieces)
     return response
 
 
@@ -128,11 +132,20 @@ async def _send(
     request: web.Request, response: web.StreamResponse, pieces: AsyncGenerator[bytes | bytearray]
 ) -> None:
     """Send verified pieces; the answer begins only when the first one is there."""
+    config = request.app[SERVICES].config
+    rate_min = config.transfer_bytes_per_s_min
     async with aclosing(pieces):
         async for piece in pieces:
             if not response.prepared:
                 await response.prepare(request)
-            await response.write(piece)
+            try:
+                async with asyncio.timeout(config.body_idle_s + len(piece) / rate_min):
+                    await response.write(piece)
+            except TimeoutError:
+                # Whoever does not read holds leaves in memory, and the connection, for ever.
+                if request.transport is not None:
+                    request.transport.abort()
+                raise ConnectionResetError("the reader is too slow") from None
     await response.write_eof()
 
 

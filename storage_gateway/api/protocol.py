@@ -6,6 +6,7 @@ those may hold a token. Here neither shows them.
 
 import asyncio
 import logging
+import socket
 from contextlib import suppress
 
 from aiohttp import HttpVersion10, HttpVersion11, StreamReader, hdrs, web
@@ -22,6 +23,8 @@ from .services import EXPECTATION, SERVICES, UNSPOKEN_VERSION
 logger = logging.getLogger(__name__)
 
 SPOKEN = (HttpVersion10, HttpVersion11)
+
+UNREAD_MS_MAX = 60_000
 
 CUT_OFF_S = 1.0
 """What answers get to be written, and uploads that were cut off to be settled, after the drain."""
@@ -106,12 +109,24 @@ def _noting_what_aiohttp_acts_on(make_request: _RequestFactory) -> _RequestFacto
 class _Server(web.Server):
     """Makes our connections instead of aiohttp's."""
 
-    def __init__(self, plain: web.Server) -> None:
+    def __init__(self, plain: web.Server, *, connections_max: int) -> None:
+        self._connections_max = connections_max
         super().__init__(
             plain.request_handler,
             request_factory=_noting_what_aiohttp_acts_on(plain.request_factory),
             **plain._kwargs,  # noqa: SLF001 - aiohttp has no public way to name the handler class
         )
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Count a connection; those over the limit are cut before they cost a descriptor more."""
+        super().connection_made(handler, transport)
+        if len(self._connections) > self._connections_max:
+            # Not at once: aiohttp's own task has to see the connection first.
+            self._loop.call_soon(transport.abort)
+        elif hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Nothing above notices a peer that stopped reading: the kernel gives it up.
+            connection = transport.get_extra_info("socket")
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS_MAX)
 
     def __call__(self) -> web.RequestHandler:
         return _Handler(self, loop=self._loop, **self._kwargs)
@@ -120,10 +135,11 @@ class _Server(web.Server):
 class GatewayRunner(web.AppRunner):
     """Runs the application on a server whose every answer is ours."""
 
-    def __init__(self, app: web.Application, *, drain_s: float) -> None:
+    def __init__(self, app: web.Application, *, drain_s: float, connections_max: int) -> None:
         """Requests under way have ``drain_s`` seconds to end once `cleanup` is called."""
         super().__init__(app, shutdown_timeout=CUT_OFF_S)
         self._drain_s = drain_s
+        self._connections_max = connections_max
 
     async def cleanup(self) -> None:
         """Stop listening, let what is under way end, then cut off the rest.
@@ -139,4 +155,4 @@ class GatewayRunner(web.AppRunner):
         await super().cleanup()
 
     async def _make_server(self) -> web.Server:
-        return _Server(await super()._make_server())
+        return _Server(await super()._make_server(), connections_max=self._connections_max)

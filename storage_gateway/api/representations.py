@@ -20,8 +20,11 @@ def timestamp(ms: int) -> str:
     return text.replace("+00:00", "Z")
 
 
-def session_json(session: Session) -> dict[str, object]:
-    """Return a session with its parties, without any token."""
+def session_json(session: Session, intake: str) -> dict[str, object]:
+    """Return a session with its parties, without any token.
+
+    ``intake`` is what the router's party is shown with: the recipient for sealed uploads.
+    """
     by_role = {p.role: p for p in session.parties if p.role != MINER}
     return {
         "session_id": session.session_id,
@@ -30,7 +33,7 @@ def session_json(session: Session) -> dict[str, object]:
         "created": timestamp(session.created_ms),
         "parties": {
             "user": {"recipient": by_role[USER].recipient, "version": by_role[USER].version},
-            "router": {"recipient": by_role[ROUTER].recipient, "version": by_role[ROUTER].version},
+            "router": {"recipient": intake, "version": by_role[ROUTER].version},
             "miners": [
                 {"id": p.miner, "recipient": p.recipient, "version": p.version}
                 for p in session.parties

@@ -62,7 +62,8 @@ async def create_session(request: web.Request, _caller: Caller) -> web.Response:
         user_recipient=body.parties.user.recipient,
         miners=[MinerEntry(m.id, m.recipient) for m in body.parties.miners],
     )
-    document = session_json(opened.session)
+    intake = services.sessions.intake_recipient(opened.session.session_id)
+    document = session_json(opened.session, intake)
     document["tokens"] = {"user": opened.user_token, "miners": opened.miner_tokens}
     return web.json_response(
         document,
@@ -78,7 +79,8 @@ async def show_session(request: web.Request, _caller: Caller) -> web.Response:
     """``GET /v1/sessions/{session}``."""
     services = request.app[SERVICES]
     session = await services.sessions.get(request.match_info["session"])
-    return web.json_response(session_json(session))
+    intake = services.sessions.intake_recipient(session.session_id)
+    return web.json_response(session_json(session, intake))
 
 
 async def reissue_token(request: web.Request, _caller: Caller) -> web.Response:

@@ -82,7 +82,8 @@ class RealFs:
             os.close(descriptor)
 
     def read_at(self, path: Path, offset: int, size: int) -> bytes:  # noqa: D102
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # A pipe in a blob's place must not hold a thread for ever, nor a link lead elsewhere.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             data = os.pread(descriptor, size, offset)
             # A regular file gives all there is at once, but POSIX does not promise it.

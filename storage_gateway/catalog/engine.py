@@ -254,6 +254,8 @@ def _make_engine(path: Path, *, writing: bool) -> Engine:
     engine = create_engine(
         f"sqlite+pysqlite:///{path}",
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+        # Error texts would carry heads and names into traces.
+        hide_parameters=True,
     )
 
     @event.listens_for(engine, "connect")

@@ -214,8 +214,10 @@ def load_manifest(connection: Connection, object_id: str) -> Manifest:
 
 
 def is_committed(connection: Connection, payload_id: str) -> bool:
-    """Tell whether a manifest names the payload."""
-    query = select(objects.c.object_id).where(objects.c.payload_id == payload_id)
+    """Tell whether the manifest of an object that was not erased names the payload."""
+    query = select(objects.c.object_id).where(
+        objects.c.payload_id == payload_id, objects.c.state == ObjectState.COMMITTED.value
+    )
     return connection.execute(query).first() is not None
 
 

@@ -144,6 +144,22 @@ def insert_token(
     insert_once(connection, tokens, row)
 
 
+def set_operator_token(connection: Connection, digest: bytes) -> None:
+    """Make this the one operator's token; every other one is revoked."""
+    connection.execute(
+        update(tokens)
+        .where(
+            tokens.c.kind == TokenKind.OPERATOR.value,
+            tokens.c.digest != digest,
+            tokens.c.revoked_ms.is_(None),
+        )
+        .values(revoked_ms=now_ms(connection))
+    )
+    insert_token(
+        connection, NewToken(digest, TokenKind.OPERATOR, None), session_id=None, lifetime_s=None
+    )
+
+
 def reissue_token(
     connection: Connection, token: NewToken, *, session_id: str, lifetime_s: float
 ) -> None:

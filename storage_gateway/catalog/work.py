@@ -217,6 +217,12 @@ def list_graves(connection: Connection, after: str, limit: int) -> list[Grave]:
     ]
 
 
+def has_grave(connection: Connection, payload_id: str) -> bool:
+    """Tell whether the payload was given up and is being cleared away."""
+    query = select(graves.c.payload_id).where(graves.c.payload_id == payload_id)
+    return connection.execute(query).first() is not None
+
+
 def touch_grave(connection: Connection, payload_id: str) -> None:
     """Start a grave's wait anew: something was just deleted under its payload id."""
     connection.execute(

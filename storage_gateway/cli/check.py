@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from sqlalchemy import select
 
-from storage_gateway.app import CATALOG_FILE, STORE_FOLDER, payloads_prefix
+from storage_gateway.app import CATALOG_FILE, STORE_FOLDER, marker_key, payloads_prefix
 from storage_gateway.backends import LocalStore
 from storage_gateway.catalog import Catalog
 from storage_gateway.catalog.tables import deployment
@@ -44,13 +44,18 @@ def _check(options: argparse.Namespace) -> CheckReport:
     store = LocalStore(options.data_dir / STORE_FOLDER)
     try:
         deployment_id = catalog.read_blocking(
-            lambda c: str(c.execute(select(deployment.c.deployment_id)).scalar_one())
+            lambda c: c.execute(select(deployment.c.deployment_id)).scalar_one_or_none()
         )
+        if deployment_id is None:
+            raise ConfigError(
+                f"{options.data_dir} holds no deployment yet: its first start did not get that far"
+            )
         checker = Checker(
             catalog=catalog,
             disk=store.disk,
             identity=identity,
             payloads=payloads_prefix(deployment_id, options.namespace),
+            marker=marker_key(deployment_id),
         )
         with progress(checker.expected_bytes(), "check", quiet=options.quiet) as advance:
             checker.on_bytes = advance

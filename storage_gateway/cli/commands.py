@@ -115,6 +115,9 @@ def _add_client_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="file with the token (default: the token in $GATEWAY_TOKEN)",
     )
+    parser.add_argument(
+        "--plain-http", action="store_true", help="send the token in clear over a network"
+    )
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 

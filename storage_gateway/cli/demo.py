@@ -87,7 +87,8 @@ def demo(options: argparse.Namespace) -> int:
 @contextmanager
 def _gateway(data_dir: Path, log: Path) -> Iterator[str]:
     """Run a gateway process; yields its base URL, stops it gracefully."""
-    command = [sys.executable, "-m", "storage_gateway", "serve", "--data-dir", str(data_dir)]
+    # -P: the current folder may hold modules of anybody.
+    command = [sys.executable, "-P", "-m", "storage_gateway", "serve", "--data-dir", str(data_dir)]
     with log.open("wb") as log_file:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log_file, text=True)  # noqa: S603 - our own program
         try:
@@ -263,7 +264,7 @@ class _Story:
         )
 
     def _check(self) -> None:
-        command = [sys.executable, "-m", "storage_gateway", "check", "--quiet", "--data-dir"]
+        command = [sys.executable, "-P", "-m", "storage_gateway", "check", "--quiet", "--data-dir"]
         done = subprocess.run(  # noqa: S603 - our own program
             [*command, str(self._data_dir)], capture_output=True, text=True, check=False
         )

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from crypto import (
+    Context,
     CryptoError,
     Identity,
     OpenedHead,
@@ -93,8 +94,11 @@ def open_stream(
     target: Target,
     identities: list[Identity],
     on_bytes: Callable[[int], object],
+    context: Context | None = None,
 ) -> tuple[OpenedHead, int]:
     """Open an age file from one stream into another; return its head and the plaintext size.
+
+    With a ``context`` the file must be that object's own.
 
     Raises:
         CryptoError: it does not open; only verified plaintext was written.
@@ -109,6 +113,8 @@ def open_stream(
             head_size = scan_head(buffer, at_end=True)
             break
     opened = open_head(bytes(buffer[:head_size]), identities)
+    if context is not None:
+        opened.check_context(context)
     opener = opened.opener()
     piece = bytes(buffer[head_size:])
     written = 0

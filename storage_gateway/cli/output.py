@@ -1,6 +1,8 @@
 """Output files and progress, as every command needs them."""
 
+import errno
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,9 +11,17 @@ from typing import BinaryIO, NoReturn
 
 from tqdm import tqdm
 
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_USAGE = 2
+from .exits import EXIT_FAILED, EXIT_OK, EXIT_USAGE
+
+__all__ = [
+    "EXIT_FAILED",
+    "EXIT_OK",
+    "EXIT_USAGE",
+    "fail",
+    "input_file",
+    "output_file",
+    "progress",
+]
 
 
 @contextmanager
@@ -34,20 +44,57 @@ def progress(total: int | None, label: str, *, quiet: bool) -> Iterator[Callable
 
 
 @contextmanager
-def output_file(path: Path | None) -> Iterator[BinaryIO]:
-    """Open stdout, or a file that appears under its name only when everything was written."""
-    if path is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
+def output_file(path: Path | None, *, force: bool = True) -> Iterator[BinaryIO]:
+    """Open stdout (None or ``-``), or a file that appears under its name only when it is whole.
+
+    What is there already and is no regular file (a pipe, a device) is written to as it is.
+
+    Raises:
+        FileExistsError: there is such a file, and `force` is not given.
+        OSError: it cannot be written.
+
+    """
+    if path is None or str(path) == "-":
+        sys.stdout.flush()
+        # A descriptor of its own: what could not be written to it is not tried again at exit.
+        with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as file:
+            yield file
+    elif path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+    else:
+        if not force and os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, "the file exists", str(path))
+        with _whole_file(path, force=force) as file:
+            yield file
+
+
+@contextmanager
+def _whole_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
-        temporary.replace(path)
+        if force:
+            temporary.replace(path)
+        else:
+            _link(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a file its name; unlike a rename, replace nothing that appeared meanwhile."""
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without hard links; the check and the rename leave a moment between them.
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, "the file exists", str(path)) from None
+        temporary.replace(path)
 
 
 @contextmanager
@@ -57,7 +104,8 @@ def input_file(name: str) -> Iterator[tuple[BinaryIO, int | None]]:
         yield sys.stdin.buffer, None
         return
     with Path(name).open("rb") as file:
-        yield file, os.fstat(file.fileno()).st_size
+        state = os.fstat(file.fileno())
+        yield file, state.st_size if stat.S_ISREG(state.st_mode) else None
 
 
 def fail(command: str, problem: object) -> None:

@@ -2,10 +2,14 @@
 
 import argparse
 import asyncio
+import ctypes
+import logging
 import os
 import resource
 import signal
 import sys
+
+import msgspec
 
 from storage_gateway.app import Gateway
 from storage_gateway.config import Config, ConfigError, load_config
@@ -13,6 +17,12 @@ from storage_gateway.errors import GatewayError
 from storage_gateway.logs import configure_logs
 
 from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE
+
+logger = logging.getLogger(__name__)
+
+DESCRIPTORS_OWN = 256
+"""Open files that are not connections."""
+PR_SET_DUMPABLE = 4
 
 SETTINGS = (
     "data_dir",
@@ -36,13 +46,39 @@ def serve(options: argparse.Namespace) -> int:
     configure_logs(config.log_level)
     # A core dump would hold file keys and plaintext.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _forbid_looking_in()
     os.umask(0o077)
     try:
-        asyncio.run(_serve(config))
+        asyncio.run(_serve(_fit_descriptors(config)))
     except (ConfigError, GatewayError) as error:
         print(f"storage-gateway serve: {error}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
+
+
+def _fit_descriptors(config: Config) -> Config:
+    """Keep connections from using up the descriptors that the catalog and the store need."""
+    wanted = config.connections_max + DESCRIPTORS_OWN
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
+    if allowed == wanted:
+        return config
+    connections = max(1, allowed - DESCRIPTORS_OWN)
+    logger.warning(
+        "fewer connections than configured: the limit on open files is low (ulimit -n)",
+        extra={"open_files": hard, "connections_max": connections},
+    )
+    return msgspec.structs.replace(config, connections_max=connections)
+
+
+def _forbid_looking_in() -> None:
+    """Keep other processes of this user out of memory, environment and core dumps (Linux).
+
+    The limit above does not hold where the kernel pipes dumps to a program, see core(5).
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 async def _serve(config: Config) -> None:

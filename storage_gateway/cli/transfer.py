@@ -6,11 +6,15 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
-from crypto import CryptoError
+from crypto import Context, ContextError, CryptoError
 from storage_gateway.client import Client, ClientError, read_token
+from storage_gateway.config import is_loopback
+from urn import ObjectName, URNError, parse_name
 
 from .offline import open_stream, read_identities
 from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, fail, input_file, output_file, progress
@@ -30,6 +34,9 @@ def _run(name: str, options: argparse.Namespace, work: object) -> int:
     if not options.url:
         fail(name, "no gateway: give --url, or set GATEWAY_URL")
         return EXIT_USAGE
+    if not (options.plain_http or _keeps_the_token(options.url)):
+        fail(name, f"{options.url} would send the token in clear: use https, or --plain-http")
+        return EXIT_USAGE
     try:
         token = _token_of(options.token_file)
         if token is None:
@@ -42,10 +49,16 @@ def _run(name: str, options: argparse.Namespace, work: object) -> int:
     except aiohttp.ClientError as error:
         fail(name, f"cannot talk to {options.url}: {error}")
         return EXIT_FAILED
-    except (CryptoError, OSError, UnicodeDecodeError) as error:
+    except (CryptoError, OSError, UnicodeDecodeError, URNError) as error:
         fail(name, error)
         return EXIT_FAILED
     return EXIT_OK
+
+
+def _keeps_the_token(url: str) -> bool:
+    """Tell whether a token sent there crosses no network in clear."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")
 
 
 def _token_of(path: Path | None) -> str | None:
@@ -73,6 +86,25 @@ async def _put(options: argparse.Namespace, token: str) -> None:
     print(json.dumps(answer, indent=2) if options.json else answer["urn"])
 
 
+def _context_of(urn: str, manifest: dict[str, Any]) -> Context:
+    """Return what the head of this very object must say; the id is the name's, not the answer's.
+
+    A file of another object, sealed for the same parties, opens as well: its context alone tells.
+    """
+    name = parse_name(urn)
+    if not isinstance(name, ObjectName):
+        raise ContextError(f"{urn} does not name an object of a gateway")
+    return Context(
+        object_id=name.object_id,
+        payload_id=manifest["payload_id"],
+        session_id=manifest["session_id"],
+        task_id=manifest["task_id"],
+        direction=manifest["direction"],
+        miner=manifest["miner"],
+        key_class=manifest["key_class"],
+    )
+
+
 async def _get(options: argparse.Namespace, token: str) -> None:
     async with Client(options.url, token) as client:
         size = await client.size_of(options.urn)
@@ -86,10 +118,13 @@ async def _get(options: argparse.Namespace, token: str) -> None:
                 )
             else:
                 identities = read_identities(options.identity)
+                context = _context_of(options.urn, await client.manifest(options.urn))
                 # Ciphertext may touch a disk; plaintext goes to where it was asked for alone.
                 with tempfile.TemporaryFile() as sealed:
                     await client.download(options.urn, sealed, on_bytes=advance)
                     sealed.seek(0)
-                    _, written = open_stream(sealed, target, identities, lambda _count: None)
+                    _, written = open_stream(
+                        sealed, target, identities, lambda _count: None, context
+                    )
     if options.json and options.output is not None:
         print(json.dumps({"urn": options.urn, "size": written, "file": str(options.output)}))
