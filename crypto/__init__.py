@@ -39,8 +39,15 @@ from crypto.geometry import (
     SEGMENT_SIZE,
     STANZAS_MAX,
     TAG_SIZE,
+    chunk_count,
+    chunk_offset,
+    covering_chunks,
+    leaf_of,
+    leaf_offset,
     opened_size,
     sealed_size,
+    segment_of,
+    segment_offset,
 )
 from crypto.head import OpenedHead, SealedHead, new_bare_head, new_head, open_head
 from crypto.header import Header, Stanza, parse_header, scan_head, stanza_class
@@ -52,6 +59,7 @@ from crypto.labels import STANZA_CONTEXT, STANZA_META, STANZA_SCRYPT
 from crypto.meta import Meta
 from crypto.opener import Opener
 from crypto.primitives import Buffer, Random
+from crypto.ranges import RangeOpener, Read
 from crypto.rewrap import AdoptedHead, adopt_head, rewrap
 from crypto.sealer import Run, Sealer
 from crypto.secret import Secret
@@ -99,6 +107,8 @@ __all__ = [
     "Opener",
     "PayloadError",
     "Random",
+    "RangeOpener",
+    "Read",
     "Recipient",
     "RecipientError",
     "Run",
@@ -112,8 +122,13 @@ __all__ = [
     "X25519Identity",
     "X25519Recipient",
     "adopt_head",
+    "chunk_count",
+    "chunk_offset",
+    "covering_chunks",
     "format_identity_file",
     "intake_identity",
+    "leaf_of",
+    "leaf_offset",
     "new_bare_head",
     "new_head",
     "open_envelope",
@@ -128,5 +143,7 @@ __all__ = [
     "scan_head",
     "seal",
     "sealed_size",
+    "segment_of",
+    "segment_offset",
     "stanza_class",
 ]

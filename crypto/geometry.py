@@ -57,3 +57,44 @@ def opened_size(payload_size: int) -> int:
         )
         raise PayloadError(msg, chunk=max(chunks, 0))
     return whole + rest - TAG_SIZE
+
+
+def chunk_count(plaintext_size: int) -> int:
+    """Return the number of chunks for a plaintext size. Raises PayloadError for a negative one."""
+    return (sealed_size(plaintext_size) - plaintext_size) // TAG_SIZE
+
+
+def covering_chunks(start: int, end: int) -> range:
+    """Return the numbers of the chunks that hold the plaintext from `start` up to, not with, `end`.
+
+    None for no bytes. Raises PayloadError unless 0 <= start <= end.
+    """
+    if not 0 <= start <= end:
+        msg = f"no plaintext range goes from {start} to {end}"
+        raise PayloadError(msg)
+    return range(start // CHUNK_SIZE, -(-end // CHUNK_SIZE)) if start < end else range(0)
+
+
+def chunk_offset(chunk: int) -> int:
+    """Return where a chunk begins in the payload."""
+    return chunk * SEALED_CHUNK_SIZE
+
+
+def leaf_of(chunk: int) -> int:
+    """Return the number of the leaf that holds a chunk."""
+    return chunk // LEAF_CHUNKS
+
+
+def segment_of(chunk: int) -> int:
+    """Return the number of the segment that holds a chunk."""
+    return leaf_of(chunk) // SEGMENT_LEAVES
+
+
+def leaf_offset(leaf: int) -> int:
+    """Return where a leaf begins in the payload."""
+    return leaf * LEAF_SIZE
+
+
+def segment_offset(segment: int) -> int:
+    """Return where a segment begins in the payload."""
+    return segment * SEGMENT_SIZE
