@@ -1,0 +1,38 @@
+"""Units that look for what the catalog's own rules forbid; they change nothing."""
+
+from sqlalchemy import Connection, and_, exists, select, text
+
+from .tables import intents, objects, slots
+
+_SLOT_KEY = ("session_id", "task_id", "direction", "miner")
+
+
+def damage(connection: Connection) -> str | None:
+    """Return the first thing that SQLite finds wrong with the file or its indexes, if anything."""
+    for pragma in ("integrity_check(1)", "foreign_key_check"):
+        for row in connection.execute(text(f"PRAGMA {pragma}")):
+            if row[0] != "ok":
+                return " ".join(str(column) for column in row)
+    return None
+
+
+def slots_of_nothing(connection: Connection) -> list[str]:
+    """Return the payload ids of slots that no object and no upload under way holds."""
+    known = (
+        exists().where(table.c.payload_id == slots.c.payload_id) for table in (objects, intents)
+    )
+    query = select(slots.c.payload_id).where(*(~one for one in known))
+    return [row.payload_id for row in connection.execute(query)]
+
+
+def objects_without_slot(connection: Connection) -> list[str]:
+    """Return the ids of objects, erased ones too, whose slot another upload could take."""
+    own = exists().where(
+        and_(
+            slots.c.object_id == objects.c.object_id,
+            slots.c.payload_id == objects.c.payload_id,
+            *(slots.c[name] == objects.c[name] for name in _SLOT_KEY),
+        )
+    )
+    query = select(objects.c.object_id).where(~own)
+    return [row.object_id for row in connection.execute(query)]
