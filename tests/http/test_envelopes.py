@@ -37,6 +37,7 @@ from tests.http.steps import (
 
 SMALL = b"a small prompt"
 OUTSIDER = str(X25519Identity.generate().recipient())
+CONTEXT_TYPE = "storage-gateway/context-v1"
 HYBRID = stanza("mlkem768x25519", "x" * 32, body=bytes(range(32)))
 
 Spoil = Callable[[str], bytes]
@@ -110,6 +111,10 @@ REFUSED: dict[str, tuple[str, Spoil]] = {
     "a stanza for the router that holds another key": (
         "malformed_envelope",
         lambda r: age_file(SMALL, [], extra=[x25519_stanza(bytes(16), r)]),
+    ),
+    "a context of another object": (
+        "foreign_context",
+        lambda r: age_file(SMALL, [r], extra=[stanza(CONTEXT_TYPE, body=bytes(32))]),
     ),
     "no payload": ("payload_invalid", lambda r: _head_of(age_file(SMALL, [r]))),
     "a payload shorter than a tag": (
@@ -231,14 +236,28 @@ async def test_damage_after_stored_segments_leaves_nothing(
 async def test_a_file_of_another_object_is_refused(
     gateway: RunningGateway, session: OpenSession
 ) -> None:
+    """A download is not sealed for uploading; one rewrapped for it names another object still."""
     first = await upload_sealed(
         gateway, session, "t1", sealed_by_stock_tool(SMALL, session.router_recipient)
     )
     ours = await fetch(gateway, first.json()["urn"], session.user_token)
     answer = await upload_sealed(gateway, session, "t2", ours.body)
 
-    answer.problem(422, "foreign_context")
+    answer.problem(422, "not_for_router")
     await assert_nothing_left(gateway, session, "t2")
+
+
+async def test_a_file_sealed_for_another_session_is_refused(
+    gateway: RunningGateway, session: OpenSession
+) -> None:
+    """Whoever found a user's sealed file must not have it opened in a session of their own."""
+    other = await open_session(gateway)
+    sealed = sealed_by_stock_tool(SMALL, other.router_recipient)
+    answer = await upload_sealed(gateway, session, "t1", sealed)
+
+    assert other.router_recipient != session.router_recipient
+    answer.problem(422, "not_for_router")
+    await assert_nothing_left(gateway, session, "t1")
 
 
 async def test_a_file_key_seals_once(gateway: RunningGateway, session: OpenSession) -> None:

@@ -136,7 +136,7 @@ async def test_a_manifest_shows_parties_and_no_key_material(
 
     wrapped_for = {(p["role"], p.get("miner")): p["recipient"] for p in shown.json()["wrapped_for"]}
     assert {
-        ("router", None): session.router_recipient,
+        ("router", None): str(gateway.gateway.services.uploads._identity.recipient()),
         ("user", None): str(session.user.recipient()),
         ("miner", MINER): str(session.miner.recipient()),
     } == wrapped_for

@@ -1,66 +1,34 @@
 """Every error that the gateway can answer with, provoked over a socket and seen as its problem.
 
-The table walks all subclasses of `GatewayError`: a new one without an entry fails. An entry makes
-one request, or a few, on a gateway with small limits, and returns the answer that must carry the
-code. What each of them leaves behind, and finer cases, are in the other files of this folder.
+All subclasses of `GatewayError` are walked: a new one without an entry in `provocations` fails.
+Finer cases of each are in the other files of this folder.
 """
 
-import errno
-import json
-import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from storage_gateway import errors
-from storage_gateway.app import CATALOG_FILE
-from storage_gateway.backends.fs import RealFs
-from storage_gateway.catalog.sessions import NewToken, insert_token
-from storage_gateway.catalog.work import end_instance
 from storage_gateway.errors import GatewayError
-from storage_gateway.records import TokenKind
-from storage_gateway.tokens import token_digest
-from tests.gateway import (
-    OpenSession,
-    RunningGateway,
-    eventually,
-    leftovers,
-    open_session,
-    payload_keys,
-    running_gateway,
-)
-from tests.http.age_files import age_file, flipped, stanza
-from tests.http.raw import CHUNKED, EXPECT, Answer, chunk, connected, exchange, request
-from tests.http.steps import LEAF, fetch, made_bytes, upload, upload_sealed, uploaded
-
-LIMIT = 3 * LEAF
-ABSENT = "urn:blob:v4:" + "a" * 32
-JSON_TYPE = ("Content-Type", "application/json")
-UNEXPECTED = "a sentence with sg_user_secret in it"
-
-Provoke = Callable[[RunningGateway, OpenSession], Awaitable[Answer]]
-TABLE: dict[type[GatewayError], Provoke] = {}
+from tests.gateway import RunningGateway, leftovers, open_session, running_gateway
+from tests.http.provocations import BODY_BYTES_MAX, BODY_IDLE_S, TABLE, UNEXPECTED
 
 NEVER_ANSWERED: dict[type[GatewayError], str] = {
     errors.GatewayError: "the root; only its subclasses are raised",
     errors.RequestError: "groups what the caller must change; only its subclasses are raised",
     errors.ServiceError: "groups what may pass; only its subclasses are raised",
 }
-
-
-def provokes(kind: type[GatewayError]) -> Callable[[Provoke], Provoke]:
-    def enter(function: Provoke) -> Provoke:
-        assert kind not in TABLE
-        TABLE[kind] = function
-        return function
-
-    return enter
+LEAVES_WORK: dict[type[GatewayError], str] = {
+    errors.SlotBusy: "the upload that holds the slot may not have ended yet",
+}
 
 
 @pytest.fixture
 async def small(tmp_path: Path) -> AsyncIterator[RunningGateway]:
-    async with running_gateway(tmp_path, object_bytes_max=LIMIT, body_idle_s=0.3) as running:
+    async with running_gateway(
+        tmp_path, object_bytes_max=BODY_BYTES_MAX, body_idle_s=BODY_IDLE_S
+    ) as running:
         yield running
 
 
@@ -100,299 +68,6 @@ async def test_an_error_as_a_problem(small: RunningGateway, kind: type[GatewayEr
     assert (kind.title, kind.remedy) == (document["title"], document["remedy"])
     retry = None if kind.retry_after_s is None else str(kind.retry_after_s)
     assert retry == answer.header("Retry-After")
-
-
-# The caller must change the request.
-
-
-@provokes(errors.InvalidRequest)
-async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
-    return await _post_session(gateway, b"{")
-
-
-@provokes(errors.MalformedHTTP)
-async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
-    return await exchange(gateway.address, b"NONSENSE\r\n\r\n")
-
-
-@provokes(errors.InvalidField)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    return await upload(gateway, session.path("a-b"), session.user_token, b"x")
-
-
-@provokes(errors.InvalidURN)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    return await fetch(gateway, "nonsense", session.user_token)
-
-
-@provokes(errors.UnsupportedEncoding)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    headers = [("Content-Encoding", "gzip")]
-    return await upload(gateway, session.path("t1"), session.user_token, b"x", headers=headers)
-
-
-@provokes(errors.UnsupportedMediaType)
-async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
-    data = request("POST", "/v1/sessions", gateway.operator_token, body=b"{}")
-    return await exchange(gateway.address, data)
-
-
-@provokes(errors.NotAcceptable)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    document = await uploaded(gateway, session.path("t1"), session.user_token, b"x")
-    headers = [("Accept", "text/html")]
-    return await fetch(gateway, document["urn"], session.user_token, headers=headers)
-
-
-@provokes(errors.Unauthenticated)
-async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
-    return await fetch(gateway, ABSENT, "nobody")
-
-
-@provokes(errors.TokenExpired)
-async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
-    stored = NewToken(token_digest("old"), TokenKind.USER, None)
-    await gateway.catalog.run(lambda c: insert_token(c, stored, session_id="101", lifetime_s=-1.0))
-    return await fetch(gateway, ABSENT, "old")
-
-
-@provokes(errors.Forbidden)
-async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
-    return await fetch(gateway, ABSENT, gateway.operator_token)
-
-
-@provokes(errors.NotFound)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    return await fetch(gateway, ABSENT, session.user_token)
-
-
-@provokes(errors.UnknownSession)
-async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
-    path = "/v1/sessions/nobody"
-    return await exchange(gateway.address, request("GET", path, gateway.operator_token))
-
-
-@provokes(errors.ForeignName)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    return await fetch(gateway, "urn:blob:v1:s3:aws:bucket:file", session.user_token)
-
-
-@provokes(errors.MethodNotAllowed)
-async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
-    return await exchange(gateway.address, request("PUT", "/healthz"))
-
-
-@provokes(errors.Erased)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    document = await uploaded(gateway, session.path("t1"), session.user_token, b"x")
-    await fetch(gateway, document["urn"], session.user_token, method="DELETE")
-    return await fetch(gateway, document["urn"], session.user_token)
-
-
-@provokes(errors.SlotBusy)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    async with connected(gateway.address) as connection:
-        headers = [("Content-Length", str(2 * LEAF))]
-        head = request("POST", session.path("t1"), session.user_token, headers=headers)
-        await connection.send(head + made_bytes(LEAF + 1))
-        await eventually(lambda: payload_keys(gateway.catalog, gateway.store))
-        return await upload(gateway, session.path("t1"), session.user_token, b"x")
-
-
-@provokes(errors.SlotTaken)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    await uploaded(gateway, session.path("t1"), session.user_token, b"x")
-    return await upload(gateway, session.path("t1"), session.user_token, b"y")
-
-
-@provokes(errors.SessionExists)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    user = {"recipient": str(session.user.recipient())}
-    document = {"session_id": "101", "parties": {"user": user}}
-    return await _post_session(gateway, json.dumps(document).encode())
-
-
-@provokes(errors.CIDSuperseded)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    one = await uploaded(gateway, session.path("t1"), session.user_token, b"x")
-    other = await uploaded(gateway, session.path("t2"), session.user_token, b"x")
-    return await fetch(gateway, f"{one['urn']}?=cid={other['cid']}", session.user_token)
-
-
-@provokes(errors.FileKeyReused)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    sealed = age_file(b"x", [session.router_recipient])
-    await upload_sealed(gateway, session, "t1", sealed)
-    return await upload_sealed(gateway, session, "t2", sealed)
-
-
-@provokes(errors.BodyTooLarge)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    return await upload(gateway, session.path("t1"), session.user_token, bytes(LIMIT + 1))
-
-
-@provokes(errors.BodyIncomplete)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    async with connected(gateway.address) as connection:
-        headers = [CHUNKED, EXPECT]
-        await connection.send(
-            request("POST", session.path("t1"), session.user_token, headers=headers)
-        )
-        assert 100 == (await connection.answer()).status
-        await connection.send(chunk(b"x") + b"nonsense\r\n")
-        return await connection.answer()
-
-
-@provokes(errors.BodyTimeout)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    headers = [("Content-Length", "1")]
-    data = request("POST", session.path("t1"), session.user_token, headers=headers)
-    return await exchange(gateway.address, data)
-
-
-# A sealed upload that is not acceptable.
-
-
-@provokes(errors.EnvelopeRefused)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    return await upload_sealed(gateway, session, "t1", b"no age file")
-
-
-@provokes(errors.TooManyStanzas)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    sealed = age_file(b"x", [session.router_recipient] * 33)
-    return await upload_sealed(gateway, session, "t1", sealed)
-
-
-@provokes(errors.HeaderTooLarge)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    extra = [stanza("grease", "a" * 70_000)]
-    sealed = age_file(b"x", [session.router_recipient], extra=extra)
-    return await upload_sealed(gateway, session, "t1", sealed)
-
-
-@provokes(errors.WrongClass)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    extra = [stanza("mlkem768x25519", "x", body=bytes(32))]
-    sealed = age_file(b"x", [session.router_recipient], extra=extra)
-    return await upload_sealed(gateway, session, "t1", sealed)
-
-
-@provokes(errors.NotForRouter)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    sealed = age_file(b"x", [str(session.user.recipient())])
-    return await upload_sealed(gateway, session, "t1", sealed)
-
-
-@provokes(errors.ForeignContext)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    document = await uploaded(gateway, session.path("t1"), session.user_token, b"x")
-    sealed = (await fetch(gateway, document["urn"], session.user_token)).body
-    return await upload_sealed(gateway, session, "t2", sealed)
-
-
-@provokes(errors.PayloadRefused)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    sealed = flipped(age_file(b"x", [session.router_recipient]), -1)
-    return await upload_sealed(gateway, session, "t1", sealed)
-
-
-# The service is at fault for now.
-
-
-@provokes(errors.Draining)
-async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
-    gateway.gateway.services.draining = True
-    return await exchange(gateway.address, request("GET", "/readyz"))
-
-
-@provokes(errors.CatalogUnavailable)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    file = gateway.data_dir / CATALOG_FILE
-    _spoil_catalog(file, "ALTER TABLE tokens RENAME TO hidden")
-    try:
-        return await fetch(gateway, ABSENT, session.user_token)
-    finally:
-        _spoil_catalog(file, "ALTER TABLE hidden RENAME TO tokens")
-
-
-@provokes(errors.BackendUnavailable)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    document = await uploaded(gateway, session.path("t1"), session.user_token, b"x")
-    store = gateway.data_dir / "store"
-    away = store.rename(gateway.data_dir / "away")
-    try:
-        return await fetch(gateway, document["urn"], session.user_token)
-    finally:
-        away.rename(store)
-
-
-class _FullFs(RealFs):
-    """A disk without room for data; names can still be made and removed."""
-
-    def write_at(self, descriptor: int, data: memoryview, offset: int) -> None:
-        raise OSError(errno.ENOSPC, "no space left")
-
-
-@provokes(errors.StorageFull)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    disk = gateway.store.disk
-    disk._fs = _FullFs()
-    try:
-        answer = await upload(gateway, session.path("t1"), session.user_token, bytes(2 * LEAF))
-    finally:
-        disk._fs = RealFs()
-    assert [] == await leftovers(gateway.catalog, gateway.store)
-    return answer
-
-
-@provokes(errors.IntentLost)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    own = gateway.gateway._instance.instance_id
-    await gateway.catalog.run(lambda c: end_instance(c, own))
-    return await upload(gateway, session.path("t1"), session.user_token, b"x")
-
-
-@provokes(errors.BlobMissing)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    document = await uploaded(gateway, session.path("t1"), session.user_token, b"x")
-    await _file_of_payload(gateway, Path.unlink)
-    return await fetch(gateway, document["urn"], session.user_token)
-
-
-@provokes(errors.BlobCorrupt)
-async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    document = await uploaded(gateway, session.path("t1"), session.user_token, b"x")
-    await _file_of_payload(gateway, lambda file: file.write_bytes(b"something else"))
-    return await fetch(gateway, document["urn"], session.user_token)
-
-
-@provokes(errors.InternalError)
-async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
-    async def fail() -> dict[str, str]:
-        raise RuntimeError(UNEXPECTED)
-
-    gateway.gateway.services.check_ready = fail
-    answer = await exchange(gateway.address, request("GET", "/readyz"))
     assert UNEXPECTED.encode() not in answer.body
-    return answer
-
-
-async def _post_session(gateway: RunningGateway, body: bytes) -> Answer:
-    token = gateway.operator_token
-    data = request("POST", "/v1/sessions", token, headers=[JSON_TYPE], body=body)
-    return await exchange(gateway.address, data)
-
-
-async def _file_of_payload(gateway: RunningGateway, act: Callable[[Path], object]) -> None:
-    (key,) = await payload_keys(gateway.catalog, gateway.store)
-    act(gateway.data_dir / "store" / key)
-
-
-def _spoil_catalog(file: Path, statement: str) -> None:
-    connection = sqlite3.connect(file)
-    try:
-        connection.execute(statement)
-        connection.commit()
-    finally:
-        connection.close()
+    if kind not in LEAVES_WORK:
+        assert [] == await leftovers(small.catalog, small.store)
