@@ -170,7 +170,9 @@ class Catalog:
 def _prepare(connection: Connection, path: Path) -> None:
     """Create the tables unless they are there; refuse those of another schema version."""
     version = connection.execute(text("PRAGMA user_version")).scalar_one()
-    if version not in (0, tables.SCHEMA_VERSION):
+    if version == tables.SCHEMA_VERSION:
+        return
+    if version != 0:
         raise CatalogUnavailable(
             f"{path} has schema version {version}, this program writes {tables.SCHEMA_VERSION}:"
             " use the matching version of the program"

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from storage_gateway.app import CATALOG_FILE, STORE_FOLDER, marker_key, payloads_prefix
 from storage_gateway.backends import LocalStore
 from storage_gateway.catalog import Catalog
+from storage_gateway.catalog.sessions import router_recipient
 from storage_gateway.catalog.tables import deployment
 from storage_gateway.config import ConfigError
 from storage_gateway.custody import load_identity
@@ -49,6 +50,12 @@ def _check(options: argparse.Namespace) -> CheckReport:
         if deployment_id is None:
             raise ConfigError(
                 f"{options.data_dir} holds no deployment yet: its first start did not get that far"
+            )
+        known = catalog.read_blocking(router_recipient)
+        if known != str(identity.recipient()):
+            raise ConfigError(
+                f"the identity in {options.data_dir} is not the one that this deployment's objects"
+                f" are sealed to ({known}): restore that one"
             )
         checker = Checker(
             catalog=catalog,
