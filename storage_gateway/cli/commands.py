@@ -3,18 +3,18 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from storage_gateway import __version__
 
-from .output import EXIT_FAILED
-
-Command = Callable[[argparse.Namespace], int]
+from .exits import EXIT_FAILED, EXIT_INTERRUPTED
+from .offline_commands import add_offline_commands
+from .parsers import Command, Commands, add_command
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; return the exit status: 0 done, 1 failed, 2 wrong usage."""
+    """Run one command; return the exit status (docs/cli.md has the table)."""
     options = _parser().parse_args(arguments)
     command: Command = options.command
     try:
@@ -24,7 +24,7 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,29 +37,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serve(commands)
     _add_demo(commands)
-    _add_keygen(commands)
     _add_put(commands)
     _add_get(commands)
-    _add_open(commands)
     _add_check(commands)
+    add_offline_commands(commands)
     return parser
 
 
-Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
-def _add(commands: Commands, name: str, summary: str, examples: str) -> argparse.ArgumentParser:  # type: ignore[valid-type]
-    return commands.add_parser(  # type: ignore[attr-defined, no-any-return]
-        name,
-        help=summary,
-        description=summary,
-        epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
-def _add_serve(commands: Commands) -> None:  # type: ignore[valid-type]
-    parser = _add(
+def _add_serve(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "serve",
         "Run a gateway. The first line on stdout is its base URL.",
@@ -78,8 +64,8 @@ def _add_serve(commands: Commands) -> None:  # type: ignore[valid-type]
     parser.set_defaults(command=_serve)
 
 
-def _add_demo(commands: Commands) -> None:  # type: ignore[valid-type]
-    parser = _add(
+def _add_demo(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "demo",
         "Do the main job once on a gateway of its own, and show what happens.",
@@ -89,18 +75,6 @@ def _add_demo(commands: Commands) -> None:  # type: ignore[valid-type]
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the data folder here")
     parser.add_argument("--json", action="store_true", help="print the account as JSON")
     parser.set_defaults(command=_demo)
-
-
-def _add_keygen(commands: Commands) -> None:  # type: ignore[valid-type]
-    parser = _add(
-        commands,
-        "keygen",
-        "Make an identity, in age-keygen's format; the recipient is in its comment.",
-        "  storage-gateway keygen -o user.txt\n  storage-gateway keygen > miner.txt",
-    )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="new file, mode 0600")
-    parser.add_argument("--json", action="store_true", help="print recipient and file as JSON")
-    parser.set_defaults(command=_keygen)
 
 
 def _add_client_options(parser: argparse.ArgumentParser) -> None:
@@ -122,8 +96,8 @@ def _add_client_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-def _add_put(commands: Commands) -> None:  # type: ignore[valid-type]
-    parser = _add(
+def _add_put(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "put",
         "Upload a file as a task's input or output; prints the URN.",
@@ -142,8 +116,8 @@ def _add_put(commands: Commands) -> None:  # type: ignore[valid-type]
     parser.set_defaults(command=_put)
 
 
-def _add_get(commands: Commands) -> None:  # type: ignore[valid-type]
-    parser = _add(
+def _add_get(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "get",
         "Fetch an object by URN: sealed, opened here with -i, or opened by the gateway.",
@@ -160,23 +134,8 @@ def _add_get(commands: Commands) -> None:  # type: ignore[valid-type]
     parser.set_defaults(command=_get)
 
 
-def _add_open(commands: Commands) -> None:  # type: ignore[valid-type]
-    parser = _add(
-        commands,
-        "open",
-        "Open a sealed file offline, without any gateway.",
-        "  storage-gateway open -i user.txt object.age > prompt.txt\n"
-        "  cat head payload | storage-gateway open -i user.txt -",
-    )
-    parser.add_argument("-i", "--identity", type=Path, required=True, metavar="FILE")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: stdout")
-    parser.add_argument("--json", action="store_true", help="print size and meta (needs -o)")
-    parser.add_argument("file", metavar="FILE", help="an age file; - for stdin")
-    parser.set_defaults(command=_open)
-
-
-def _add_check(commands: Commands) -> None:  # type: ignore[valid-type]
-    parser = _add(
+def _add_check(commands: Commands) -> None:
+    parser = add_command(
         commands,
         "check",
         "Verify everything in a data folder: every object, every byte, nothing left over.",
@@ -205,12 +164,6 @@ def _demo(options: argparse.Namespace) -> int:
     return demo(options)
 
 
-def _keygen(options: argparse.Namespace) -> int:
-    from .offline import keygen
-
-    return keygen(options)
-
-
 def _put(options: argparse.Namespace) -> int:
     from .transfer import put
 
@@ -221,12 +174,6 @@ def _get(options: argparse.Namespace) -> int:
     from .transfer import get
 
     return get(options)
-
-
-def _open(options: argparse.Namespace) -> int:
-    from .offline import open_file
-
-    return open_file(options)
 
 
 def _check(options: argparse.Namespace) -> int:

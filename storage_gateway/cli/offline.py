@@ -1,50 +1,62 @@
-"""``keygen`` and ``open``: what works without any gateway."""
+"""``keygen`` and ``open``: identities made and files opened without any gateway."""
 
 import argparse
 import json
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 from crypto import (
     Context,
-    CryptoError,
+    HeaderError,
+    HybridIdentity,
     Identity,
     OpenedHead,
     X25519Identity,
     format_identity_file,
     open_head,
-    parse_identities,
-    scan_head,
 )
-from storage_gateway.client import Source, Target
 from storage_gateway.custody import write_secret
 
-from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, fail, input_file, output_file, progress
+from .exits import UsageFault, about
+from .keys import all_identities, read_identities
+from .output import EXIT_OK
+from .ranges import open_range
+from .streams import (
+    PIECE_SIZE,
+    Reader,
+    Writer,
+    one_stdin,
+    read_head,
+    run_offline,
+    source_of,
+    target_of,
+)
 
-PIECE_SIZE = 1 << 20
+__all__ = ["keygen", "open_file", "open_stream", "read_identities"]
 
 
 def keygen(options: argparse.Namespace) -> int:
     """Make an identity; a file that exists is never overwritten."""
-    identity = X25519Identity.generate()
+    return run_offline("keygen", _keygen, options)
+
+
+def open_file(options: argparse.Namespace) -> int:
+    """Open an age file; the output appears only when every chunk was verified (with ``-o``)."""
+    return run_offline("open", _open, options)
+
+
+def _keygen(options: argparse.Namespace) -> int:
+    if options.json and options.output is None:
+        raise UsageFault("--json needs -o FILE: an identity does not belong into a report")
+    identity = HybridIdentity.generate() if options.pq else X25519Identity.generate()
     recipient = str(identity.recipient())
     text = format_identity_file(identity, datetime.now(UTC))
     if options.output is None:
-        if options.json:
-            fail("keygen", "--json needs -o FILE: an identity does not belong into a report")
-            return EXIT_USAGE
         sys.stdout.write(text)
     else:
-        try:
+        with about(options.output):
             write_secret(options.output, text)
-        except FileExistsError:
-            fail("keygen", f"{options.output} exists; choose another name or move it away")
-            return EXIT_FAILED
-        except OSError as error:
-            fail("keygen", f"{options.output}: {error.strerror}")
-            return EXIT_FAILED
     if options.json:
         print(json.dumps({"recipient": recipient, "identity_file": str(options.output)}))
     elif options.output is not None or not sys.stdout.isatty():
@@ -52,46 +64,57 @@ def keygen(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def read_identities(path: Path) -> list[Identity]:
-    """Return the identities in a file.
-
-    Raises:
-        CryptoError, OSError: it cannot be read.
-
-    """
-    return parse_identities(path.read_text(encoding="utf-8"))
-
-
-def open_file(options: argparse.Namespace) -> int:
-    """Open an age file; the output appears only when every chunk was verified (with ``-o``)."""
+def _open(options: argparse.Namespace) -> int:
     if options.json and options.output is None:
-        fail("open", "--json needs -o FILE: stdout cannot carry both")
-        return EXIT_USAGE
-    try:
-        identities = read_identities(options.identity)
-        with (
-            input_file(options.file) as (source, size),
-            output_file(options.output) as target,
-            progress(size, "open", quiet=False) as advance,
-        ):
-            opened, written = open_stream(source, target, identities, advance)
-    except (CryptoError, OSError, UnicodeDecodeError) as error:
-        fail("open", f"{options.file}: {error}")
-        return EXIT_FAILED
+        raise UsageFault("--json needs -o FILE: stdout cannot carry both")
+    heads = [] if options.head is None else [options.head]
+    one_stdin([options.file, *heads, *options.identity])
+    identities = all_identities(options.identity)
+    given = None if options.head is None else _head_of(options.head, identities)
+    quiet = options.quiet or options.range is not None
+    with (
+        source_of(options.file, "open", quiet=quiet) as source,
+        target_of(options.output, force=options.force) as target,
+        about(source.name),
+    ):
+        opened, payload_start, rest = given or _read_opened(source, identities)
+        if options.range is None:
+            written = _open_payload(opened, rest, source, target, lambda _count: None)
+        else:
+            written = open_range(opened, source, payload_start, target, options.range)
     if options.json:
-        meta = opened.meta()
-        report = {
-            "size": written,
-            "content_type": meta.content_type if meta else None,
-            "filename": meta.filename if meta else None,
-        }
-        print(json.dumps(report))
+        with about(source.name):
+            print(json.dumps(_report_of(opened, written)))
     return EXIT_OK
 
 
+def _head_of(name: str, identities: list[Identity]) -> tuple[OpenedHead, int, bytes]:
+    """Return the head that a file is; where the payload begins in its own file, and none of it."""
+    with source_of(name, "open", quiet=True) as source, about(source.name):
+        opened, _, rest = _read_opened(source, identities)
+        if rest:
+            raise HeaderError("bytes follow the head; a whole file is opened without --head")
+        return opened, 0, b""
+
+
+def _read_opened(source: Reader, identities: list[Identity]) -> tuple[OpenedHead, int, bytes]:
+    """Return a file's head, where its payload begins, and what was read of that."""
+    head, rest = read_head(source)
+    return open_head(head, identities), len(head), rest
+
+
+def _report_of(opened: OpenedHead, written: int) -> dict[str, object]:
+    meta = opened.meta()
+    return {
+        "size": written,
+        "content_type": meta.content_type if meta else None,
+        "filename": meta.filename if meta else None,
+    }
+
+
 def open_stream(
-    source: Source,
-    target: Target,
+    source: Reader,
+    target: Writer,
     identities: list[Identity],
     on_bytes: Callable[[int], object],
     context: Context | None = None,
@@ -104,28 +127,31 @@ def open_stream(
         CryptoError: it does not open; only verified plaintext was written.
 
     """
-    buffer = bytearray()
-    while (head_size := scan_head(buffer)) is None:
-        piece = source.read(PIECE_SIZE)
-        on_bytes(len(piece))
-        buffer += piece
-        if not piece:
-            head_size = scan_head(buffer, at_end=True)
-            break
-    opened = open_head(bytes(buffer[:head_size]), identities)
+    head, rest = read_head(source)
+    on_bytes(len(head) + len(rest))
+    opened = open_head(head, identities)
     if context is not None:
         opened.check_context(context)
+    return opened, _open_payload(opened, rest, source, target, on_bytes)
+
+
+def _open_payload(
+    opened: OpenedHead,
+    first: bytes,
+    source: Reader,
+    target: Writer,
+    on_bytes: Callable[[int], object],
+) -> int:
+    """Open the payload that begins with `first`; return the plaintext size."""
     opener = opened.opener()
-    piece = bytes(buffer[head_size:])
     written = 0
-    while True:
+    piece = first or source.read(PIECE_SIZE)
+    while piece:
         plaintext = opener.update(piece)
         target.write(plaintext)
         written += len(plaintext)
         piece = source.read(PIECE_SIZE)
         on_bytes(len(piece))
-        if not piece:
-            break
     plaintext = opener.finish()
     target.write(plaintext)
-    return opened, written + len(plaintext)
+    return written + len(plaintext)

@@ -5,6 +5,7 @@ command does runs inside `run_offline`, which turns failures into messages and e
 """
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +55,12 @@ class Source:
             piece = self._file.read(size)
         self._on_bytes(len(piece))
         return piece
+
+    def read_at(self, position: int, size: int) -> bytes:
+        """Return the `size` bytes at a place in a file, fewer at its end. Raises Failure."""
+        with about(self.name):
+            self._file.seek(position)
+            return self._file.read(size)
 
 
 class Target:
@@ -136,17 +143,27 @@ def run_offline(
     """Do the work; return its exit status, or that of its failure, which is told on stderr."""
     signal.signal(signal.SIGTERM, _terminate)  # so that temporary files are removed
     try:
-        status = work(options)
+        # Files name themselves in what they raise; what is left is the report on stdout.
         with about(_STANDARD["out"]):
+            status = work(options)
             sys.stdout.flush()
     except UsageFault as fault:
         fail(command, fault)
         return EXIT_USAGE
     except Failure as failure:
         row = exit_of(failure.error)
+        _drop_what_cannot_be_written()
         fail(command, f"{failure}\n  remedy: {row.remedy}")
         return row.status
     return status
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Flush stdout, or give its text up: Python would try again at exit, and change the status."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminate(_signal: int, _frame: object) -> NoReturn:
