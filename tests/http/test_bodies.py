@@ -200,6 +200,17 @@ async def test_a_coded_body_is_refused(
     await assert_nothing_left(gateway, session, "t1")
 
 
+async def test_a_transfer_coding_that_is_not_undone_is_refused(
+    gateway: RunningGateway, session: OpenSession
+) -> None:
+    headers = [("Transfer-Encoding", "gzip, chunked")]
+    data = request("POST", session.path("t1"), session.user_token, headers=headers)
+    answer = await exchange(gateway.address, data + chunk(b"x") + chunk(b""))
+
+    answer.problem(415, "unsupported_encoding")
+    await assert_nothing_left(gateway, session, "t1")
+
+
 async def test_a_second_coding_header_is_seen(
     gateway: RunningGateway, session: OpenSession
 ) -> None:
