@@ -16,10 +16,9 @@ from urn.cid import (
     cid_of_leaves,
 )
 from urn.names import (
-    NID,
+    ACCEPTED,
     OBJECT_ID_LENGTH,
     OBJECT_ID_SIZE,
-    VERSION,
     ForeignName,
     NameFormatError,
     ObjectName,
@@ -37,15 +36,14 @@ from urn.syntax import (
 )
 
 __all__ = [
+    "ACCEPTED",
     "CID",
     "LEAF_SIZE",
     "LINKS_MAX",
-    "NID",
     "OBJECT_ID_LENGTH",
     "OBJECT_ID_SIZE",
     "URN",
     "URN_LENGTH_MAX",
-    "VERSION",
     "CIDError",
     "Codec",
     "DAGBuilder",

@@ -27,7 +27,13 @@ _LINKS_MAX_MIN: Final = 2
 
 
 class CIDError(ValueError):
-    """Text or bytes that are not a CID of the profile. `position` is the index of the fault."""
+    """Text or bytes that are not a CID of the profile: `reason` says what was expected.
+
+    `position` is the 0-based index of the first fault, in characters of the text or in bytes; it
+    is the length when something is missing at the end. Text is checked for its characters, then
+    for its length, then for what it spells, where the position is that of the first character
+    which holds bits of the faulty byte.
+    """
 
     def __init__(self, reason: str, position: int = 0) -> None:
         super().__init__(reason, position)
@@ -49,20 +55,28 @@ class Codec(IntEnum):
     DAG_PB = 0x70
 
 
+_CODECS: Final = frozenset(Codec)
+
+
 @dataclass(frozen=True, slots=True)
 class CID:
     """A CIDv1 with a SHA-256 digest: `codec` and the 32 bytes of `digest`.
 
     `str()` is multibase base32 in lower case (59 characters), `.bytes` the 36 binary bytes.
-    Source: github.com/multiformats/cid. Raises `CIDError` for a digest of another length.
+    Source: github.com/multiformats/cid. Raises `CIDError` for another codec and for a digest of
+    another length. The digest is not checked against any content.
     """
 
     codec: Codec
     digest: builtins.bytes  # `bytes` is a property here
 
     def __post_init__(self) -> None:
+        # An int that is no Codec would be written, and could not be read again.
+        if self.codec not in _CODECS:
+            raise CIDError(f"expected codec raw or dag-pb, found 0x{self.codec:02x}", 1)
         if len(self.digest) != _DIGEST_SIZE:
-            raise CIDError(f"expected a SHA-256 digest of {_DIGEST_SIZE} bytes")
+            reason = f"expected a SHA-256 digest of {_DIGEST_SIZE} bytes, got {len(self.digest)}"
+            raise CIDError(reason, _CID_SIZE - _DIGEST_SIZE)
 
     def __str__(self) -> str:
         return _MULTIBASE_BASE32 + b32encode(self.bytes).decode("ascii").rstrip("=").lower()
@@ -77,7 +91,8 @@ class CID:
         """Read the one text form that `str()` writes; raises `CIDError` for any other."""
         if not text.startswith(_MULTIBASE_BASE32):
             raise CIDError("expected 'b', the multibase prefix of lower-case base32 (CIDv1)")
-        for index, character in enumerate(text[1:], start=1):
+        # No further than a CID goes: what follows is too much, whatever it is.
+        for index, character in enumerate(text[1:_TEXT_LENGTH], start=1):
             if character not in _BASE32:
                 raise CIDError(f"expected lower-case base32, found {character!a}", index)
         if len(text) != _TEXT_LENGTH:
@@ -97,7 +112,8 @@ class CID:
     def from_bytes(cls, binary: builtins.bytes) -> Self:
         """Read the 36 binary bytes; raises `CIDError`, its position counted in bytes."""
         if len(binary) != _CID_SIZE:
-            raise CIDError(f"expected {_CID_SIZE} bytes, there are {len(binary)}")
+            reason = f"expected {_CID_SIZE} bytes, there are {len(binary)}"
+            raise CIDError(reason, min(len(binary), _CID_SIZE))
         if binary[:1] != _VERSION:
             raise CIDError(f"expected CID version 1, found {binary[0]}", 0)
         try:

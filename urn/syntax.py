@@ -26,7 +26,13 @@ _COMPONENT_REST: Final = _PCHAR | frozenset("/?")
 
 
 class URNError(ValueError):
-    """Text that is not a URN. `position` is the 0-based index of the first fault in the text."""
+    """Text that is not a URN: `reason` says what was expected at `position`.
+
+    `position` is the 0-based index, in characters, of the first fault: some URN begins with the
+    text before it, and none with the text up to the end of what stands there (one character, one
+    percent-encoding, or a whole component). It is the length of the text when something is missing
+    at its end. `reason` shows at most one character of the text, escaped to ASCII.
+    """
 
     def __init__(self, reason: str, position: int) -> None:
         super().__init__(reason, position)
@@ -143,18 +149,19 @@ def _check_length(text: str) -> None:
 
 
 def _check_nid(nid: str, position: int) -> None:
+    # One look from left to right: of several faults the first is the one told.
     for index, character in enumerate(nid):
+        if index == _NID_LENGTH_MAX:
+            reason = f"expected an NID of at most {_NID_LENGTH_MAX} characters"
+            raise URNError(reason, position + index)
         if character not in _LDH:
             reason = f"expected a letter, digit or '-' in the NID, found {character!a}"
             raise URNError(reason, position + index)
+        if character == "-" and index == 0:
+            raise URNError("an NID cannot begin with '-'", position)
     if len(nid) < _NID_LENGTH_MIN:
         reason = f"expected an NID of at least {_NID_LENGTH_MIN} characters"
         raise URNError(reason, position + len(nid))
-    if len(nid) > _NID_LENGTH_MAX:
-        reason = f"expected an NID of at most {_NID_LENGTH_MAX} characters"
-        raise URNError(reason, position + _NID_LENGTH_MAX)
-    if nid.startswith("-"):
-        raise URNError("an NID cannot begin with '-'", position)
     if nid.endswith("-"):
         raise URNError("an NID cannot end with '-'", position + len(nid) - 1)
 

@@ -1,24 +1,22 @@
 """Goal: the same CIDs as real IPFS implementations answer, in one spelling, in bounded memory.
 
-Method: known answers made with ipfs-unixfs-importer (tests/vectors/README.md), the aleph-cid and
-multiformats packages as living oracles, tables of faults, and Hypothesis.
+Method: known answers made with ipfs-unixfs-importer (tests/vectors/README.md), the multiformats
+package as a living oracle, tables of faults, and Hypothesis. More oracles: tests/interop.
 """
 
 import base64
-import json
+import pickle
 import tracemalloc
-from collections.abc import Iterator
-from hashlib import sha256, shake_256
+from hashlib import sha256
 from itertools import islice
-from pathlib import Path
 from typing import Any, Final
 
-import aleph_cid
 import multiformats
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.urn_samples import CID_VECTORS, imagined_leaves, leaves
 from urn import (
     CID,
     LEAF_SIZE,
@@ -31,46 +29,13 @@ from urn import (
     cid_of_leaves,
 )
 
-VECTORS: Final[dict[str, Any]] = json.loads(
-    (Path(__file__).parent.parent / "vectors" / "cid.json").read_text("utf-8")
-)
-SEED: Final = VECTORS["seed"].encode("ascii")
-BLOCK_SIZE: Final = VECTORS["block_size"]
 EMPTY: Final = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
-ALEPH_LEAF_SIZE: Final = 262_144  # the one leaf size that aleph-cid has
 
 cids = st.builds(CID, st.sampled_from(Codec), st.binary(min_size=32, max_size=32))
 
 
-def content(size: int) -> Iterator[bytes]:
-    """The vectors' content, in blocks."""
-    for index in range(-(-size // BLOCK_SIZE)):
-        block = shake_256(SEED + index.to_bytes(8, "big")).digest(BLOCK_SIZE)
-        yield block[: size - index * BLOCK_SIZE]
-
-
-def leaves(size: int, leaf_size: int) -> Iterator[tuple[bytes, int]]:
-    """The digests and sizes of the leaves of the vectors' content, never held as a whole."""
-    held = bytearray()
-    for block in content(size):
-        held += block
-        whole = len(held) - len(held) % leaf_size
-        for start in range(0, whole, leaf_size):
-            yield sha256(held[start : start + leaf_size]).digest(), leaf_size
-        del held[:whole]
-    if held or not size:
-        yield sha256(held).digest(), len(held)
-
-
-def imagined_leaves(count: int, last_size: int) -> Iterator[tuple[bytes, int]]:
-    """Leaves of an object too large to be hashed in a test."""
-    for index in range(count):
-        size = last_size if index == count - 1 else LEAF_SIZE
-        yield sha256(index.to_bytes(8, "big")).digest(), size
-
-
 @pytest.mark.parametrize(
-    "vector", VECTORS["files"], ids=lambda v: f"{v['leaf_size']}-{v['links_max']}-{v['size']}"
+    "vector", CID_VECTORS["files"], ids=lambda v: f"{v['leaf_size']}-{v['links_max']}-{v['size']}"
 )
 def test_a_file_has_the_cid_that_the_importer_gives_it(vector: dict[str, Any]) -> None:
     leaf_size, links_max = vector["leaf_size"], vector["links_max"]
@@ -81,7 +46,7 @@ def test_a_file_has_the_cid_that_the_importer_gives_it(vector: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(
-    "vector", VECTORS["trees"], ids=lambda v: f"{v['leaf_count']}-{v['last_size']}"
+    "vector", CID_VECTORS["trees"], ids=lambda v: f"{v['leaf_count']}-{v['last_size']}"
 )
 def test_a_tree_over_given_leaves_has_the_cid_that_the_importer_gives_it(
     vector: dict[str, Any],
@@ -92,28 +57,13 @@ def test_a_tree_over_given_leaves_has_the_cid_that_the_importer_gives_it(
 
 
 def test_the_vectors_cover_every_border() -> None:
-    files = [(v["leaf_size"], v["links_max"], v["size"]) for v in VECTORS["files"]]
+    files = [(v["leaf_size"], v["links_max"], v["size"]) for v in CID_VECTORS["files"]]
     full = LINKS_MAX * LEAF_SIZE
     borders = {0, 1, LEAF_SIZE - 1, LEAF_SIZE, LEAF_SIZE + 1, 2 * LEAF_SIZE, full, full + 1}
 
     assert borders <= {size for leaf, links, size in files if (leaf, links) == (983_280, 174)}
     # Three levels of nodes above the leaves.
     assert any(size > leaf * links**2 for leaf, links, size in files)
-
-
-@pytest.mark.parametrize(
-    "size",
-    [
-        *(0, 1, ALEPH_LEAF_SIZE - 1, ALEPH_LEAF_SIZE, ALEPH_LEAF_SIZE + 1, 1_000_003),
-        *(174 * ALEPH_LEAF_SIZE, 174 * ALEPH_LEAF_SIZE + 1, 175 * ALEPH_LEAF_SIZE + 1),
-    ],
-)
-def test_at_the_leaf_size_of_aleph_cid_both_agree(size: int) -> None:
-    data = shake_256(b"aleph").digest(size)
-    hasher = aleph_cid.CidHasher.for_ipfs_v1_raw_leaves()
-    hasher.update(data)
-
-    assert hasher.finalize() == str(cid_of(data, leaf_size=ALEPH_LEAF_SIZE))
 
 
 @given(st.binary(max_size=200), st.integers(1, 20), st.integers(2, 5))
@@ -227,8 +177,12 @@ RAW: Final = b"\x01\x55\x12\x20" + DIGEST
         (" " + EMPTY, 0, "expected 'b'"),
         ("z" + EMPTY[1:], 0, "expected 'b'"),
         ("b" + EMPTY[1:].upper(), 1, "found 'A'"),
-        (EMPTY + "=", 59, "found '='"),
-        (EMPTY + "\n", 59, r"found '\n'"),
+        (EMPTY + "=", 59, "expected 59 characters, there are 60"),
+        (EMPTY + "\n", 59, "expected 59 characters, there are 60"),
+        (EMPTY + "a1", 59, "expected 59 characters, there are 61"),
+        (EMPTY[:-1] + "=", 58, "found '='"),
+        ("b" + "\ud800" * 58, 1, r"found '\ud800'"),
+        ("b" * 1_000_000, 59, "expected 59 characters, there are 1000000"),
         (EMPTY[:9] + "1" + EMPTY[10:], 9, "found '1'"),
         ("b", 1, "expected 59 characters, there are 1"),
         (EMPTY[:-1], 58, "expected 59 characters, there are 58"),
@@ -262,13 +216,35 @@ def test_a_cid_has_one_spelling(cid: CID, index: int, character: str) -> None:
         assert (changed == text) is (parsed == cid)
 
 
-@pytest.mark.parametrize("size", [0, 1, 35, 37])
-def test_bytes_of_another_length_are_refused(size: int) -> None:
-    with pytest.raises(CIDError, match=f"expected 36 bytes, there are {size}"):
+@given(st.binary(max_size=40) | st.binary(min_size=32, max_size=33).map(RAW[:4].__add__))
+def test_bytes_of_any_kind_are_read_or_refused(binary: bytes) -> None:
+    try:
+        assert binary == CID.from_bytes(binary).bytes
+    except CIDError as error:
+        assert 0 <= error.position <= len(binary)
+
+
+@pytest.mark.parametrize(("size", "position"), [(0, 0), (1, 1), (35, 35), (37, 36)])
+def test_bytes_of_another_length_are_refused(size: int, position: int) -> None:
+    with pytest.raises(CIDError, match=f"expected 36 bytes, there are {size}") as caught:
         CID.from_bytes(bytes(islice(RAW * 2, size)))
+
+    assert position == caught.value.position
 
 
 @pytest.mark.parametrize("size", [0, 31, 33])
 def test_a_digest_of_another_length_is_refused(size: int) -> None:
-    with pytest.raises(CIDError, match="32 bytes"):
+    with pytest.raises(CIDError, match=f"32 bytes, got {size}"):
         CID(Codec.RAW, bytes(size))
+
+
+@pytest.mark.parametrize("codec", [0, 0x71, 0x129, -1])
+def test_a_codec_that_could_not_be_read_again_is_refused(codec: int) -> None:
+    with pytest.raises(CIDError, match="expected codec raw or dag-pb"):
+        CID(codec, DIGEST)  # type: ignore[arg-type]  # what a caller without types may do
+
+
+def test_an_error_survives_pickling() -> None:
+    copy = pickle.loads(pickle.dumps(CIDError("reason", 7)))  # noqa: S301 - made here
+
+    assert ("reason", 7) == (copy.reason, copy.position)

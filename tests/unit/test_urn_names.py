@@ -1,11 +1,18 @@
 """Goal: a name has one spelling; it is read back exactly or refused with the place of the fault.
 
-Method: known names of ours and of the network, a table of faults, and Hypothesis round trips and
-one-character changes.
+Method: known names of ours and of the network, tables of faults, Hypothesis round trips,
+one-character changes, and a copy of the package with our names renamed.
+Texts of any kind: test_urn_any_text.py.
 """
 
 import base64
+import os
+import pickle
+import shutil
 import string
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,6 +25,7 @@ OBJECT_ID = "aaaqeayeaudaocajbifqydiob4ibceqt"  # base32 of the bytes 0 to 19
 BARE = f"urn:blob:v4:{OBJECT_ID}"
 CID = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
 PINNED = f"{BARE}?=cid={CID}"
+OTHER = f"urn:blob:sg1:{OBJECT_ID}"  # the second accepted prefix
 OTHER_CODEC = CID.replace("bafk", "baek", 1)
 
 object_ids = st.binary(min_size=20, max_size=20).map(urn.new_object_id)
@@ -68,6 +76,58 @@ def test_our_names_are_read_as_they_were_minted(object_id: str, cid: str | None)
 
     assert name == urn.parse_name(str(name))
     assert name == urn.parse_name(str(name).replace("urn:blob", "URN:Blob"))
+    assert name == urn.parse_name(str(name).replace(":v4:", ":sg1:"))
+
+
+def test_the_first_accepted_prefix_is_the_one_minted() -> None:
+    assert (("blob", "v4"), ("blob", "sg1")) == urn.ACCEPTED
+    assert BARE == urn.mint(OBJECT_ID).urn
+
+
+def test_a_name_under_another_accepted_prefix_is_written_under_the_first() -> None:
+    name = urn.parse_name(f"{OTHER}?=cid={CID}")
+
+    assert urn.mint(OBJECT_ID, CID) == name
+    assert PINNED == str(name)
+    # By RFC 8141 they are two names; that both are of one object is for us to know.
+    assert not urn.equivalent(BARE, OTHER)
+
+
+RENAMED = """
+import urn
+object_id = "{id}"
+assert urn.__file__.startswith("{home}")
+print(urn.mint(object_id), urn.mint(object_id, "{cid}"))
+for text in ("{v4}", "{v4}?=cid={cid}", "{sg1}", "{sg1}?=cid={cid}", "urn:blob:v3:s3:p:0:b:f"):
+    print(urn.parse_name(text))
+for parts in ((object_id + "a", None), (object_id, "Qm")):
+    try:
+        urn.mint(*parts)
+    except urn.URNError as error:
+        print(error.position)
+"""
+
+
+def test_one_line_renames_what_is_minted_and_old_names_stay_readable(tmp_path: Path) -> None:
+    shutil.copytree(Path(urn.__file__).parent, tmp_path / "urn")
+    module = tmp_path / "urn" / "names.py"
+    line = 'ACCEPTED: Final = (("blob", "v4"), ("blob", "sg1"))\n'
+    assert 1 == module.read_text().count(line)
+    other_line = 'ACCEPTED: Final = (("example", "sg2"), ("blob", "sg1"), ("blob", "v4"))\n'
+    module.write_text(module.read_text().replace(line, other_line))
+    program = RENAMED.format(id=OBJECT_ID, cid=CID, v4=BARE, sg1=OTHER, home=tmp_path)
+
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    minted, pinned = f"urn:example:sg2:{OBJECT_ID}", f"urn:example:sg2:{OBJECT_ID}?=cid={CID}"
+    expected = f"{minted} {pinned}\n" + f"{minted}\n{pinned}\n" * 2
+    assert (f"{expected}urn:blob:v3:s3:p:0:b:f\n48\n54\n", "") == (run.stdout, run.stderr)
 
 
 @pytest.mark.parametrize(
@@ -114,9 +174,21 @@ def test_the_network_s_names_survive_a_round_trip(
     ("text", "position", "reason"),
     [
         ("urn:blub:v4:x", 4, "expected the namespace 'blob'"),
-        ("urn:blob:v5:x", 9, "one of v1, v2, v3, v4"),
-        (f"urn:blob:V4:{OBJECT_ID}", 9, "one of v1, v2, v3, v4"),
-        (f"urn:blob:{OBJECT_ID}", 9, "one of v1, v2, v3, v4"),
+        ("urn:blob:v5:x", 9, "one of v1, v2, v3, v4, sg1"),
+        (f"urn:blob:V4:{OBJECT_ID}", 9, "one of v1, v2, v3, v4, sg1"),
+        (f"urn:blob:{OBJECT_ID}", 9, "one of v1, v2, v3, v4, sg1"),
+        (f"urn:example:v4:{OBJECT_ID}", 4, "expected the namespace 'blob'"),
+        (f"urn:blob:SG1:{OBJECT_ID}", 9, "one of v1, v2, v3, v4, sg1"),
+        (f"urn:blob:sg1{OBJECT_ID}", 9, "one of v1, v2, v3, v4, sg1"),
+        ("urn:blob:sg1", 12, "expected ':' and an object id after 'sg1'"),
+        (f"urn:blob:sg1:v1:{OBJECT_ID}", 14, "found '1'"),
+        # Should the network make a v4 of its own, it will not be taken for ours.
+        ("urn:blob:v4:s3:akamai:7:test0:abc", 14, "found ':'"),
+        (f"{OTHER}a", 45, "32 characters, got 33"),
+        (f"{OTHER}?+r", 45, "no r-component"),
+        (f"{OTHER}?=pin={CID}", 47, "expected 'cid=<cid>'"),
+        (f"{OTHER}?=cid=Qm", 51, "bad pin: expected 'b'"),
+        (f"{OTHER}?=cid={CID}a", 110, "bad pin: expected 59 characters, there are 60"),
         ("urn:blob:v4", 11, "expected ':' and an object id"),
         ("urn:blob:v4?=cid=x", 11, "expected ':' and an object id"),
         ("urn:blob:v4:", 12, "32 characters, got 0"),
@@ -140,7 +212,8 @@ def test_the_network_s_names_survive_a_round_trip(
         (f"{BARE}?=cid=", 50, "bad pin: expected 'b'"),
         (f"{BARE}?=cid={CID.upper()}", 50, "bad pin: expected 'b'"),
         (f"{BARE}?=cid=b{CID[1:].upper()}", 51, "bad pin: expected lower-case base32, found 'A'"),
-        (f"{PINNED}&x=y", 109, "bad pin: expected lower-case base32, found '&'"),
+        (f"{PINNED}&x=y", 109, "bad pin: expected 59 characters, there are 63"),
+        (f"{PINNED}?=cid={CID}", 109, "bad pin: expected 59 characters"),
         (f"{PINNED}a", 109, "bad pin: expected 59 characters, there are 60"),
         (f"{BARE}?=cid={OTHER_CODEC}", 52, "bad pin: expected codec raw or dag-pb, found"),
         ("urn:blob:v1", 11, "expected exactly v1:s3:<provider>:<bucket>:<file name>"),
@@ -206,3 +279,37 @@ def test_a_bad_name_is_not_minted(object_id: str, cid: str | None, position: int
         urn.mint(object_id, cid)
 
     assert position == caught.value.position
+
+
+@pytest.mark.parametrize(
+    ("fields", "position", "reason"),
+    [
+        (("v4", "p", None, "b", "f"), 9, "one of v1, v2, v3"),
+        (("v1", "p", "0", "b", "f"), 20, "expected exactly v1:s3:"),
+        (("v3", "p", None, "b", "f"), 20, "expected exactly v3:s3:"),
+        (("v3", "p:0", None, "b", "f"), 16, "':' is not allowed in a field; write %3A"),
+        (("v1", "p", None, "b", "f:g"), 20, "':' is not allowed in a field; write %3A"),
+        (("v1", "", None, "b", "f"), 15, "expected a provider"),
+        (("v1", "p", None, "b", ""), 19, "expected a file name"),
+        (("v1", "p", None, "b/c", "f"), 18, "'/' is not allowed in the bucket"),
+        (("v1", "p", None, "b", "f?=q"), 20, "no q-component"),
+        (("v1", "p", None, "b", "f#"), 20, "no f-component"),
+        (("v1", "p", None, "b", "f g"), 20, "' ' is not allowed in the NSS"),
+        (("v1", "p", None, "b", "%2f%2F"), 21, "expected 'F': percent-encodings"),
+        (("v1", "p", None, "b", "\u00e9"), 19, "is not allowed in the NSS"),
+    ],
+)
+def test_fields_that_would_not_be_read_again_make_no_name(
+    fields: tuple[str, str, str | None, str, str], position: int, reason: str
+) -> None:
+    with pytest.raises(URNError) as caught:
+        ForeignName(*fields)
+
+    assert position == caught.value.position
+    assert reason in caught.value.reason
+
+
+def test_an_error_survives_pickling() -> None:
+    copy = pickle.loads(pickle.dumps(NameFormatError("reason", 7)))  # noqa: S301 - made here
+
+    assert (NameFormatError, "reason", 7) == (type(copy), copy.reason, copy.position)
