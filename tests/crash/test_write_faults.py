@@ -16,7 +16,7 @@ from random import Random
 import pyrage  # type: ignore[import-untyped]
 import pytest
 
-from crypto import LEAF_PLAINTEXT_SIZE, SEGMENT_LEAVES
+from crypto import LEAF_PLAINTEXT_SIZE, SEGMENT_LEAVES, intake_identity
 from storage_gateway.errors import (
     BackendUnavailable,
     BodyIncomplete,
@@ -27,7 +27,7 @@ from storage_gateway.errors import (
 )
 from storage_gateway.records import Manifest
 from tests.gateway import eventually
-from tests.workers import PIECE_SIZE, Folder, Script, Worker, body_of
+from tests.workers import PIECE_SIZE, SESSION, Folder, Script, Worker, body_of
 
 CONTENT = Random(3).randbytes(LEAF_PLAINTEXT_SIZE * SEGMENT_LEAVES + 100)
 SMALL = b"small"
@@ -62,8 +62,8 @@ class Way:
 
 def stock_sealed(folder: Folder) -> bytes:
     """Seal as a stock tool does; under another file key each time, as it must be."""
-    router = pyrage.x25519.Recipient.from_str(str(folder.router.recipient()))
-    sealed: bytes = pyrage.encrypt(CONTENT, [router])
+    intake = intake_identity(folder.router, SESSION).recipient()
+    sealed: bytes = pyrage.encrypt(CONTENT, [pyrage.x25519.Recipient.from_str(str(intake))])
     return sealed
 
 
