@@ -1,16 +1,19 @@
 """The peer of the HTTP figures: aiohttp with nothing behind it, started as `python -m bench.bare`.
 
-`POST /` reads the body and drops it; `GET /{size}` sends that many bytes from memory, 1 MiB a
-write. The first line on stdout is the base URL, as with `storage-gateway serve`.
+`python -m bench.bare SIZE`: `POST /` reads the body and drops it; `GET /` sends SIZE bytes from
+memory, 1 MiB a write. All of them are there, not one piece again and again: that would stay in the
+processor's cache, where no real object is. The first line on stdout is the base URL, as with
+`storage-gateway serve`.
 """
 
 import asyncio
+import sys
 
 from aiohttp import web
 
-from .figures import MIB
+from .figures import MIB, made_up
 
-PIECE = bytes(MIB)
+BODY = web.AppKey("body", bytes)
 
 
 async def drop(request: web.Request) -> web.Response:
@@ -22,23 +25,23 @@ async def drop(request: web.Request) -> web.Response:
 
 
 async def send(request: web.Request) -> web.StreamResponse:
-    """Send as many bytes as the path says."""
-    left = int(request.match_info["size"])
+    """Send the body."""
+    body = memoryview(request.app[BODY])
     response = web.StreamResponse()
-    response.content_length = left
+    response.content_length = len(body)
     await response.prepare(request)
-    while left > 0:
-        await response.write(PIECE[:left] if left < MIB else PIECE)
-        left -= MIB
+    for start in range(0, len(body), MIB):
+        await response.write(body[start : start + MIB])
     await response.write_eof()
     return response
 
 
-async def serve() -> None:
+async def serve(size: int) -> None:
     """Run until killed."""
     app = web.Application()
+    app[BODY] = made_up(size)
     app.router.add_post("/", drop)
-    app.router.add_get(r"/{size:\d+}", send)
+    app.router.add_get("/", send)
     # The gateway writes no access log of aiohttp's either.
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
@@ -49,4 +52,4 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    asyncio.run(serve(int(sys.argv[1])))

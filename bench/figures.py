@@ -1,6 +1,7 @@
 """Samples, medians, ratios and floors: what a figure is, and whether it is good enough. Pure."""
 
 import enum
+import os
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -78,6 +79,11 @@ class Row:
         slow = self.ratio_min is not None and (ratio is None or ratio < self.ratio_min)
         large = self.ours_max is not None and self.ours.median >= self.ours_max
         return Verdict.MISSED if slow or large else Verdict.HOLDS
+
+
+def made_up(size: int) -> bytes:
+    """Return that many bytes which do not compress, each in memory of its own."""
+    return os.urandom(min(size, MIB)) * (size // MIB) + os.urandom(size % MIB)
 
 
 def interleave(

@@ -19,44 +19,41 @@ _UPLOADED, _DOWNLOADED = "uploaded", "downloaded"
 class Ordinary:
     """An aiohttp client; with `folder`, one that has files at both ends."""
 
-    def __init__(self, piece: bytes, folder: Path | None = None) -> None:
-        """`piece` is sent again and again; `folder` gets a file to send, and what comes down."""
+    def __init__(self, body: bytes, folder: Path | None = None) -> None:
+        """`body` is what is sent; `folder` gets a file of it, and what comes down."""
         self.name = "aiohttp client" if folder is None else "aiohttp client with files"
-        self._piece = piece
+        self._body = body
         self._folder = folder
 
-    def upload(self, url: str, path: str, token: str, size: int) -> bytes:
-        """Send a body of `size` bytes; return the answer's body."""
+    def upload(self, url: str, path: str, token: str) -> bytes:
+        """Send the body; return the answer's body."""
         if self._folder is None:
-            return asyncio.run(self._upload_pieces(f"{url}{path}", token, size))
-        return asyncio.run(self._upload_file(f"{url}{path}", token, self._file(size)))
+            return asyncio.run(self._upload_pieces(f"{url}{path}", token))
+        return asyncio.run(self._upload_file(f"{url}{path}", token, self._file(self._folder)))
 
     def download(self, url: str, path: str, token: str, accept: str) -> int:
         """Fetch a body; return its size."""
         return asyncio.run(self._download(f"{url}{path}", token, accept))
 
-    async def _upload_pieces(self, url: str, token: str, size: int) -> bytes:
-        headers = _headers(token) | {"Content-Length": str(size)}
+    async def _upload_pieces(self, url: str, token: str) -> bytes:
+        headers = _headers(token) | {"Content-Length": str(len(self._body))}
         async with (
             _session() as session,
-            session.post(url, data=self._pieces(size), headers=headers) as answer,
+            session.post(url, data=self._pieces(), headers=headers) as answer,
         ):
             answer.raise_for_status()
             return await answer.read()
 
-    async def _pieces(self, size: int) -> AsyncIterator[bytes]:
-        while size > 0:
-            yield self._piece[:size]
-            size -= len(self._piece)
+    async def _pieces(self) -> AsyncIterator[memoryview]:
+        view = memoryview(self._body)
+        for start in range(0, len(view), MIB):
+            yield view[start : start + MIB]
 
-    def _file(self, size: int) -> Path:
-        """Return a file of `size` bytes, made at the first call and in the page cache since."""
-        assert self._folder is not None
-        path = self._folder / _UPLOADED
-        if not path.exists() or path.stat().st_size != size:
-            with path.open("wb") as file:
-                for start in range(0, size, len(self._piece)):
-                    file.write(self._piece[: size - start])
+    def _file(self, folder: Path) -> Path:
+        """Return a file of the body, made at the first call and in the page cache since."""
+        path = folder / _UPLOADED
+        if not path.exists():
+            path.write_bytes(self._body)
         return path
 
     async def _upload_file(self, url: str, token: str, path: Path) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .figures import Row
+from .figures import Row, Sample
 
 BEGIN = "<!-- figures: written by `python -m bench --write` -->"
 END = "<!-- end of figures -->"
@@ -43,8 +43,8 @@ def cells(row: Row, *, judged: bool) -> tuple[str, ...]:
     ratio = row.ratio
     return (
         row.name,
-        f"{row.ours.median:,.{_digits(row.ours.median)}f} {row.unit}{_spread(row)}",
-        "" if row.peer is None else f"{row.peer.median:,.0f} {row.unit} {row.peer_name}",
+        _shown(row.ours, row.unit),
+        "" if row.peer is None else f"{row.peer_name}: {_shown(row.peer, row.unit)}",
         "" if ratio is None else f"{ratio:.2f}",
         row.floor,
         row.verdict(judged=judged).value,
@@ -52,12 +52,11 @@ def cells(row: Row, *, judged: bool) -> tuple[str, ...]:
     )
 
 
-def _digits(value: float) -> int:
-    return 0 if value >= 100 else 1
-
-
-def _spread(row: Row) -> str:
-    return f" ±{row.ours.spread * 50:.0f} %" if len(row.ours.values) > 1 else ""
+def _shown(sample: Sample, unit: str) -> str:
+    """Return the median, and half the distance of the extremes when there is more than one run."""
+    digits = 0 if sample.median >= 100 else 1
+    spread = f" ±{sample.spread * 50:.0f} %" if len(sample.values) > 1 else ""
+    return f"{sample.median:,.{digits}f} {unit}{spread}"
 
 
 def as_json(

@@ -60,9 +60,9 @@ class GatewayServer(Server):
 
 
 @contextmanager
-def bare_server(core: int) -> Iterator[Server]:
-    """Run the peer."""
-    with _running(["-m", "bench.bare"], core) as (url, pid):
+def bare_server(core: int, size: int) -> Iterator[Server]:
+    """Run the peer; it sends `size` bytes."""
+    with _running(["-m", "bench.bare", str(size)], core) as (url, pid):
         yield Server(url, pid)
 
 

@@ -24,14 +24,14 @@ class Thin:
 
     name = "thin client"
 
-    def __init__(self, piece: bytes) -> None:
-        """`piece` is sent again and again."""
-        self._piece = piece
+    def __init__(self, body: bytes) -> None:
+        """`body` is what is sent."""
+        self._body = body
 
-    def upload(self, url: str, path: str, token: str, size: int) -> bytes:
-        """Send a body of `size` bytes; return the answer's body. Raises TransferFailed."""
+    def upload(self, url: str, path: str, token: str) -> bytes:
+        """Send the body; return the answer's body. Raises TransferFailed."""
         with Connection(url, token) as connection:
-            return connection.upload(path, self._piece, size)
+            return connection.upload(path, self._body, len(self._body))
 
     def download(self, url: str, path: str, token: str, accept: str) -> int:
         """Fetch and drop a body; return its size. Raises TransferFailed."""
@@ -80,19 +80,19 @@ class Connection:
         head = self._head(method, path, len(body), kind=kind, accept=accept)
         self._socket.sendall(head + body)
 
-    def upload(self, path: str, piece: bytes, size: int) -> bytes:
-        """Send a body of `size` bytes, `piece` again and again; return the answer's body.
+    def upload(self, path: str, part: bytes, size: int) -> bytes:
+        """Send a body of `size` bytes, `part` again and again; return the answer's body.
 
         Raises TransferFailed.
         """
         self._socket.sendall(self._head("POST", path, size, kind="application/octet-stream"))
-        view, left = memoryview(piece), size
+        view = memoryview(part)
         try:
-            while left > 0:
-                self._socket.sendall(view[:left])
-                left -= len(view)
+            for sent in range(0, size, len(part)):
+                for start in range(0, min(len(part), size - sent), MIB):
+                    self._socket.sendall(view[start : min(start + MIB, size - sent)])
         except ConnectionError as error:
-            raise TransferFailed(f"the server broke off with {left} bytes to go") from error
+            raise TransferFailed(f"the server broke off within {size} bytes") from error
         return self.receive()
 
     def download(self, path: str, accept: str) -> int:

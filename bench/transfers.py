@@ -15,7 +15,7 @@ from typing import Protocol
 
 from crypto import LEAF_PLAINTEXT_SIZE
 
-from .figures import MIB, Row, Sample, interleave, one_after_the_other
+from .figures import MIB, Row, Sample, interleave, made_up, one_after_the_other
 from .limits import download_limit, upload_limit
 from .machine import cores, pinned, require_space
 from .ordinary import Ordinary
@@ -24,7 +24,6 @@ from .servers import PLAINTEXT, SEALED, GatewayServer, Server, bare_server, gate
 from .thin import Thin
 
 RATIO_MIN = 0.5
-PIECE = os.urandom(MIB)
 _NUMBERS = itertools.count(1)
 """Of tasks: each upload needs a slot of its own."""
 
@@ -34,8 +33,8 @@ class LoadGenerator(Protocol):
 
     name: str
 
-    def upload(self, url: str, path: str, token: str, size: int) -> bytes:
-        """Send a body of `size` bytes; return the answer's body."""
+    def upload(self, url: str, path: str, token: str) -> bytes:
+        """Send the body that it was made with; return the answer's body."""
 
     def download(self, url: str, path: str, token: str, accept: str) -> int:
         """Fetch a body; return its size."""
@@ -66,6 +65,7 @@ class _GatewayUpload:
     """Uploads into a new slot each time, and erases what it uploaded."""
 
     def __init__(self, server: GatewayServer, load: LoadGenerator, size: int) -> None:
+        """`size` is that of the load generator's body."""
         self._server = server
         self._load = load
         self._size = size
@@ -73,7 +73,7 @@ class _GatewayUpload:
 
     def transfer(self) -> None:
         server, path = self._server, self._server.slot(f"upload_{next(_NUMBERS)}")
-        answer = json.loads(self._load.upload(server.url, path, server.token, self._size))
+        answer = json.loads(self._load.upload(server.url, path, server.token))
         assert answer["size"] == self._size
         self.urn = answer["urn"]
 
@@ -87,7 +87,7 @@ def measure_uploads(plan: Plan) -> list[Row]:
     limit = upload_limit(plan.folder, os.urandom(LEAF_PLAINTEXT_SIZE), plan.transfer_size)
     rows: list[Row] = []
     with _both(plan, "uploads") as (ours, bare):
-        for load in _load_generators(plan):
+        for load in _load_generators(plan, made_up(plan.transfer_size)):
             upload = _GatewayUpload(ours, load, plan.transfer_size)
             sides = {
                 "gateway": _Side(ours, plan.transfer_size, upload.transfer, upload.erase),
@@ -103,26 +103,27 @@ def measure_downloads(plan: Plan) -> list[Row]:
     limit = download_limit(plan.folder, plan.transfer_size)
     rows: list[Row] = []
     with _both(plan, "downloads") as (ours, bare):
-        upload = _GatewayUpload(ours, Thin(PIECE), plan.transfer_size)
+        body = made_up(plan.transfer_size)
+        upload = _GatewayUpload(ours, Thin(body), len(body))
         upload.transfer()
         path = f"/v1/objects/{upload.urn}"
-        for load in _load_generators(plan):
+        for load in _load_generators(plan, body):
             sides = {
                 "gateway": _download(ours, load, path, SEALED, plan),
-                "bare": _download(bare, load, f"/{plan.transfer_size}", "", plan),
+                "bare": _download(bare, load, "/", "", plan),
             }
             rows += _rows(plan, "sealed download", load, sides, limit=limit)
-        load = Thin(PIECE)
+        load = Thin(body)
         sides = {
             "gateway": _download(ours, load, path, PLAINTEXT, plan),
-            "bare": _download(bare, load, f"/{plan.transfer_size}", "", plan),
+            "bare": _download(bare, load, "/", "", plan),
         }
         rows += _rows(plan, "plaintext download", load, sides, ratio_min=None)
     return rows
 
 
-def _load_generators(plan: Plan) -> tuple[LoadGenerator, ...]:
-    return Thin(PIECE), Ordinary(PIECE), Ordinary(PIECE, plan.folder)
+def _load_generators(plan: Plan, body: bytes) -> tuple[LoadGenerator, ...]:
+    return Thin(body), Ordinary(body), Ordinary(body, plan.folder)
 
 
 @contextmanager
@@ -130,14 +131,14 @@ def _both(plan: Plan, name: str) -> Iterator[tuple[GatewayServer, Server]]:
     load_core, server_core = cores()
     with (
         gateway(server_core, plan.folder / name) as ours,
-        bare_server(server_core) as bare,
+        bare_server(server_core, plan.transfer_size) as bare,
         pinned(load_core),
     ):
-        load, size = Thin(PIECE), min(plan.transfer_size, 64 * MIB)
-        upload = _GatewayUpload(ours, load, size)
-        upload.transfer()
-        upload.erase()
-        load.upload(bare.url, "/", "", size)
+        body = made_up(min(plan.transfer_size, 64 * MIB))
+        warm_up = _GatewayUpload(ours, Thin(body), len(body))
+        warm_up.transfer()
+        warm_up.erase()
+        Thin(body).upload(bare.url, "/", "")
         yield ours, bare
 
 
@@ -170,7 +171,7 @@ def _rows(
 
 def _bare_upload(bare: Server, load: LoadGenerator, plan: Plan) -> Callable[[], None]:
     def transfer() -> None:
-        answer = json.loads(load.upload(bare.url, "/", "", plan.transfer_size))
+        answer = json.loads(load.upload(bare.url, "/", ""))
         assert answer["size"] == plan.transfer_size
 
     return transfer

@@ -171,7 +171,7 @@ def test_a_full_disk_is_noticed_beforehand(tmp_path: Path) -> None:
 
 def test_a_refused_request_is_no_figure() -> None:
     _, core = cores()
-    with bare_server(core) as server, Connection(server.url) as connection:
+    with bare_server(core, 1) as server, Connection(server.url) as connection:
         with pytest.raises(TransferFailed, match="404"):
             connection.request("GET", "/nothing")
         assert server.peak_memory() > 1 << 20
