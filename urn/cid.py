@@ -121,7 +121,9 @@ class CID:
         except ValueError:
             raise CIDError(f"expected codec raw or dag-pb, found 0x{binary[1]:02x}", 1) from None
         if binary[2:4] != _SHA2_256:
-            raise CIDError(f"expected a 32-byte SHA-256 multihash, found {binary[2:4].hex()}", 2)
+            fault = 2 if binary[2] != _SHA2_256[0] else 3
+            reason = f"expected a 32-byte SHA-256 multihash, found {binary[2:4].hex()}"
+            raise CIDError(reason, fault)
         return cls(codec, binary[4:])
 
 

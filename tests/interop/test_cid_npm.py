@@ -13,7 +13,7 @@ import pytest
 
 from tests.interop.node_modules import run_node
 from tests.unit.urn_samples import CID_VECTORS, imagined_leaves, leaves
-from tests.vectors import make_cids
+from tests.vectors import make_cids, make_names
 from urn import CID, LEAF_SIZE, LINKS_MAX, Codec, cid_of_leaves
 
 ALEPH_LEAF_SIZE = 262_144  # the old default of IPFS tools
@@ -149,6 +149,7 @@ def read_by_multiformats(texts: list[str]) -> list[list[object]]:
 def test_npm_s_multiformats_reads_our_texts_as_we_mean_them(seed: int) -> None:
     random = Random(seed)
     cids = [CID(codec, random.randbytes(32)) for codec in Codec for _ in range(50)]
+    cids += [CID(Codec(it["codec"]), bytes.fromhex(it["digest"])) for it in make_names.CIDS]
 
     assert read_by_multiformats([str(cid) for cid in cids]) == [
         [1, int(cid.codec), 0x12, cid.digest.hex(), cid.bytes.hex(), str(cid)] for cid in cids

@@ -191,7 +191,7 @@ RAW: Final = b"\x01\x55\x12\x20" + DIGEST
         (spelled(b"\x02" + RAW[1:]), 1, "expected CID version 1, found 2"),
         (spelled(b"\x01\x71" + RAW[2:]), 2, "found 0x71"),
         (spelled(b"\x01\x55\x13\x20" + DIGEST), 4, "found 1320"),
-        (spelled(b"\x01\x55\x12\x40" + DIGEST), 4, "found 1240"),
+        (spelled(b"\x01\x55\x12\x40" + DIGEST), 5, "found 1240"),
     ],
 )
 def test_text_in_any_other_form_is_refused(text: str, position: int, reason: str) -> None:
