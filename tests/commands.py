@@ -1,0 +1,48 @@
+"""Running ``storage-gateway`` as a person does: a process of its own, with pipes."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended, and what it said."""
+
+    status: int
+    out: bytes
+    err: str
+
+
+def command(
+    *arguments: str | Path,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Done:
+    """Run a command to its end. It sees no setting of ours but those given."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+    repository = str(Path(__file__).resolve().parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-m", "storage_gateway", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        cwd=cwd,
+        env={**inherited, "PYTHONPATH": repository, **(environment or {})},
+    )
+    err = done.stderr.decode()
+    assert "Traceback" not in err, err
+    return Done(done.returncode, done.stdout, err)
+
+
+async def command_beside(*arguments: str | Path, **options: bytes | Path) -> Done:
+    """As `command`, while the event loop goes on."""
+    return await asyncio.to_thread(command, *arguments, **options)  # type: ignore[arg-type]
