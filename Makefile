@@ -4,10 +4,11 @@
 .SUFFIXES:
 .DELETE_ON_ERROR:
 PYTHON ?=
+SECONDS ?= 60
 BIN := .venv/bin
 CODE := storage_gateway crypto urn retention tests $(wildcard bench)
 
-.PHONY: help demo serve check test nightly bench lock format clean static test-tools
+.PHONY: help demo serve check test nightly fuzz bench lock format clean static test-tools fuzz-tools
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
@@ -25,8 +26,11 @@ check: static ## format, lint, types, layers, unit tests (under two minutes)
 test: static test-tools ## check, and every other test that is not nightly
 	@$(BIN)/python -m pytest --quiet tests
 
-nightly: static test-tools ## every test, full counts, random seeds (printed on failure)
+nightly: static test-tools fuzz-tools ## every test, full counts, random seeds (printed on failure)
 	@$(BIN)/python -m pytest --quiet --nightly tests
+
+fuzz: fuzz-tools ## look for inputs that break a parser, guided by coverage; SECONDS=60
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 bench: .venv/made ## measure against peers and limits; writes docs/performance.md
 	@$(BIN)/python -m bench
@@ -58,6 +62,12 @@ test-tools:
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 			apt-get install -y -qq --no-install-recommends $$missing; } >/dev/null 2>&1 || \
 		echo "apt-get could not install$$missing"; }
+
+# Wheels are few and a build needs a matching clang: where there is none, fuzzing says so and stops.
+fuzz-tools: .venv/made
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
+		--only-binary :all: --require-hashes -r requirements/fuzz.lock >/dev/null 2>&1 || \
+		echo 'atheris could not be installed: no wheel for this Python and platform, or no network'
 
 # .venv/made says where and with which PYTHON; a moved checkout or another PYTHON starts again.
 ifneq ($(shell cat .venv/made 2>/dev/null),$(strip $(CURDIR) $(PYTHON)))

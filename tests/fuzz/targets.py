@@ -1,0 +1,131 @@
+"""What is fuzzed: parsers of text and bytes that come from strangers, each with what must hold.
+
+A target takes any bytes and returns; what it raises is a finding. What is accepted must be written
+back byte for byte, what is refused must be refused with the type that the parser promises. Imports
+nothing but the parsers, so that it can be run under coverage.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import urn
+from crypto import (
+    ContextError,
+    CryptoError,
+    EnvelopeError,
+    HeaderError,
+    HybridIdentity,
+    IdentityError,
+    MetaError,
+    OpenedHead,
+    RecipientError,
+    Secret,
+    X25519Identity,
+    open_head,
+    parse_context,
+    parse_header,
+    parse_identities,
+    parse_recipient,
+    scan_head,
+)
+
+NONCE: Final = bytes(16)
+IDENTITIES: Final = (X25519Identity(Secret(b"\x42" * 32)), HybridIdentity(Secret(b"\x42" * 32)))
+
+
+def fuzz_header(data: bytes) -> None:
+    """The parser and the search in a stream agree, and what is parsed is written back."""
+    try:
+        header = parse_header(data)
+    except HeaderError:
+        header = None
+    if header is not None:
+        assert data == header.encode()
+        assert len(data) + len(NONCE) == scan_head(data + NONCE)
+    try:
+        length = scan_head(data)
+    except HeaderError:
+        assert header is None
+        return
+    if length is not None:
+        assert data.startswith(parse_header(data[: length - len(NONCE)]).encode())
+
+
+def fuzz_head(data: bytes) -> None:
+    """A head opens or is refused; stanzas of ours and their bodies are read."""
+    try:
+        opened: OpenedHead = open_head(data, IDENTITIES)
+        opened.meta()
+    except (EnvelopeError, MetaError):
+        return
+    assert data == opened.header.encode() + opened.nonce
+
+
+def fuzz_bech32(data: bytes) -> None:
+    """A key has one text, and the error about a wrong one holds no part of it."""
+    text = data.decode("latin-1")
+    for parse, refusal in ((_recipient_text, RecipientError), (_identity_text, IdentityError)):
+        try:
+            assert text == parse(text)
+        except refusal as error:
+            _check_silence(error, text)
+
+
+def fuzz_context(data: bytes) -> None:
+    """A context has one canonical form."""
+    try:
+        context = parse_context(data)
+    except ContextError:
+        return
+    assert data == context.canonical()
+
+
+def fuzz_urn(data: bytes) -> None:
+    """What is parsed is written so that it parses to the same; the position of a fault is in it."""
+    text = data.decode("latin-1")
+    for parse in (urn.parse, urn.parse_name):
+        try:
+            parsed = parse(text)
+        except urn.URNError as error:
+            assert 0 <= error.position <= len(text)
+        else:
+            assert parsed == parse(str(parsed))
+
+
+def fuzz_cid(data: bytes) -> None:
+    """A content identifier has one text and one binary form."""
+    text = data.decode("latin-1")
+    try:
+        assert text == str(urn.CID.parse(text))
+    except urn.CIDError as error:
+        assert 0 <= error.position <= len(text)
+    try:
+        assert data == urn.CID.from_bytes(data).bytes
+    except urn.CIDError as error:
+        assert 0 <= error.position <= len(data)
+
+
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+    "header": fuzz_header,
+    "head": fuzz_head,
+    "bech32": fuzz_bech32,
+    "context": fuzz_context,
+    "urn": fuzz_urn,
+    "cid": fuzz_cid,
+}
+
+
+def _recipient_text(text: str) -> str:
+    return str(parse_recipient(text))
+
+
+def _identity_text(text: str) -> str:
+    identities = parse_identities(text)
+    # A file may hold more than one, and comments: then there is no one text to compare with.
+    alone = len(identities) == 1 and text == text.strip() and text.count("\n") == 0
+    return identities[0].to_text() if alone else text
+
+
+def _check_silence(error: CryptoError, text: str) -> None:
+    middle = text[20:40]
+    assert len(middle) < 20 or middle not in str(error)
