@@ -43,6 +43,8 @@ def _known(target: str, envelopes: dict[str, Any]) -> Iterator[bytes]:
         for party in envelopes["parties"]:
             yield party["identity"].encode("ascii")
             yield party["recipient"].encode("ascii")
+        # Values of 5 bits, the last of which holds padding: all zero, and not.
+        yield from (bytes(51) + bytes([last]) for last in (0, 15, 16))
     elif target == "context":
         yield from (bytes.fromhex(entry["canonical"]) for entry in envelopes["contexts"])
     elif target == "urn":

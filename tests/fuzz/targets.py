@@ -21,6 +21,7 @@ from crypto import (
     RecipientError,
     Secret,
     X25519Identity,
+    bech32,
     open_head,
     parse_context,
     parse_header,
@@ -69,6 +70,12 @@ def fuzz_bech32(data: bytes) -> None:
             assert text == parse(text)
         except refusal as error:
             _check_silence(error, text)
+    for prefix, size in (("age", 32), ("age1pq", 1216)):
+        checked = _with_checksum(prefix, data)
+        try:
+            assert checked == bech32.encode(prefix, bech32.decode(checked, prefix, size))
+        except ValueError as error:
+            assert "checksum" not in str(error)
 
 
 def fuzz_context(data: bytes) -> None:
@@ -124,6 +131,15 @@ def _identity_text(text: str) -> str:
     # A file may hold more than one, and comments: then there is no one text to compare with.
     alone = len(identities) == 1 and text == text.strip() and text.count("\n") == 0
     return identities[0].to_text() if alone else text
+
+
+def _with_checksum(prefix: str, data: bytes) -> str:
+    """Bech32 of any values of 5 bits: without a right checksum nothing gets to what follows it."""
+    letters = bech32._ALPHABET
+    values = [byte & 31 for byte in data]
+    checksum = bech32._polymod([*bech32._expand(prefix), *values, *bytes(6)]) ^ 1
+    values += [checksum >> 5 * (5 - i) & 31 for i in range(6)]
+    return f"{prefix}1" + "".join(letters[value] for value in values)
 
 
 def _check_silence(error: CryptoError, text: str) -> None:
