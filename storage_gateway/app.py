@@ -32,7 +32,7 @@ from .custody import (
     write_secret,
 )
 from .erase import Erasure
-from .errors import BackendUnavailable, BlobMissing, GatewayError, StorageFull
+from .errors import BackendUnavailable, BlobMissing, GatewayError, StorageFull, TokenExpired
 from .ids import new_random_id
 from .instance import Instance
 from .read import Reads
@@ -245,7 +245,12 @@ class Gateway:
         # Whoever replaces the file revokes what it held: there is no other way to take a leaked
         # operator's token back.
         digest = token_digest(token)
-        await self._catalog.run(lambda c: set_operator_token(c, digest))
+        try:
+            await self._catalog.run(lambda c: set_operator_token(c, digest))
+        except TokenExpired as error:
+            raise ConfigError(
+                f"{path} holds a token that was revoked: put a new one there"
+            ) from error
 
     def _check_room(self) -> None:
         """Keep the reserve: a full disk would leave no way to erase what fills it."""

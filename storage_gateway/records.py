@@ -86,7 +86,8 @@ class Manifest:
     """The record behind a URN.
 
     ``size`` counts plaintext bytes, ``payload_size`` the sealed chunks, ``sealed_size`` the whole
-    age file (head and payload). ``head`` is None once the object is erased.
+    age file (head and payload). ``head`` is None once the object is erased; ``sequence`` is the order
+    of commits within the session, from 1.
     """
 
     object_id: str
@@ -102,6 +103,7 @@ class Manifest:
     wrapped_for: tuple[Party, ...]
     file_key_print: bytes = field(repr=False)
     head: bytes | None = field(repr=False)
+    sequence: int
     created_ms: int
 
     def context(self) -> Context:

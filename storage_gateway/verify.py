@@ -145,12 +145,12 @@ class Checker:
             self._find("slot", mint(object_id).urn, detail, RESTORE_CATALOG)
 
     def _manifests(self) -> Iterator[Manifest]:
-        after: tuple[int, str] | None = None
+        after: tuple[str, int] | None = None
         while page := self._catalog.read_blocking(
             partial(list_objects, session_id=None, after=after, limit=PAGE)
         ):
             yield from page
-            after = (page[-1].created_ms, page[-1].object_id)
+            after = (page[-1].slot.session_id, page[-1].sequence)
 
     def _payloads_under_way(self) -> set[str]:
         named: set[str] = set()

@@ -344,6 +344,7 @@ def _manifest(
         wrapped_for=draft.parties,
         file_key_print=file_key_print,
         head=head,
+        sequence=0,
         created_ms=0,
     )
 

@@ -30,7 +30,9 @@ OBJECT = "/v1/objects/{urn}"
 
 ROUTES = (
     Route("GET", "/healthz", None, healthz),
+    Route("HEAD", "/healthz", None, healthz),
     Route("GET", "/readyz", None, readyz),
+    Route("HEAD", "/readyz", None, readyz),
     Route("POST", "/v1/sessions", OPERATOR, create_session),
     Route("GET", SESSION, EVERYONE_KNOWN, show_session),
     Route("POST", f"{SESSION}/tokens", OPERATOR, reissue_token),

@@ -93,7 +93,8 @@ def _check_request(request: web.Request) -> None:
     services = request.app[SERVICES]
     if UNSPOKEN_VERSION in request:
         raise MalformedHTTP("only HTTP/1.1 and HTTP/1.0 are spoken here")
-    if services.draining:
+    # A process that drains is alive: whoever asks for its health must not kill it.
+    if services.draining and request.path != "/healthz":
         raise Draining("this process is shutting down")
     proxy = services.config.behind_proxy
     if proxy is not None and not _comes_from(request.remote, proxy):

@@ -1,7 +1,6 @@
 """Handlers: sessions, their tokens, their objects."""
 
-import base64
-import binascii
+import re
 from typing import Annotated
 
 import msgspec
@@ -18,6 +17,7 @@ from .representations import object_json, session_json
 from .services import SERVICES
 
 PAGE_DEFAULT = 100
+_SEQUENCE = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 Text = Annotated[str, msgspec.Meta(max_length=2048)]
 
@@ -111,7 +111,7 @@ async def list_session_objects(request: web.Request, caller: Caller) -> web.Resp
     session = await services.sessions.get(request.match_info["session"])
     limit = _limit_of(request, services.config.page_max)
     cursor = request.query.get("cursor")
-    after = None if cursor is None else _position_of(cursor)
+    after = None if cursor is None else _position_of(cursor, session.session_id)
     output_of = caller.miner if caller.kind is TokenKind.MINER else None
     manifests = await services.catalog.read(
         lambda c: list_objects(
@@ -153,18 +153,11 @@ def _limit_of(request: web.Request, page_max: int) -> int:
 
 
 def _cursor_of(manifest: Manifest) -> str:
-    text = f"{manifest.created_ms}.{manifest.object_id}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return f"{manifest.slot.session_id}~{manifest.sequence}"
 
 
-def _position_of(cursor: str) -> tuple[int, str]:
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        text = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
-        created, _, object_id = text.partition(".")
-        created_ms = int(created)
-    except (binascii.Error, ValueError):
-        raise InvalidField("the cursor is not one that was answered here", field="cursor") from None
-    if not 0 <= created_ms < 1 << 62:
+def _position_of(cursor: str, session_id: str) -> tuple[str, int]:
+    session, _, sequence = cursor.rpartition("~")
+    if session != session_id or _SEQUENCE.fullmatch(sequence) is None:
         raise InvalidField("the cursor is not one that was answered here", field="cursor")
-    return created_ms, object_id
+    return session, int(sequence)

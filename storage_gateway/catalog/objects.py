@@ -3,7 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from storage_gateway.errors import Erased, FileKeyReused, IntentLost, NotFound, SlotBusy, SlotTaken
 from storage_gateway.plan import IntentState
@@ -150,7 +161,12 @@ def commit_upload(
     if removed.rowcount != 1 or lease is None:
         raise IntentLost("the upload was claimed by recovery, or this process lost its lease")
     _record_placed(connection, owner.payload_id, placed, backend)
-    if not insert_once(connection, objects, _object_row(manifest) | {"created_ms": now}):
+    # One writer at a time commits, so the next number is free; the index would refuse it else.
+    last = func.coalesce(func.max(objects.c.sequence), 0)
+    in_session = objects.c.session_id == manifest.slot.session_id
+    sequence = connection.execute(select(last + 1).where(in_session)).scalar_one()
+    row = _object_row(manifest) | {"sequence": sequence, "created_ms": now}
+    if not insert_once(connection, objects, row):
         raise FileKeyReused("the file key was seen before")
     return load_manifest(connection, manifest.object_id)
 
@@ -196,6 +212,7 @@ def _manifest_of(row: Row[tuple[object, ...]]) -> Manifest:
         ),
         file_key_print=m["file_key_print"],
         head=m["head"],
+        sequence=m["sequence"],
         created_ms=m["created_ms"],
     )
 
@@ -257,25 +274,26 @@ def list_objects(
     connection: Connection,
     session_id: str | None,
     *,
-    after: tuple[int, str] | None,
+    after: tuple[str, int] | None,
     limit: int,
     output_of: str | None = None,
 ) -> list[Manifest]:
-    """Return a page of manifests, oldest first, tombstones included, after a keyset position.
+    """Return a page of manifests in the order of their commits, tombstones included.
 
-    ``session_id`` None means all sessions. ``output_of`` leaves out the outputs of other miners.
+    ``after`` is the session and sequence of the page before's last one. ``session_id`` None means
+    all sessions, one after the other. ``output_of`` leaves out the outputs of other miners.
     """
-    query = select(objects).order_by(objects.c.created_ms, objects.c.object_id).limit(limit)
+    query = select(objects).order_by(objects.c.session_id, objects.c.sequence).limit(limit)
     if session_id is not None:
         query = query.where(objects.c.session_id == session_id)
     if output_of is not None:
         query = query.where(objects.c.miner.in_(("", output_of)))
     if after is not None:
-        created_ms, object_id = after
+        session, sequence = after
         query = query.where(
             or_(
-                objects.c.created_ms > created_ms,
-                and_(objects.c.created_ms == created_ms, objects.c.object_id > object_id),
+                objects.c.session_id > session,
+                and_(objects.c.session_id == session, objects.c.sequence > sequence),
             )
         )
     return [_manifest_of(row) for row in connection.execute(query)]

@@ -145,7 +145,17 @@ def insert_token(
 
 
 def set_operator_token(connection: Connection, digest: bytes) -> None:
-    """Make this the one operator's token; every other one is revoked."""
+    """Make this the one operator's token; every other one is revoked.
+
+    Raises:
+        TokenExpired: it was revoked before; nothing is changed.
+
+    """
+    revoked = select(tokens.c.digest).where(
+        tokens.c.digest == digest, tokens.c.revoked_ms.is_not(None)
+    )
+    if connection.execute(revoked).first() is not None:
+        raise TokenExpired("the token was revoked before")
     connection.execute(
         update(tokens)
         .where(

@@ -96,9 +96,11 @@ objects = Table(
     Column("key_class", String, nullable=False),
     Column("wrapped_for", JSON, nullable=False),
     Column("file_key_print", LargeBinary, nullable=False, unique=True),
+    # In the order of commits within the session: clocks repeat themselves and go backwards.
+    Column("sequence", BigInteger, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("erased_ms", BigInteger, nullable=True),
-    Index("objects_by_session", "session_id", "created_ms", "object_id"),
+    Index("objects_by_session", "session_id", "sequence", unique=True),
 )
 
 segments = Table(

@@ -3,7 +3,6 @@
 The matrix of routes and tokens is in `test_routes`; here is what the answers hold.
 """
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -202,10 +201,6 @@ async def test_the_largest_page_is_a_setting(tmp_path: Path) -> None:
     over.problem(422, "invalid_field")
 
 
-def _encoded(text: str) -> str:
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
 @pytest.mark.parametrize(
     "cursor",
     [
@@ -214,12 +209,14 @@ def _encoded(text: str) -> str:
         "%00",
         "*" * 10,
         "A" * 3000,
-        _encoded("no number.abc"),
-        _encoded("-5.abc"),
-        _encoded("1e5.abc"),
-        _encoded("9" * 30 + ".abc"),
-        _encoded("9" * 3000),
-        _encoded("é"),
+        "101~",
+        "101~0",
+        "101~-5",
+        "101~1e5",
+        "101~%D9%A1",
+        "101~" + "9" * 30,
+        "102~1",
+        "~1",
     ],
 )
 async def test_a_cursor_that_was_not_answered_here_is_refused(
@@ -230,19 +227,18 @@ async def test_a_cursor_that_was_not_answered_here_is_refused(
     assert "cursor" == answer.problem(422, "invalid_field")["field"]
 
 
-async def test_another_sessions_cursor_shows_nothing_of_it(
+async def test_another_sessions_cursor_is_refused(
     gateway: RunningGateway, session: OpenSession
 ) -> None:
     foreign = await open_session(gateway, "202")
     for i in range(2):
         await uploaded(gateway, foreign.path(f"t{i}"), foreign.user_token, b"x")
-    ours = await uploaded(gateway, session.path("later"), session.user_token, b"x")
     page = await exchange(
         gateway.address, request("GET", "/v1/sessions/202/objects?limit=1", foreign.user_token)
     )
     answer = await _page(gateway, session.user_token, f"?cursor={page.json()['next']}")
 
-    assert [ours["urn"]] == [o["urn"] for o in answer.json()["objects"]]
+    assert "cursor" == answer.problem(422, "invalid_field")["field"]
 
 
 def _opens(sealed: bytes, identity: Identity) -> bool:
