@@ -86,8 +86,8 @@ class Manifest:
     """The record behind a URN.
 
     ``size`` counts plaintext bytes, ``payload_size`` the sealed chunks, ``sealed_size`` the whole
-    age file (head and payload). ``head`` is None once the object is erased; ``sequence`` is the order
-    of commits within the session, from 1.
+    age file (head and payload). ``head`` is None once the object is erased; ``sequence`` is the
+    order of commits within the session, from 1.
     """
 
     object_id: str

@@ -341,13 +341,13 @@ async def test_unknown_paths_and_methods_are_problems(
     for path in ("/", "/v1", "/v1/", "/v1/sessions/", "/V1/sessions", "//healthz", "/healthz/"):
         (await exchange(gateway.address, request("GET", path, token))).problem(404, "not_found")
     for method, path, allowed in (
-        ("POST", "/healthz", "GET"),
+        ("POST", "/healthz", "GET, HEAD"),
         ("GET", "/v1/sessions", "POST"),
         ("PUT", "/v1/sessions/101", "GET"),
         ("GET", session.path("t1"), "POST"),
         ("PATCH", f"/v1/objects/urn:blob:v4:{GOOD_ID}", "DELETE, GET, HEAD"),
         ("OPTIONS", f"/v1/objects/urn:blob:v4:{GOOD_ID}/manifest", "GET"),
-        ("TRACE", "/healthz", "GET"),
+        ("TRACE", "/healthz", "GET, HEAD"),
     ):
         answer = await exchange(gateway.address, request(method, path, token))
         answer.problem(405, "method_not_allowed")

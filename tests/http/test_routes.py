@@ -87,6 +87,8 @@ ERASING = _row(
 EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
     ("GET", "/healthz"): {"": ANYBODY},
     ("GET", "/readyz"): {"": ANYBODY},
+    ("HEAD", "/healthz"): {"": ANYBODY},
+    ("HEAD", "/readyz"): {"": ANYBODY},
     ("POST", "/v1/sessions"): {"": NO_TOKEN | OPERATOR_ALONE | {"operator": 201}},
     ("GET", "/v1/sessions/{session}"): {"": IN_SESSION},
     ("POST", "/v1/sessions/{session}/tokens"): {

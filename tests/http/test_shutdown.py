@@ -164,14 +164,16 @@ async def test_a_draining_process_refuses_new_work(
         stopping = asyncio.create_task(gateway.gateway.stop())
         await eventually(lambda: _refuses(gateway), what="the end of listening")
         answers = []
-        for path in ("/readyz", "/healthz", f"/v1/sessions/{session.session_id}"):
+        await kept.send(request("GET", "/healthz"))
+        alive = await kept.answer()
+        for path in ("/readyz", f"/v1/sessions/{session.session_id}"):
             await kept.send(request("GET", path, session.user_token))
             answers.append(await kept.answer())
         await busy.send(BODY[-LEAF:])
         finished = await busy.answer()
         await stopping
 
-    assert 200 == before.status
+    assert (200, 200) == (before.status, alive.status)
     for answer in answers:
         answer.problem(503, "draining")
         assert answer.header("Retry-After")
