@@ -19,9 +19,13 @@ _PROBE: Final = X25519PrivateKey.from_private_bytes(bytes(range(KEY_SIZE)))
 
 
 def exchange(private: X25519PrivateKey, point: bytes) -> Secret | None:
-    """Return the shared secret, or None where it is the forbidden zero (RFC 7748, section 6.1)."""
+    """Return the shared secret, or None where it is the forbidden zero (RFC 7748, section 6.1).
+
+    Raises ValueError for a point that has not 32 bytes.
+    """
+    public = X25519PublicKey.from_public_bytes(point)
     try:
-        shared = Secret(private.exchange(X25519PublicKey.from_public_bytes(point)))
+        shared = Secret(private.exchange(public))
     except ValueError:
         return None
     # The library refuses zero itself; this holds should it ever stop to.

@@ -101,8 +101,7 @@ def test_generated_identities_differ() -> None:
 
 
 def test_no_private_part_shows_or_leaves() -> None:
-    assert USER_TEXT[20:40] not in repr(HYBRID_USER)
-    assert HYBRID_USER.key.expose().hex() not in repr(HYBRID_USER)
+    assert "HybridIdentity(key=Secret(redacted))" == repr(HYBRID_USER)
     with pytest.raises(TypeError, match="copied"):
         copy.deepcopy(HYBRID_USER)
     with pytest.raises(TypeError, match="unhashable"):
@@ -150,6 +149,11 @@ def test_coefficients_that_are_not_reduced_are_refused() -> None:
 
     with pytest.raises(RecipientError, match="FIPS 203"):
         HybridRecipient(faulty)
+
+
+def test_a_hybrid_recipient_in_capitals_is_still_named_as_one() -> None:
+    with pytest.raises(RecipientError, match="not a hybrid recipient"):
+        parse_recipient(RECIPIENT_TEXT.upper())
 
 
 def test_keys_of_another_length_are_refused() -> None:
@@ -292,8 +296,20 @@ def test_a_malformed_stanza_is_final(stanza: Stanza) -> None:
         HYBRID_USER.recipient().check_stanza(stanza)
 
 
+@pytest.mark.parametrize("size", [0, 32, 1088, 1119, 1121, 1152])
+def test_a_share_of_another_length_is_named_as_such(size: int) -> None:
+    good, raw = _good()
+    share = encode_base64((raw + bytes(32))[:size])
+
+    with pytest.raises(HeaderError, match="1120 bytes"):
+        HYBRID_USER.unwrap(Stanza(good.type, (share,), good.body))
+
+
 def test_the_shape_of_a_stanza_is_of_its_type() -> None:
-    HYBRID_USER.recipient().check_stanza(HYBRID_MINER.recipient().wrap(FILE_KEY))
+    good = HYBRID_MINER.recipient().wrap(FILE_KEY)
+    HYBRID_USER.recipient().check_stanza(good)
+    with pytest.raises(HeaderError, match="expected"):
+        HYBRID_USER.recipient().check_stanza(Stanza("MLKEM768X25519", good.args, good.body))
 
     for recipient, other in ((HYBRID_USER.recipient(), USER), (USER.recipient(), HYBRID_USER)):
         with pytest.raises(HeaderError):
