@@ -13,10 +13,11 @@ from collections.abc import Callable
 import pytest
 
 from crypto import (
+    Context,
+    Identity,
     Meta,
     Secret,
     Stanza,
-    X25519Identity,
     adopt_head,
     new_head,
     open_envelope,
@@ -24,7 +25,16 @@ from crypto import (
     parse_identities,
     seal,
 )
-from tests.unit.crypto_samples import CONTEXT, OUTSIDER, USER, FixedRandom, flip
+from tests.unit.crypto_samples import (
+    CONTEXT,
+    HYBRID_CONTEXT,
+    HYBRID_OUTSIDER,
+    HYBRID_USER,
+    OUTSIDER,
+    USER,
+    FixedRandom,
+    flip,
+)
 
 KEY = bytes(range(200, 232))
 
@@ -90,22 +100,27 @@ def test_keys_and_heads_do_not_show_in_reprs() -> None:
         assert secret.expose().hex() not in shown
 
 
-def test_no_error_tells_a_secret() -> None:
+@pytest.mark.parametrize(
+    ("user", "outsider", "context"),
+    [(USER, OUTSIDER, CONTEXT), (HYBRID_USER, HYBRID_OUTSIDER, HYBRID_CONTEXT)],
+)
+def test_no_error_tells_a_secret(user: Identity, outsider: Identity, context: Context) -> None:
     plaintext = b"plaintext of a party"
     random = FixedRandom("errors")
-    envelope = seal(plaintext, [USER.recipient()], context=CONTEXT, random=random)
-    text = USER.to_text()
+    envelope = seal(plaintext, [user.recipient()], context=context, random=random)
+    text = user.to_text()
+    stanza_type = "X25519" if user == USER else "mlkem768x25519"
     attempts: list[Callable[[], object]] = [
-        lambda: X25519Identity.parse(text[:-1] + "Q"),
-        lambda: X25519Identity.parse(text.replace("A", "a", 1)),
+        lambda: parse_identities(text[:-1] + ("Q" if text[-1] != "Q" else "P")),
+        lambda: parse_identities(text.replace("A", "a", 1)),
         lambda: parse_identities(f"# comment\n{text}X\n"),
-        lambda: open_head(envelope.head, [OUTSIDER]),
-        lambda: open_head(envelope.head[:-1], [USER]),
-        lambda: open_head(flip(envelope.head, 8 * 60), [USER]),
-        lambda: open_envelope(envelope.head, flip(envelope.payload, 3), [USER]),
-        lambda: adopt_head(envelope.head, USER, [USER.recipient()], context=CONTEXT),
-        lambda: USER.unwrap(Stanza("X25519", (text,), KEY)),
-        lambda: pickle.dumps(USER),
+        lambda: open_head(envelope.head, [outsider]),
+        lambda: open_head(envelope.head[:-1], [user]),
+        lambda: open_head(flip(envelope.head, 8 * 60), [user]),
+        lambda: open_envelope(envelope.head, flip(envelope.payload, 3), [user]),
+        lambda: adopt_head(envelope.head, user, [user.recipient()], context=context),
+        lambda: user.unwrap(Stanza(stanza_type, (text,), KEY)),
+        lambda: pickle.dumps(user),
     ]
     reports: list[str] = []
     for attempt in attempts:
@@ -113,7 +128,7 @@ def test_no_error_tells_a_secret() -> None:
             attempt()
         except Exception:  # noqa: BLE001 - whatever it is, its report is what is searched
             reports.append(traceback.format_exc())
-    opened = open_head(envelope.head, [USER])
+    opened = open_head(envelope.head, [user])
     searched = [
         text[20:40],
         opened.file_key.expose().hex(),
