@@ -10,7 +10,8 @@ from crypto import HybridIdentity, Identity, X25519Identity
 from tests.requirements import ROOT
 
 PROGRAM = (sys.executable, "-P", "-m", "storage_gateway")
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+# Buffered output, as a user has it: what cannot be written shows only when it is flushed.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
 DEADLINE_S = 60
 
 
