@@ -124,6 +124,57 @@ def test_text_of_any_kind_is_a_cid_or_refused(text: str) -> None:
         assert text == str(cid)
 
 
+CHARACTERS = [*map(chr, range(0x180)), "\u0661", "\u212a", "\uff41", "\ufeff", "\U0001d7d8"]
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        *(("urn:", "b:x"), ("urn:a", "b:x"), ("urn:a", ":x"), ("", "rn:ab:x"), ("urn:ab", "x")),
+        *(("urn:ab:", ""), ("urn:ab:x", ""), ("urn:ab:%4", ""), ("urn:ab:%", "1")),
+        *(("urn:ab:x?", "r"), ("urn:ab:x?+", ""), ("urn:ab:x?+r", ""), ("urn:ab:x?=", "")),
+        *(("urn:ab:x?=q", ""), ("urn:ab:x#", ""), ("urn:ab:x#f", "f")),
+    ],
+)
+def test_each_character_is_taken_where_the_grammar_has_it(around: tuple[str, str]) -> None:
+    taken = set()
+    for character in CHARACTERS:
+        try:
+            urn.parse(character.join(around))
+        except URNError:
+            continue
+        taken.add(character)
+
+    assert {it for it in CHARACTERS if ABNF.fullmatch(it.join(around))} == taken
+
+
+@pytest.mark.parametrize("index", [0, 9, 31])
+def test_each_character_is_taken_where_an_object_id_has_it(index: int) -> None:
+    taken = set()
+    for character in CHARACTERS:
+        try:
+            urn.mint(OBJECT_ID[:index] + character + OBJECT_ID[index + 1 :])
+        except NameFormatError:
+            continue
+        taken.add(character)
+
+    assert set("abcdefghijklmnopqrstuvwxyz234567") == taken
+
+
+@pytest.mark.parametrize("index", [0, 8, 9, 57, 58])
+def test_each_character_is_taken_where_a_cid_has_it(index: int) -> None:
+    texts = {it: RAW_CID[:index] + it + RAW_CID[index + 1 :] for it in CHARACTERS}
+    taken = set()
+    for character, text in texts.items():
+        try:
+            CID.parse(text)
+        except CIDError:
+            continue
+        taken.add(character)
+
+    assert {it for it, text in texts.items() if CID_TEXT.fullmatch(text)} == taken
+
+
 @pytest.mark.parametrize("character", ["a", "%", "?", "#", ":", "\ud800", "\U0001f600", "\0"])
 @pytest.mark.parametrize("beginning", ["", "urn:", "urn:ab:", "urn:blob:v1:s3:", "b"])
 def test_endless_text_is_refused_for_its_length_alone(character: str, beginning: str) -> None:

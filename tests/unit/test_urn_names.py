@@ -178,6 +178,8 @@ def test_the_network_s_names_survive_a_round_trip(
         (f"urn:blob:V4:{OBJECT_ID}", 9, "one of v1, v2, v3, v4, sg1"),
         (f"urn:blob:{OBJECT_ID}", 9, "one of v1, v2, v3, v4, sg1"),
         (f"urn:example:v4:{OBJECT_ID}", 4, "expected the namespace 'blob'"),
+        ("urn:example:v1:s3:p:b:f", 4, "expected the namespace 'blob'"),
+        ("URN:BLOB:v5:x", 9, "one of v1, v2, v3, v4, sg1"),
         (f"urn:blob:SG1:{OBJECT_ID}", 9, "one of v1, v2, v3, v4, sg1"),
         (f"urn:blob:sg1{OBJECT_ID}", 9, "one of v1, v2, v3, v4, sg1"),
         ("urn:blob:sg1", 12, "expected ':' and an object id after 'sg1'"),
@@ -272,7 +274,12 @@ def test_any_one_character_changed_gives_another_name_or_none(
 
 @pytest.mark.parametrize(
     ("object_id", "cid", "position"),
-    [(OBJECT_ID.upper(), None, 12), (OBJECT_ID + "a", CID, 44), (OBJECT_ID, "Qm", 50)],
+    [
+        (OBJECT_ID.upper(), None, 12),
+        (OBJECT_ID + "a", CID, 44),
+        (OBJECT_ID, "Qm", 50),
+        (OBJECT_ID, "", 50),
+    ],
 )
 def test_a_bad_name_is_not_minted(object_id: str, cid: str | None, position: int) -> None:
     with pytest.raises(NameFormatError) as caught:
