@@ -35,6 +35,7 @@ from tests.gateway import (
 )
 
 KILLS = 20
+MOMENTS = ("any", "body", "commit", "answer")
 KILLS_NIGHTLY = 400
 UPLOADERS = 4
 SEGMENT_PLAINTEXT = LEAF_PLAINTEXT_SIZE * SEGMENT_LEAVES
@@ -98,25 +99,32 @@ class Round:
     random: Random
 
     async def live_and_die(self, moment: str) -> None:
-        kill = asyncio.Event()
-        loop = asyncio.get_running_loop()
         async with Client(self.gateway.url, self.session.user_token) as client:
             uploads = [asyncio.create_task(self._upload_on(client)) for _ in range(UPLOADERS)]
-            if moment != "any":
-                kill_at = self.random.randrange(LARGE) if moment == "body" else -1
-
-                def on_read(at: int) -> None:
-                    if at >= kill_at >= 0 or at == kill_at:
-                        loop.call_soon_threadsafe(kill.set)
-
-                content = Content(LARGE, self.record.started, on_read)
+            if moment == "any":
+                await asyncio.sleep(self.random.uniform(0, 0.3))
+            elif moment == "answer":
+                await self._until_killed(client, Content(10, self.record.started))
+            else:
+                at = self.random.randrange(LARGE) if moment == "body" else -1
+                reached, content = self._large(at)
                 uploads.append(asyncio.create_task(self._until_killed(client, content)))
-                await kill.wait()
-            # By no event of ours: this is where chance comes in.
-            await asyncio.sleep(self.random.uniform(0, {"any": 0.3}.get(moment, 0.03)))
+                await reached.wait()
+                # By no event of ours: this is where chance comes in.
+                await asyncio.sleep(self.random.uniform(0, 0.03))
             self.gateway.process.kill()
             await asyncio.gather(*uploads)
         assert -signal.SIGKILL == await self.gateway.wait()
+
+    def _large(self, kill_at: int) -> tuple[asyncio.Event, Content]:
+        """Return a large body, and what is set when so much of it was read (-1: all of it)."""
+        reached, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def on_read(at: int) -> None:
+            if at >= kill_at >= 0 or at == -1:
+                loop.call_soon_threadsafe(reached.set)
+
+        return reached, Content(LARGE, self.record.started, on_read)
 
     async def _upload_on(self, client: Client) -> None:
         while self.gateway.process.poll() is None:
@@ -174,11 +182,10 @@ async def kill_many(tmp_path: Path, kills: int, seed: int) -> None:
     for number in range(kills):
         async with gateway_process(data_dir, **QUICK_CLAIMS) as gateway:
             session = session or await open_session(gateway)
-            moment = ("any", "body", "commit")[number % 3]
+            moment = MOMENTS[number % len(MOMENTS)]
             await Round(gateway, session, record, random).live_and_die(moment)
     assert session is not None
-    assert kills < len(record.answered)
-    assert kills < len(record.unanswered)
+    assert kills // len(MOMENTS) <= min(len(record.answered), len(record.unanswered))
     async with gateway_process(data_dir, **QUICK_CLAIMS) as gateway:
         await drained(data_dir)
         done = await command_beside("check", "--data-dir", data_dir, "--json")
