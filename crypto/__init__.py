@@ -18,6 +18,7 @@ from crypto.errors import (
     HeaderMACError,
     HeaderSizeError,
     IdentityError,
+    LeafMismatch,
     MetaError,
     NoIdentityMatch,
     PayloadError,
@@ -56,6 +57,7 @@ from crypto.intake import intake_identity
 from crypto.keyfile import format_identity_file, parse_identities, parse_recipient
 from crypto.keys import CLASSIC, HYBRID, Identity, Recipient
 from crypto.labels import STANZA_CONTEXT, STANZA_META, STANZA_SCRYPT
+from crypto.leaf_tags import LEAF_TAG_SIZE, check_leaf, leaf_tag, new_tag_key
 from crypto.meta import Meta
 from crypto.opener import Opener
 from crypto.primitives import Buffer, Random
@@ -74,6 +76,7 @@ __all__ = [
     "LEAF_CHUNKS",
     "LEAF_PLAINTEXT_SIZE",
     "LEAF_SIZE",
+    "LEAF_TAG_SIZE",
     "NONCE_SIZE",
     "SEALED_CHUNK_SIZE",
     "SEGMENT_LEAVES",
@@ -100,6 +103,7 @@ __all__ = [
     "HybridRecipient",
     "Identity",
     "IdentityError",
+    "LeafMismatch",
     "Meta",
     "MetaError",
     "NoIdentityMatch",
@@ -122,6 +126,7 @@ __all__ = [
     "X25519Identity",
     "X25519Recipient",
     "adopt_head",
+    "check_leaf",
     "chunk_count",
     "chunk_offset",
     "covering_chunks",
@@ -129,8 +134,10 @@ __all__ = [
     "intake_identity",
     "leaf_of",
     "leaf_offset",
+    "leaf_tag",
     "new_bare_head",
     "new_head",
+    "new_tag_key",
     "open_envelope",
     "open_file",
     "open_head",

@@ -8,11 +8,12 @@ placement, so one upload holds about six leaves in memory, whatever its size.
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from crypto import LEAF_SIZE, SEGMENT_LEAVES
+from crypto import LEAF_SIZE, SEGMENT_LEAVES, Secret, leaf_tag, new_tag_key
 
 from .backends import KeyedStore, SegmentWriter
 from .records import Segment
@@ -26,11 +27,19 @@ OpenSegment = Callable[[int, Sequence[Segment]], Awaitable[None]]
 """Commits a segment's row, and the segments that became durable since the last call."""
 
 
+@dataclass(frozen=True, slots=True)
+class _PlacedLeaf:
+    digest: bytes
+    tag: bytes
+    size: int
+
+
 @dataclass(slots=True)
 class _Segment:
     index: int
     writer: SegmentWriter
-    leaves: list["asyncio.Task[tuple[bytes, int]]"] = field(default_factory=list)
+    tag_key: Secret = field(default_factory=lambda: new_tag_key(os.urandom))
+    leaves: list["asyncio.Task[_PlacedLeaf]"] = field(default_factory=list)
     placed: "asyncio.Task[None] | None" = None
 
 
@@ -53,7 +62,7 @@ class Placer:
         self._open_segment = open_segment
         self._in_flight = asyncio.Semaphore(LEAVES_IN_FLIGHT_MAX)
         self._segments: list[_Segment] = []
-        self._at_work: set[asyncio.Future[tuple[bytes, int]]] = set()
+        self._at_work: set[asyncio.Future[_PlacedLeaf]] = set()
         self._newly_placed: list[Segment] = []
         self.leaf_count = 0
         self.leaf_digests: list[tuple[bytes, int]] = []
@@ -66,7 +75,7 @@ class Placer:
         self.leaf_count += 1
         await self._in_flight.acquire()
         segment = self._segments[-1]
-        task = self._group.create_task(self._place_leaf(segment.writer, position, produce))
+        task = self._group.create_task(self._place_leaf(segment, position, produce))
         segment.leaves.append(task)
         if position == SEGMENT_LEAVES - 1:
             self._close_segment(segment)
@@ -105,13 +114,12 @@ class Placer:
         ]
         return taken
 
-    async def _place_leaf(
-        self, writer: SegmentWriter, position: int, produce: Produce
-    ) -> tuple[bytes, int]:
-        def work() -> tuple[bytes, int]:
+    async def _place_leaf(self, segment: _Segment, position: int, produce: Produce) -> _PlacedLeaf:
+        def work() -> _PlacedLeaf:
             sealed = produce()
-            writer.write(position * LEAF_SIZE, memoryview(sealed))
-            return hashlib.sha256(sealed).digest(), len(sealed)
+            segment.writer.write(position * LEAF_SIZE, memoryview(sealed))
+            tag = leaf_tag(segment.tag_key, position, sealed)
+            return _PlacedLeaf(hashlib.sha256(sealed).digest(), tag, len(sealed))
 
         try:
             future = asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -123,7 +131,7 @@ class Placer:
         finally:
             self._in_flight.release()
 
-    def _leave(self, future: "asyncio.Future[tuple[bytes, int]]") -> None:
+    def _leave(self, future: "asyncio.Future[_PlacedLeaf]") -> None:
         self._at_work.discard(future)
         if not future.cancelled():
             future.exception()  # looked at, also when the task that wanted it is gone
@@ -132,8 +140,14 @@ class Placer:
         segment.placed = self._group.create_task(self._place_segment(segment))
 
     async def _place_segment(self, segment: _Segment) -> None:
-        results = [await leaf for leaf in segment.leaves]
+        leaves = [await leaf for leaf in segment.leaves]
         await segment.writer.finish()
-        digests = tuple(digest for digest, _ in results)
-        size = sum(size for _, size in results)
-        self._newly_placed.append(Segment(segment.index, size, digests))
+        self._newly_placed.append(
+            Segment(
+                index=segment.index,
+                size=sum(leaf.size for leaf in leaves),
+                leaf_digests=tuple(leaf.digest for leaf in leaves),
+                tag_key=segment.tag_key,
+                leaf_tags=tuple(leaf.tag for leaf in leaves),
+            )
+        )

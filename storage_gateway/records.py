@@ -3,7 +3,7 @@
 import enum
 from dataclasses import dataclass, field
 
-from crypto import Context
+from crypto import Context, Secret
 
 USER = "user"
 ROUTER = "router"
@@ -113,11 +113,17 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One stored piece of a payload: ``size`` sealed bytes, and the SHA-256 of each leaf."""
+    """One stored piece of a payload: ``size`` sealed bytes, and what its leaves are checked by.
+
+    ``leaf_digests`` are their SHA-256, which the CID is made of; ``leaf_tags`` their tags under
+    ``tag_key``, which every read compares.
+    """
 
     index: int
     size: int
     leaf_digests: tuple[bytes, ...]
+    tag_key: Secret
+    leaf_tags: tuple[bytes, ...]
 
 
 class TokenKind(enum.StrEnum):

@@ -16,7 +16,9 @@ from crypto import (
     LEAF_SIZE,
     CryptoError,
     Identity,
+    LeafMismatch,
     OpenedHead,
+    check_leaf,
     open_head,
     opened_size,
     stanza_class,
@@ -231,11 +233,18 @@ class Checker:
         opener = opened.opener()
         dag = DAGBuilder()
         done = 0
-        for index, (key, offset, size, digest) in enumerate(_leaves(prefix, segments)):
+        for index, (key, segment, at) in enumerate(_leaves(prefix, segments)):
+            offset, digest = at * LEAF_SIZE, segment.leaf_digests[at]
+            size = min(LEAF_SIZE, segment.size - offset)
             sealed = self._disk.read(key, offset, size)
             if hashlib.sha256(sealed).digest() != digest:
                 detail = f"the leaf at byte {offset} of {key} does not have its digest"
                 self._find("leaf", urn, detail, RESTORE)
+                return
+            # What reads compare; the bytes are right, so a tag that differs is the catalog's fault.
+            if at >= len(segment.leaf_tags) or not _has_tag(segment, at, sealed):
+                detail = f"the leaf at byte {offset} of {key} does not have its tag"
+                self._find("leaf", urn, detail, RESTORE_CATALOG)
                 return
             done += size
             last = done == manifest.payload_size
@@ -263,9 +272,16 @@ class Checker:
             self._find("orphan", key, "stored, but no segment names it", MOVE_AWAY)
 
 
-def _leaves(prefix: str, segments: tuple[Segment, ...]) -> Iterator[tuple[str, int, int, bytes]]:
-    """Yield key, offset, size and digest of each leaf."""
+def _leaves(prefix: str, segments: tuple[Segment, ...]) -> Iterator[tuple[str, Segment, int]]:
+    """Yield the key, the segment and the position in it of each leaf."""
     for segment in segments:
-        for at, digest in enumerate(segment.leaf_digests):
-            offset = at * LEAF_SIZE
-            yield f"{prefix}{segment.index}", offset, min(LEAF_SIZE, segment.size - offset), digest
+        for at in range(len(segment.leaf_digests)):
+            yield f"{prefix}{segment.index}", segment, at
+
+
+def _has_tag(segment: Segment, at: int, sealed: bytes) -> bool:
+    try:
+        check_leaf(segment.tag_key, at, sealed, segment.leaf_tags[at])
+    except (LeafMismatch, ValueError):  # a key of another length is a damaged row, too
+        return False
+    return True

@@ -87,6 +87,9 @@ class ScriptedStore:
     async def put(self, key: str, data: bytes) -> None:
         await self.inner.put(key, data)
 
+    def read(self, key: str, offset: int, size: int) -> bytes:
+        return self.inner.read(key, offset, size)
+
     async def get(self, key: str, offset: int, size: int) -> bytes:
         return await self.inner.get(key, offset, size)
 

@@ -58,8 +58,9 @@ class KeyedStore(Protocol):
 
         """
 
-    async def get(self, key: str, offset: int, size: int) -> bytes:
-        """Return exactly ``size`` bytes from ``offset``.
+    def read(self, key: str, offset: int, size: int) -> bytes:
+        """Return exactly ``size`` bytes from ``offset``. May block, so it is called from worker
+        threads, where what was read is also checked or opened: one hop for both.
 
         Raises:
             BlobMissing: no such blob.
@@ -67,6 +68,9 @@ class KeyedStore(Protocol):
             BackendUnavailable
 
         """
+
+    async def get(self, key: str, offset: int, size: int) -> bytes:
+        """As `read`, for callers on an event loop."""
 
     async def stat(self, key: str) -> BlobInfo:
         """Return what is known of a blob.

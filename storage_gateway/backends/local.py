@@ -51,9 +51,13 @@ class LocalStore:
         finally:
             blob.close()
 
+    def read(self, key: str, offset: int, size: int) -> bytes:
+        """Return a range, blocking; see the contract."""
+        return self.disk.read(key, offset, size)
+
     async def get(self, key: str, offset: int, size: int) -> bytes:
         """Return a range; see the contract."""
-        return await self._in_thread(self.disk.read, key, offset, size)
+        return await self._in_thread(self.read, key, offset, size)
 
     async def stat(self, key: str) -> BlobInfo:
         """Return what is known of a blob; see the contract."""

@@ -16,6 +16,7 @@ from sqlalchemy import (
     update,
 )
 
+from crypto import LEAF_TAG_SIZE, Secret
 from storage_gateway.errors import Erased, FileKeyReused, IntentLost, NotFound, SlotBusy, SlotTaken
 from storage_gateway.plan import IntentState
 from storage_gateway.records import Manifest, ObjectState, Party, Segment, Slot
@@ -130,7 +131,12 @@ def _record_placed(
         connection.execute(
             update(segments)
             .where(segments.c.payload_id == payload_id, segments.c.segment == segment.index)
-            .values(size=segment.size, leaf_digests=b"".join(segment.leaf_digests))
+            .values(
+                size=segment.size,
+                leaf_digests=b"".join(segment.leaf_digests),
+                tag_key=segment.tag_key.expose(),
+                leaf_tags=b"".join(segment.leaf_tags),
+            )
         )
         row = {"payload_id": payload_id, "segment": segment.index}
         connection.execute(placements.insert(), row | {"backend": backend, "state": PLACED})
@@ -247,13 +253,16 @@ def load_segments(connection: Connection, payload_id: str) -> tuple[Segment, ...
         Segment(
             index=row.segment,
             size=row.size or 0,
-            leaf_digests=tuple(
-                (row.leaf_digests or b"")[at : at + DIGEST_SIZE]
-                for at in range(0, len(row.leaf_digests or b""), DIGEST_SIZE)
-            ),
+            leaf_digests=_pieces(row.leaf_digests, DIGEST_SIZE),
+            tag_key=Secret(row.tag_key or b""),
+            leaf_tags=_pieces(row.leaf_tags, LEAF_TAG_SIZE),
         )
         for row in rows
     )
+
+
+def _pieces(joined: bytes | None, size: int) -> tuple[bytes, ...]:
+    return tuple((joined or b"")[at : at + size] for at in range(0, len(joined or b""), size))
 
 
 def load_readable(connection: Connection, object_id: str) -> tuple[Manifest, tuple[Segment, ...]]:

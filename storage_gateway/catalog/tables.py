@@ -110,8 +110,10 @@ segments = Table(
     Column("segment", Integer, primary_key=True),
     Column("size", BigInteger, nullable=True),
     Column("leaf_digests", LargeBinary, nullable=True),
+    Column("tag_key", LargeBinary, nullable=True),
+    Column("leaf_tags", LargeBinary, nullable=True),
 )
-"""Inserted before a byte of the segment leaves the process; size and digests once it is sealed."""
+"""Inserted before a byte of the segment leaves the process; the rest once it is sealed."""
 
 placements = Table(
     "placements",
