@@ -79,6 +79,9 @@ class Gateway:
         """
         try:
             await self._start()
+        except OSError as error:
+            await self._opened.aclose()
+            raise ConfigError(f"{error.filename or 'start'}: {error.strerror}") from error
         except BaseException:
             await self._opened.aclose()
             raise
@@ -93,6 +96,7 @@ class Gateway:
         # In threads throughout: the loop may be serving another gateway already.
         self._opened.push_async_callback(asyncio.to_thread, self._threads.shutdown)
         await asyncio.to_thread(make_data_dir, config.data_dir)
+        await asyncio.to_thread(_refuse_lost_catalog, config.data_dir)
         self._catalog = await asyncio.to_thread(Catalog.open, config.data_dir / CATALOG_FILE)
         self._opened.push_async_callback(asyncio.to_thread, self._catalog.close)
         self._store = LocalStore(config.data_dir / STORE_FOLDER)
@@ -272,6 +276,16 @@ class Gateway:
         except GatewayError as error:
             checks[f"store {self._store.name}"] = error.code
         return checks
+
+
+def _refuse_lost_catalog(data_dir: Path) -> None:
+    """A store without a catalog is no new deployment: making one would hide what was lost."""
+    store = data_dir / STORE_FOLDER
+    if not (data_dir / CATALOG_FILE).exists() and store.exists() and any(store.iterdir()):
+        raise ConfigError(
+            f"{store} holds the objects of a deployment whose catalog, {data_dir / CATALOG_FILE},"
+            " is gone: restore it from a backup, or use an empty data folder"
+        )
 
 
 def _tls_context(config: Config) -> ssl.SSLContext | None:
