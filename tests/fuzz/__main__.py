@@ -46,7 +46,9 @@ def fuzz(name: str, seconds: int) -> bool:
     for number, seed in enumerate(seeds(name)):
         (corpus / f"seed-{number}").write_bytes(seed)
     command = [sys.executable, "-m", "tests.fuzz.guided", name, f"-max_total_time={seconds}"]
-    options = ["-max_len=70000", "-timeout=10", f"-artifact_prefix={CORPUS / name}-found-"]
+    # Headers reach their limit; texts and contexts beyond theirs are only slow.
+    length = 70_000 if name in {"header", "head"} else 4096
+    options = [f"-max_len={length}", "-timeout=10", f"-artifact_prefix={CORPUS / name}-found-"]
     run = subprocess.run(
         [*command, *options, str(corpus)],
         cwd=ROOT,
