@@ -12,7 +12,7 @@ import stat
 from datetime import UTC, datetime
 from pathlib import Path
 
-from crypto import CryptoError, Identity, X25519Identity, format_identity_file, parse_identities
+from crypto import CLASSIC, CryptoError, Identity, X25519Identity, format_identity_file, parse_identities
 
 from .config import ConfigError
 
@@ -121,6 +121,8 @@ def load_identity(data_dir: Path) -> Identity | None:
         raise ConfigError(f"{path}: {error}") from None
     if len(identities) != 1:
         raise ConfigError(f"{path} must hold exactly one identity, it holds {len(identities)}")
+    if identities[0].key_class != CLASSIC:
+        raise ConfigError(f"{path} must hold a {CLASSIC} identity: sessions take no others yet")
     return identities[0]
 
 
