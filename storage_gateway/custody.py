@@ -12,7 +12,14 @@ import stat
 from datetime import UTC, datetime
 from pathlib import Path
 
-from crypto import CLASSIC, CryptoError, Identity, X25519Identity, format_identity_file, parse_identities
+from crypto import (
+    CLASSIC,
+    CryptoError,
+    Identity,
+    X25519Identity,
+    format_identity_file,
+    parse_identities,
+)
 
 from .config import ConfigError
 
