@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from crypto import X25519Identity
+from crypto import HybridIdentity, X25519Identity
 from storage_gateway.cli import run
 from storage_gateway.client import Client
 from storage_gateway.config import ConfigError
@@ -158,6 +158,13 @@ SPOILED = {
             (d / IDENTITY).read_text() + (a / IDENTITY).read_text()
         ),
         (IDENTITY, "exactly one"),
+    ),
+    "an identity of a class that sessions do not take": Spoiled(
+        lambda d, _: (d / IDENTITY).write_text(f"{HybridIdentity.generate().to_text()}\n"),
+        (IDENTITY, "must hold a classic identity"),
+    ),
+    "a token that was revoked": Spoiled(
+        _sql("UPDATE tokens SET revoked_ms = 1 WHERE kind = 'operator'"), (TOKEN, "revoked")
     ),
     "a token that others may read": Spoiled(
         lambda d, _: (d / TOKEN).chmod(0o604), (TOKEN, "chmod 600")
