@@ -6,12 +6,19 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
+from urllib.parse import quote
 
 import aiohttp
+
+from .errors import InvalidField
+from .ids import check_scope_id
 
 PIECE_SIZE = 1 << 20
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 120.0
+
+MEMBERS_OF_ALL = frozenset({"session_id"})
+"""Every document that is asked for here has these."""
 
 OnBytes = Callable[[int], None]
 
@@ -98,6 +105,12 @@ class Client:
             ClientError: the gateway refused.
 
         """
+        try:
+            check_scope_id(session_id, "session")
+            check_scope_id(task_id, "task")
+        except InvalidField as error:  # it could name another path
+            problem = {"code": error.code, "detail": error.detail, "remedy": error.remedy}
+            raise ClientError(problem) from None
         query = {k: v for k, v in (("filename", filename), ("miner", miner)) if v is not None}
         return await self._json(
             "POST",
@@ -119,7 +132,7 @@ class Client:
         accept = "application/octet-stream" if plaintext else "application/age"
         size = 0
         async with self._session.get(
-            f"{self._url}/v1/objects/{urn}", headers={"Accept": accept}
+            f"{self._url}{_path_of(urn)}", headers={"Accept": accept}
         ) as answer:
             await _raise_for_problem(answer)
             try:
@@ -137,19 +150,13 @@ class Client:
                 ) from error
         return size
 
-    async def size_of(self, urn: str) -> int:
-        """Return the size of the sealed file."""
-        async with self._session.head(f"{self._url}/v1/objects/{urn}") as answer:
-            await _raise_for_problem(answer)
-            return answer.content_length or 0
-
     async def manifest(self, urn: str) -> dict[str, Any]:
         """Return an object's manifest."""
-        return await self._json("GET", f"/v1/objects/{urn}/manifest")
+        return await self._json("GET", f"{_path_of(urn)}/manifest")
 
     async def erase(self, urn: str) -> dict[str, Any]:
         """Erase an object."""
-        return await self._json("DELETE", f"/v1/objects/{urn}")
+        return await self._json("DELETE", _path_of(urn))
 
     async def _json(
         self,
@@ -165,8 +172,24 @@ class Client:
             method, f"{self._url}{path}", params=params, headers=headers, json=json, data=data
         ) as answer:
             await _raise_for_problem(answer)
-            document: dict[str, Any] = await answer.json()
-            return document
+            try:
+                document = await answer.json()
+            except (ValueError, aiohttp.ContentTypeError):
+                document = None
+            if isinstance(document, dict) and document.keys() >= MEMBERS_OF_ALL:
+                return document
+            raise ClientError(
+                {
+                    "code": "not_a_gateway",
+                    "detail": f"what answers at {self._url} is no storage gateway",
+                    "remedy": "Check the URL.",
+                }
+            )
+
+
+def _path_of(urn: str) -> str:
+    # The pin of a name, "?=cid=", would else begin a query.
+    return f"/v1/objects/{quote(urn, ':')}"
 
 
 async def _raise_for_problem(answer: aiohttp.ClientResponse) -> None:
@@ -176,6 +199,8 @@ async def _raise_for_problem(answer: aiohttp.ClientResponse) -> None:
     try:
         problem = json.loads(body)
     except ValueError:
+        problem = None
+    if not isinstance(problem, dict):
         problem = {"status": answer.status, "detail": f"the answer was {answer.status}"}
     raise ClientError(problem)
 

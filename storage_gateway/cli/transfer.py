@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from urn import ObjectName, URNError, parse_name
 
 from .offline import open_stream, read_identities
 from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, fail, input_file, output_file, progress
+
+_WORD = re.compile(r"[!-~]+")
 
 
 def put(options: argparse.Namespace) -> int:
@@ -42,6 +45,9 @@ def _run(name: str, options: argparse.Namespace, work: object) -> int:
         if token is None:
             fail(name, "no token: give --token-file, or set GATEWAY_TOKEN")
             return EXIT_USAGE
+        if not _WORD.fullmatch(token):
+            fail(name, "what was given as the token is none: it must be one word")
+            return EXIT_FAILED
         asyncio.run(work(options, token))  # type: ignore[operator]
     except ClientError as error:
         fail(name, f"{error} [{error.code}]")
@@ -107,7 +113,8 @@ def _context_of(urn: str, manifest: dict[str, Any]) -> Context:
 
 async def _get(options: argparse.Namespace, token: str) -> None:
     async with Client(options.url, token) as client:
-        size = await client.size_of(options.urn)
+        manifest = await client.manifest(options.urn)
+        size = manifest["size" if options.plaintext else "sealed_size"]
         with (
             output_file(options.output) as target,
             progress(size, "get", quiet=options.quiet) as advance,
@@ -118,7 +125,7 @@ async def _get(options: argparse.Namespace, token: str) -> None:
                 )
             else:
                 identities = read_identities(options.identity)
-                context = _context_of(options.urn, await client.manifest(options.urn))
+                context = _context_of(options.urn, manifest)
                 # Ciphertext may touch a disk; plaintext goes to where it was asked for alone.
                 with tempfile.TemporaryFile() as sealed:
                     await client.download(options.urn, sealed, on_bytes=advance)
