@@ -240,9 +240,9 @@ def test_settings_from_the_environment(desk: Desk) -> None:
     ],
 )
 def test_a_refusal_is_told_with_its_code_and_remedy(
-    desk: Desk, inside: Callable[..., Done], arguments: list[str], says: str
+    desk: Desk, arguments: list[str], says: str
 ) -> None:
-    done = inside(*arguments, "--url", desk.gateway.url, "--token-file", "user.token")
+    done = desk.run(*arguments)
 
     assert (1, b"") == (done.status, done.out)
     assert says in done.err
