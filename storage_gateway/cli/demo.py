@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from crypto import Identity, X25519Identity
 from storage_gateway.client import Client, ClientError, Source, Target, read_token
 from storage_gateway.custody import OPERATOR_TOKEN_FILE, load_identity
@@ -70,7 +72,7 @@ def demo(options: argparse.Namespace) -> int:
         story = _Story(data_dir, work, options.size_mib * MIB, quiet=options.json)
         try:
             account = story.tell()
-        except (ClientError, OSError, subprocess.SubprocessError) as error:
+        except (ClientError, aiohttp.ClientError, OSError, subprocess.SubprocessError) as error:
             fail("demo", error)
             return EXIT_FAILED
     if options.json:
