@@ -54,7 +54,11 @@ class Catalog:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="catalog-read")
         self._local = threading.local()
         self._connections: list[Connection] = []
-        self._writer = threading.Thread(target=self._write_forever, name="catalog-write")
+        # A daemon: a program that ends without closing the catalog must end all the same. What is
+        # then cut off is a transaction whose answer nobody got.
+        self._writer = threading.Thread(
+            target=self._write_forever, name="catalog-write", daemon=True
+        )
         self._closing = False
 
     @classmethod
