@@ -266,6 +266,8 @@ class Checker:
             key = f"{prefix}{segment.index}"
             if segment.index != expected:
                 self._find("segment", urn, f"segment {expected} has no row", RESTORE_CATALOG)
+            if len(segment.leaf_tags) > len(segment.leaf_digests):
+                self._find("segment", urn, f"{key} has more tags than leaves", RESTORE_CATALOG)
             if stored.pop(key, segment.size) != segment.size:
                 self._find("segment", urn, f"{key} has another size", RESTORE)
         for key in sorted(stored):

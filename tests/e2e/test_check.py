@@ -249,8 +249,21 @@ CATALOG: dict[str, tuple[str, set[str]]] = {
     ),
     "no digest": (
         "UPDATE segments SET leaf_digests = zeroblob(0) WHERE {large} AND segment = 1",
-        {"size"},
+        {"size", "segment"},
     ),
+    "another tag": (
+        "UPDATE segments SET leaf_tags = zeroblob(32) WHERE {large} AND segment = 1",
+        {"leaf"},
+    ),
+    "a tag too few": (
+        "UPDATE segments SET leaf_tags = substr(leaf_tags, 1, 16) WHERE {large} AND segment = 1",
+        {"leaf"},
+    ),
+    "a tag too many": (
+        "UPDATE segments SET leaf_tags = zeroblob(48) WHERE {large} AND segment = 1",
+        {"leaf", "segment"},
+    ),
+    "another tag key": ("UPDATE segments SET tag_key = zeroblob(16) WHERE {small}", {"leaf"}),
     "a segment's size": (
         "UPDATE segments SET size = size - 1 WHERE {large} AND segment = 1",
         {"segment", "leaf"},
