@@ -23,8 +23,8 @@ from crypto import (
 from .backends import KeyedStore
 from .catalog import Catalog
 from .catalog.objects import load_manifest, load_readable
-from .errors import BlobCorrupt, CIDSuperseded, Erased
-from .records import Manifest, Segment
+from .errors import BlobCorrupt, BlobMissing, CIDSuperseded, Erased
+from .records import Manifest, ObjectState, Segment
 
 Bytes = bytes | bytearray
 
@@ -129,7 +129,7 @@ class Reads:
         ahead: deque[asyncio.Task[Bytes]] = deque()
         try:
             for leaf in plan:
-                ahead.append(asyncio.create_task(self._fetch(leaf, check)))
+                ahead.append(asyncio.create_task(self._fetch(manifest, leaf, check)))
                 if len(ahead) > LEAVES_AHEAD:
                     yield await ahead.popleft()
             while ahead:
@@ -140,13 +140,20 @@ class Reads:
             await asyncio.gather(*ahead, return_exceptions=True)
 
     async def _fetch(
-        self, leaf: _StoredLeaf, check: Callable[[_StoredLeaf, bytes], Bytes]
+        self, manifest: Manifest, leaf: _StoredLeaf, check: Callable[[_StoredLeaf, bytes], Bytes]
     ) -> Bytes:
         def work() -> Bytes:
             return check(leaf, self._store.read(leaf.key, leaf.offset, leaf.size))
 
-        # One hop for both: a second one costs as much as the check itself.
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            # One hop for both: a second one costs as much as the check itself.
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except BlobMissing:
+            # Perhaps no damage: an erasure since the manifest was read deletes under its readers.
+            now = await self._catalog.read(lambda c: load_manifest(c, manifest.object_id))
+            if now.state is not ObjectState.COMMITTED:
+                raise Erased("the object was erased while it was read") from None
+            raise
 
 
 def _stored_leaves(

@@ -109,10 +109,11 @@ class Recovery:
 
     async def _clear_graves(self, report: RecoveryReport, began_ms: int) -> None:
         after = ""
+        pages = _Pages(self._catalog)
         while page := await self._catalog.read(partial(list_graves, after=after, limit=PAGE)):
             for grave in page:
                 try:
-                    await self._clear_grave(grave, report, began_ms)
+                    await self._clear_grave(grave, report, began_ms, pages)
                 except GatewayError as error:
                     report.failures += 1
                     logger.warning(
@@ -121,7 +122,9 @@ class Recovery:
                     )
             after = page[-1].payload_id
 
-    async def _clear_grave(self, grave: Grave, report: RecoveryReport, began_ms: int) -> None:
+    async def _clear_grave(
+        self, grave: Grave, report: RecoveryReport, began_ms: int, pages: "_Pages"
+    ) -> None:
         prefix = f"{self._payloads}{grave.payload_id}/"
         found = [blob async for blob in self._store.list(prefix)]
         pages_clean = False
@@ -141,7 +144,21 @@ class Recovery:
                 report.graves_closed += await self._catalog.run(lambda c: close_grave(c, grave))
                 return
             if step is ErasureStep.CLEAN_PAGES:
-                pages_clean = await asyncio.to_thread(self._catalog.clean_pages)
+                pages_clean = await pages.clean()
             if step is ErasureStep.WAIT or not pages_clean:
                 report.graves_waiting += 1
                 return
+
+
+class _Pages:
+    """The catalog's pages, cleaned at most once in a pass: all its graves are older than it."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._clean: bool | None = None
+
+    async def clean(self) -> bool:
+        """Clean them unless that was tried already; tell whether they are clean."""
+        if self._clean is None:
+            self._clean = await asyncio.to_thread(self._catalog.clean_pages)
+        return self._clean
