@@ -46,7 +46,9 @@ async def test_ranges_are_exact(opened: OpenStore, seed: int) -> None:
     for _ in range(50):
         offset = random.randint(0, len(data))
         size = random.randint(0, len(data) - offset)
-        assert data[offset : offset + size] == await opened.store.get(KEY, offset, size)
+        expected = data[offset : offset + size]
+        assert expected == await opened.store.get(KEY, offset, size)
+        assert expected == await asyncio.to_thread(opened.store.read, KEY, offset, size)
 
 
 @pytest.mark.parametrize(("offset", "size"), [(0, 101), (100, 1), (99, 2), (1000, 1), (0, 1 << 20)])
@@ -55,8 +57,12 @@ async def test_a_range_beyond_the_end_is_corruption(
 ) -> None:
     await opened.store.put(KEY, content(100))
 
-    with pytest.raises(BlobCorrupt, match="ends at byte"):
-        await opened.store.get(KEY, offset, size)
+    for read in (
+        opened.store.get(KEY, offset, size),
+        asyncio.to_thread(opened.store.read, KEY, offset, size),
+    ):
+        with pytest.raises(BlobCorrupt, match="ends at byte"):
+            await read
 
 
 async def test_a_blob_that_was_cut_short_is_corruption(opened: OpenStore) -> None:
@@ -72,10 +78,13 @@ async def test_a_blob_that_was_cut_short_is_corruption(opened: OpenStore) -> Non
 async def test_what_is_not_there_is_missing(opened: OpenStore, beside: str | None) -> None:
     await opened.store.put(beside or "marker", b"")
 
-    with pytest.raises(BlobMissing):
-        await opened.store.get(KEY, 0, 1)
-    with pytest.raises(BlobMissing):
-        await opened.store.stat(KEY)
+    for read in (
+        opened.store.get(KEY, 0, 1),
+        asyncio.to_thread(opened.store.read, KEY, 0, 1),
+        opened.store.stat(KEY),
+    ):
+        with pytest.raises(BlobMissing):
+            await read
 
 
 async def test_below_a_blob_there_is_nothing(opened: OpenStore) -> None:
