@@ -33,7 +33,7 @@ fuzz: fuzz-tools ## look for inputs that break a parser, guided by coverage; SEC
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 bench: .venv/made ## measure against peers and limits; writes docs/performance.md
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench --write
 
 lock: ## renew requirements/*.lock from pyproject.toml; UPGRADE=1 takes the newest versions
 	@PYTHON='$(PYTHON)' scripts/lock $(if $(UPGRADE),--upgrade)

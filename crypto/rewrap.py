@@ -114,9 +114,23 @@ def rewrap(
         )
     for recipient, stanza in zip(current, held, strict=True):
         recipient.check_stanza(stanza)
+    _check_own_places(current, held, identities)
     foreign = [stanza for stanza in stanzas if stanza_class(stanza) is None]
     spliced = _splice(list(zip(current, held, strict=True)), wanted, opened.file_key, random)
     return _checked([*foreign, *spliced], opened, identities, wanted)
+
+
+def _check_own_places(
+    current: Sequence[Recipient], held: Sequence[Stanza], identities: Sequence[Identity]
+) -> None:
+    """Raise HeaderError where an identity at hand shows that `current` is not what is held."""
+    for identity in identities:
+        own = identity.recipient()
+        for number, (recipient, stanza) in enumerate(zip(current, held, strict=True), start=1):
+            if (recipient == own) != (identity.unwrap(stanza) is not None):
+                raise HeaderError(
+                    f"recipient stanza {number} is not that of current recipient {number}"
+                )
 
 
 def _splice(

@@ -78,11 +78,12 @@ class Run:
 class Sealer:
     """Seals one payload, once. Claim on one thread; seal the runs in as many as you like."""
 
-    __slots__ = ("_aead", "_claiming", "_done", "_next_chunk", "_pending", "_pushing")
+    __slots__ = ("_aead", "_claiming", "_done", "_lock", "_next_chunk", "_pending", "_pushing")
 
     def __init__(self, payload_key: Secret) -> None:
         """Take a payload key (32 bytes) that no other Sealer ever had."""
         self._aead = ChaCha20Poly1305(payload_key.expose())
+        self._lock = threading.Lock()
         self._next_chunk = 0
         self._pending = bytearray()
         self._claiming = False
@@ -154,15 +155,16 @@ class Sealer:
         self._pushing = True
 
     def _claim(self, plaintext_size: int, *, last: bool) -> Run:
-        if self._done:
-            raise SealerReuse("the last run was claimed; a file key seals one byte string")
-        lawful = plaintext_size > 0 or (last and plaintext_size == self._next_chunk == 0)
-        if not lawful or (not last and plaintext_size % CHUNK_SIZE):
-            raise PayloadError(
-                f"a run of {plaintext_size} bytes: a multiple of {CHUNK_SIZE} is needed, or any "
-                "size for the last (0 only for an empty payload)"
-            )
-        run = Run(self._aead, self._next_chunk, plaintext_size, last=last)
-        self._next_chunk += max(1, -(-plaintext_size // CHUNK_SIZE))
-        self._done = last
-        return run
+        with self._lock:
+            if self._done:
+                raise SealerReuse("the last run was claimed; a file key seals one byte string")
+            lawful = plaintext_size > 0 or (last and plaintext_size == self._next_chunk == 0)
+            if not lawful or (not last and plaintext_size % CHUNK_SIZE):
+                raise PayloadError(
+                    f"a run of {plaintext_size} bytes: a multiple of {CHUNK_SIZE} is needed, or "
+                    "any size for the last (0 only for an empty payload)"
+                )
+            run = Run(self._aead, self._next_chunk, plaintext_size, last=last)
+            self._next_chunk += max(1, -(-plaintext_size // CHUNK_SIZE))
+            self._done = last
+            return run

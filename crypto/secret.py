@@ -22,7 +22,7 @@ class Secret:
 
     def __init__(self, value: bytes) -> None:
         """Take a private copy of the bytes."""
-        self._value = bytes(value)
+        self._value = bytes(memoryview(value))
 
     def expose(self) -> bytes:
         """Return the bytes; the caller must not store, print or log them."""

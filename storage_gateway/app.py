@@ -47,11 +47,14 @@ logger = logging.getLogger(__name__)
 
 CATALOG_FILE = "catalog.sqlite3"
 STORE_FOLDER = "store"
+NAMESPACE = "main"
+"""Where payloads lie below the deployment's prefix; stress runs will have others. No setting: with
+another value nothing that is stored would be found."""
 
 
-def payloads_prefix(deployment_id: str, namespace: str) -> str:
+def payloads_prefix(deployment_id: str) -> str:
     """Return the key prefix of all payloads."""
-    return f"{deployment_id}/{namespace}/payloads/"
+    return f"{deployment_id}/{NAMESPACE}/payloads/"
 
 
 def marker_key(deployment_id: str) -> str:
@@ -115,7 +118,7 @@ class Gateway:
         )
         await self._instance.start()
         self._opened.push_async_callback(self._instance.stop)
-        self._assemble(identity, payloads_prefix(deployment_id, config.namespace))
+        self._assemble(identity, payloads_prefix(deployment_id))
         passes = asyncio.create_task(self.recovery.run_forever(config.recovery_interval_s))
         self._opened.push_async_callback(_cancel, passes)
         self._opened.push_async_callback(self._uploads.wait_settled)

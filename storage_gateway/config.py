@@ -39,7 +39,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     tls_key: Path | None = None
     behind_proxy: str | None = None
     """CIDR of the reverse proxy that ends TLS; only it, and this machine, may then connect."""
-    namespace: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,40}\Z")] = "main"
     log_level: Annotated[str, msgspec.Meta(pattern=r"^(debug|info|warning|error)\Z")] = "info"
 
     object_bytes_max: Annotated[int, msgspec.Meta(ge=0)] = 64 * GIB

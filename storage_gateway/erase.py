@@ -33,9 +33,9 @@ class Erasure:
         manifest = await self._catalog.run(lambda c: erase(c, object_id))
         if manifest.state is ObjectState.ERASING:
             try:
-                await self._settler.delete_payload(manifest.payload_id)
-                # The wait for late writes counts from the last deletion.
-                await self._catalog.run(lambda c: touch_grave(c, manifest.payload_id))
+                # The wait for late writes counts from the last deletion, not from the last asking.
+                if await self._settler.delete_payload(manifest.payload_id):
+                    await self._catalog.run(lambda c: touch_grave(c, manifest.payload_id))
             except GatewayError as error:
                 # The head is gone and the grave stands: recovery deletes the rest.
                 logger.warning(

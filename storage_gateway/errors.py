@@ -2,13 +2,13 @@
 
     GatewayError
     |- RequestError ........ the caller must change the request
+    |  |- EnvelopeRefused .. a sealed upload that is not acceptable
     |  |- InvalidRequest, InvalidField, InvalidURN, UnsupportedEncoding, NotAcceptable, ...
     |  |- Unauthenticated, TokenExpired, Forbidden
     |  |- NotFound, UnknownSession, ForeignName, Erased
     |  |- SlotBusy, SlotTaken, SessionExists, CIDSuperseded, FileKeyReused
     |  `- BodyTooLarge, BodyIncomplete, BodyTimeout
-    |- EnvelopeRefused ..... a sealed upload that is not acceptable
-    `- ServiceError ........ the caller may try again
+    `- ServiceError ........ the service is at fault; Retry-After where trying again helps
        |- Draining, Busy, CatalogUnavailable, BackendUnavailable, IntentLost, StorageFull
        `- BlobMissing, BlobCorrupt, InternalError
 
@@ -185,7 +185,7 @@ class SlotTaken(RequestError):
     code = "slot_taken"
     status = 409
     title = "Slot taken"
-    remedy = "Use the object that 'urn' names, or upload under another task."
+    remedy = "Use the object that 'urn' names; if it was erased, upload under another task."
 
 
 class SessionExists(RequestError):

@@ -137,6 +137,8 @@ class Recovery:
                 pages_clean=pages_clean,
             )
             if step is ErasureStep.DELETE:
+                # Before, so that dying in between does not shorten the wait; after, to be exact.
+                await self._catalog.run(lambda c: touch_grave(c, grave.payload_id))
                 report.blobs_deleted += await self._settler.delete_payload(grave.payload_id)
                 await self._catalog.run(lambda c: touch_grave(c, grave.payload_id))
                 return

@@ -126,12 +126,13 @@ class Checker:
             self._find("marker", self._marker, detail, RESTORE)
 
     def _stored_payloads(self) -> set[str]:
+        """Return the payload ids under which anything lies; the whole store is looked through."""
         stored: set[str] = set()
-        for blob in self._disk.list(self._payloads):
+        for blob in self._disk.list(""):
             payload_id, slash, _ = blob.key.removeprefix(self._payloads).partition("/")
-            if slash:
+            if blob.key.startswith(self._payloads) and slash:
                 stored.add(payload_id)
-            else:
+            elif blob.key != self._marker:
                 self._find("orphan", blob.key, "stored where no payload is", MOVE_AWAY)
         return stored
 

@@ -125,7 +125,9 @@ class Disk:
     def list(self, prefix: str) -> Iterator[BlobInfo]:
         """Yield the blobs under a folder in the order of their names, a folder in memory each."""
         try:
-            entries = sorted(self._fs.scan(self._path(prefix.rstrip("/"))))
+            entries = sorted(
+                self._fs.scan(self._path(prefix.rstrip("/")) if prefix else self._root)
+            )
         except (FileNotFoundError, NotADirectoryError):
             if not self._answers():
                 raise self._gone() from None

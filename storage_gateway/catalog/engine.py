@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from storage_gateway.errors import CatalogUnavailable, StorageFull
@@ -132,13 +132,20 @@ class Catalog:
 
         Together with ``secure_delete`` (freed bytes are zeroed) this is what lets the gateway say
         "erased". Returns False while a reader still needs the log; ask again later.
+
+        Raises:
+            CatalogUnavailable: the log cannot be written back.
+
         """
         # A connection of its own with little patience: while a checkpoint waits for a reader it
         # keeps every writer waiting.
-        with contextlib.closing(
-            sqlite3.connect(self._path, timeout=CHECKPOINT_PATIENCE_S)
-        ) as connection:
-            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        try:
+            with contextlib.closing(
+                sqlite3.connect(self._path, timeout=CHECKPOINT_PATIENCE_S)
+            ) as connection:
+                busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            raise CatalogUnavailable("the catalog's log cannot be written back") from error
         return int(busy) == 0
 
     def close(self) -> None:
@@ -258,7 +265,8 @@ def _is_disk_full(error: BaseException | None) -> bool:
 
 def _make_engine(path: Path, *, writing: bool) -> Engine:
     engine = create_engine(
-        f"sqlite+pysqlite:///{path}",
+        # Not as text: a path may hold what means something in a URL.
+        URL.create("sqlite+pysqlite", database=str(path)),
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
         # Error texts would carry heads and names into traces.
         hide_parameters=True,

@@ -61,7 +61,7 @@ def _check(options: argparse.Namespace) -> CheckReport:
             catalog=catalog,
             disk=store.disk,
             identity=identity,
-            payloads=payloads_prefix(deployment_id, options.namespace),
+            payloads=payloads_prefix(deployment_id),
             marker=marker_key(deployment_id),
         )
         with progress(checker.expected_bytes(), "check", quiet=options.quiet) as advance:

@@ -10,7 +10,7 @@ from storage_gateway import __version__
 
 from .exits import EXIT_FAILED, EXIT_INTERRUPTED
 from .offline_commands import add_offline_commands
-from .parsers import Command, Commands, add_command
+from .parsers import Command, Commands, Parser, add_command
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -27,8 +27,8 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="storage-gateway",
         description="Seals inputs and results for three parties, keeps them, hands back URNs.",
         epilog="Try: storage-gateway demo",
@@ -143,7 +143,6 @@ def _add_check(commands: Commands) -> None:
         "  storage-gateway check --data-dir ./data --json",
     )
     parser.add_argument("--data-dir", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--namespace", default="main")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(command=_check)

@@ -78,13 +78,14 @@ def _open(options: argparse.Namespace) -> int:
         about(source.name),
     ):
         opened, payload_start, rest = given or _read_opened(source, identities)
+        # Looked at before anything is written: what cannot be told must not leave an output.
+        report = _report_of(opened, 0) if options.json else {}
         if options.range is None:
             written = _open_payload(opened, rest, source, target, lambda _count: None)
         else:
             written = open_range(opened, source, payload_start, target, options.range)
     if options.json:
-        with about(source.name):
-            print(json.dumps(_report_of(opened, written)))
+        print(json.dumps(report | {"size": written}))
     return EXIT_OK
 
 

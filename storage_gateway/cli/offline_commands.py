@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from .exits import help_text
-from .parsers import Commands, add_command
+from .parsers import Commands, Parser, add_command
 from .ranges import parse_range
 
 
@@ -19,7 +19,7 @@ def add_offline_commands(commands: Commands) -> None:
     _add_urn(commands)
 
 
-def _add(commands: Commands, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+def _add(commands: Commands, name: str, summary: str, examples: str) -> Parser:
     return add_command(commands, name, summary, examples, help_text())
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ __all__ = [
     "output_file",
     "progress",
 ]
+
+_IDENTITY = re.compile(r"AGE-SECRET-KEY-[^\s'\"]*", re.IGNORECASE)
 
 
 @contextmanager
@@ -110,4 +113,9 @@ def input_file(name: str) -> Iterator[tuple[BinaryIO, int | None]]:
 
 def fail(command: str, problem: object) -> None:
     """Say on stderr what went wrong."""
-    print(f"storage-gateway {command}: {problem}", file=sys.stderr)
+    print(f"storage-gateway {command}: {redacted(str(problem))}", file=sys.stderr)
+
+
+def redacted(text: str) -> str:
+    """Return a message without the identity that somebody gave where a file name belongs."""
+    return _IDENTITY.sub("AGE-SECRET-KEY-[not shown: give the file that holds it]", text)

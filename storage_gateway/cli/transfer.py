@@ -50,7 +50,8 @@ def _run(name: str, options: argparse.Namespace, work: object) -> int:
             return EXIT_FAILED
         asyncio.run(work(options, token))  # type: ignore[operator]
     except ClientError as error:
-        fail(name, f"{error} [{error.code}]")
+        urn = error.problem.get("urn")
+        fail(name, f"{error} [{error.code}]" + (f"\n  urn: {urn}" if urn else ""))
         return EXIT_FAILED
     except aiohttp.ClientError as error:
         fail(name, f"cannot talk to {options.url}: {error}")

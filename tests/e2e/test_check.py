@@ -185,7 +185,7 @@ FILES: dict[str, tuple[Callable[[Folder], object], set[str]]] = {
     "the marker is gone": (lambda f: (f.store / "marker").unlink(), {"marker"}),
     "another deployment's store": (
         lambda f: f.store.rename(f.store.with_name("b" * 32)),
-        {"marker", "object"},
+        {"marker", "object", "orphan"},
     ),
 }
 

@@ -3,15 +3,17 @@ and what to do, leaves no output behind and shows no key. Method: provoke each w
 compare the table with the tree of errors, the help and the page.
 """
 
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import crypto
-from crypto import Context, CryptoError, seal
+from crypto import Context, CryptoError, X25519Identity, seal
 from storage_gateway.cli.exits import EXITS, all_exits, help_text
 from tests.e2e.offline import ENVIRONMENT, Desk
 from tests.requirements import ROOT
@@ -184,3 +186,33 @@ def test_nothing_offline_loads_the_network(desk: Desk) -> None:
 
     command = [sys.executable, "-P", "-c", code]
     subprocess.run(command, cwd=desk.path, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["open", "-i", "KEY", "sealed.age"],
+        ["inspect", "KEY"],
+        ["seal", "-R", "KEY", "plain"],
+        ["open", "-i", "user.txt", "sealed.age", "KEY"],
+        ["KEY"],
+        ["cid", "KEY", "--json"],
+    ],
+)
+def test_an_identity_given_where_a_file_belongs_is_not_shown(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    key = X25519Identity.generate().to_text()
+    command = [sys.executable, "-m", "storage_gateway"]
+    done = subprocess.run(
+        [*command, *(key if a == "KEY" else a for a in arguments)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode != 0
+    assert done.stderr
+    assert key not in (done.stdout + done.stderr).upper()
