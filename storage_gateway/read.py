@@ -134,10 +134,6 @@ class Reads:
                     yield await ahead.popleft()
             while ahead:
                 yield await ahead.popleft()
-        except (BlobMissing, BlobCorrupt):
-            # Erased under our hands? Then that is the answer: this raises it.
-            await self._catalog.read(lambda c: load_readable(c, manifest.object_id))
-            raise
         finally:
             for task in ahead:
                 task.cancel()

@@ -7,13 +7,15 @@ the second has claimed it, then goes on: its upload is refused, its slot is for 
 import asyncio
 import io
 import signal
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from crypto import LEAF_PLAINTEXT_SIZE, SEGMENT_LEAVES
+from storage_gateway.app import CATALOG_FILE
 from storage_gateway.catalog.work import list_graves, list_intents
 from storage_gateway.client import Client, ClientError
 from tests.commands import command_beside
@@ -99,7 +101,7 @@ async def test_a_paused_process_cannot_commit_what_was_claimed(
         await body.stopped.wait()
         await eventually(began)
 
-        paused.send_signal(signal.SIGSTOP)
+        await eventually(lambda: _paused(paused), what="a pause outside of a transaction")
         await eventually(claimed_and_buried, what="the claim")
         taken = await _put(other_client, session, "1")
         paused.send_signal(signal.SIGCONT)
@@ -133,6 +135,29 @@ async def test_a_process_that_is_stopped_for_a_moment_keeps_its_upload(
         body.go_on.set()
 
         assert 2 * SEGMENT_PLAINTEXT == (await upload)["size"]
+
+
+async def _paused(process: GatewayProcess) -> bool:
+    """Stop a process; let it go on again when it was stopped within a write transaction.
+
+    With SQLite such a process keeps every other one from writing for as long as it is stopped.
+    """
+
+    def is_unlocked() -> bool:
+        path = process.data_dir / CATALOG_FILE
+        with closing(sqlite3.connect(path, timeout=0.1, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            connection.execute("ROLLBACK")
+            return True
+
+    process.send_signal(signal.SIGSTOP)
+    if await asyncio.to_thread(is_unlocked):
+        return True
+    process.send_signal(signal.SIGCONT)
+    return False
 
 
 async def _put(client: Client, session: OpenSession, task_id: str) -> str:
