@@ -14,7 +14,6 @@ from collections.abc import Callable
 from .errors import InvalidField
 
 RANDOM_ID_BYTES = 20
-RANDOM_ID_LENGTH = 32
 SCOPE_ID_LENGTH_MAX = 64
 
 _SCOPE_ID = re.compile(rf"[A-Za-z0-9_.]{{1,{SCOPE_ID_LENGTH_MAX}}}", re.ASCII)

@@ -41,6 +41,7 @@ class FailingFs(RealFs):
 
     operation = ""
     error: int | None = None
+    failures = 0
 
     def __getattribute__(self, name: str) -> object:
         found = super().__getattribute__(name)
@@ -49,6 +50,7 @@ class FailingFs(RealFs):
         error = self.error
 
         def fail(*_arguments: object) -> None:
+            self.failures += 1
             raise OSError(error, os.strerror(error))
 
         return fail
@@ -111,6 +113,8 @@ async def test_closing_with_an_error_is_no_error_of_abort(tmp_path: Path) -> Non
         await asyncio.to_thread(writer.write, 0, memoryview(b"x"))
         fs.operation, fs.error = "close", errno.EIO
         await writer.abort()
+
+    assert 1 == fs.failures
 
 
 async def test_every_file_is_closed_whatever_fails(tmp_path: Path) -> None:
