@@ -196,7 +196,11 @@ def _run_batch(connection: Connection, batch: list[tuple[Unit[Any], Future[Any]]
     outcomes: list[tuple[Any, Exception | None]] = []
     try:
         with connection.begin():
-            outcomes = [_run_unit(connection, unit) for unit, _ in batch]
+            if len(batch) == 1:
+                # Alone in its transaction, a unit needs no savepoint: what undoes it undoes all.
+                outcomes = [(batch[0][0](connection), None)]
+            else:
+                outcomes = [_run_unit(connection, unit) for unit, _ in batch]
     except Exception as error:  # noqa: BLE001 - the transaction failed: nobody may get an answer
         outcomes = [(None, _translate(error))] * len(batch)
         _end_transaction(connection)
