@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     Row,
     and_,
+    bindparam,
     delete,
     func,
     insert,
@@ -29,6 +32,44 @@ PLACED = "placed"
 DIGEST_SIZE = 32
 
 
+def _is(*columns: Column[Any]) -> ColumnElement[bool]:
+    return and_(*(column == bindparam(f"{column.name}_is") for column in columns))
+
+
+# Statements are built once: to build one costs more than SQLite takes to run it. A parameter that
+# is compared with a column is named for it with "_is", since INSERT and UPDATE claim plain names.
+_SLOT_HOLDER = select(slots.c.object_id).where(
+    _is(slots.c.session_id, slots.c.task_id, slots.c.direction, slots.c.miner)
+)
+_MANIFEST = select(objects).where(_is(objects.c.object_id))
+_SEGMENTS = select(segments).where(_is(segments.c.payload_id)).order_by(segments.c.segment)
+_NEXT_SEQUENCE = select(func.coalesce(func.max(objects.c.sequence), 0) + 1).where(
+    _is(objects.c.session_id)
+)
+_INSERT_INTENT = insert(intents)
+_INSERT_SEGMENT = insert(segments)
+_INSERT_PLACEMENT = insert(placements)
+_OWNED = and_(
+    _is(intents.c.payload_id, intents.c.instance_id, intents.c.fence),
+    intents.c.state == IntentState.OPEN.value,
+)
+_TOUCH_INTENT = update(intents).where(_OWNED).values(fence=intents.c.fence)
+_END_INTENT = delete(intents).where(_OWNED)
+_COMPLETE_SEGMENT = (
+    update(segments)
+    .where(_is(segments.c.payload_id, segments.c.segment))
+    .values(
+        size=bindparam("new_size"),
+        leaf_digests=bindparam("new_leaf_digests"),
+        tag_key=bindparam("new_tag_key"),
+        leaf_tags=bindparam("new_leaf_tags"),
+    )
+)
+_LEASE = select(instances.c.instance_id).where(
+    _is(instances.c.instance_id), instances.c.lease_until_ms > bindparam("now_ms")
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Ownership:
     """Proof that an upload still belongs to whoever writes it."""
@@ -37,14 +78,13 @@ class Ownership:
     instance_id: str
     fence: int
 
-
-def _slot_is(slot: Slot) -> ColumnElement[bool]:
-    return and_(
-        slots.c.session_id == slot.session_id,
-        slots.c.task_id == slot.task_id,
-        slots.c.direction == slot.direction,
-        slots.c.miner == key_of(slot.miner),
-    )
+    def parameters(self) -> dict[str, str | int]:
+        """Return what the statements on the upload's intent compare."""
+        return {
+            "payload_id_is": self.payload_id,
+            "instance_id_is": self.instance_id,
+            "fence_is": self.fence,
+        }
 
 
 def _slot_columns(slot: Slot) -> dict[str, str]:
@@ -63,7 +103,8 @@ def check_slot_free(connection: Connection, slot: Slot) -> None:
         SlotTaken, SlotBusy: as `begin_upload`.
 
     """
-    row = connection.execute(select(slots.c.object_id).where(_slot_is(slot))).one_or_none()
+    scope = {f"{name}_is": value for name, value in _slot_columns(slot).items()}
+    row = connection.execute(_SLOT_HOLDER, scope).one_or_none()
     if row is None:
         return
     committed = connection.execute(
@@ -94,17 +135,8 @@ def begin_upload(connection: Connection, owner: Ownership, *, object_id: str, sl
         "state": IntentState.OPEN.value,
         "created_ms": now_ms(connection),
     }
-    connection.execute(intents.insert(), intent)
-    connection.execute(segments.insert(), {"payload_id": owner.payload_id, "segment": 0})
-
-
-def _owned(owner: Ownership) -> ColumnElement[bool]:
-    return and_(
-        intents.c.payload_id == owner.payload_id,
-        intents.c.instance_id == owner.instance_id,
-        intents.c.fence == owner.fence,
-        intents.c.state == IntentState.OPEN.value,
-    )
+    connection.execute(_INSERT_INTENT, intent)
+    connection.execute(_INSERT_SEGMENT, {"payload_id": owner.payload_id, "segment": 0})
 
 
 def continue_upload(
@@ -117,29 +149,28 @@ def continue_upload(
 
     """
     # Touching the row, not reading it: a concurrent claim must wait for this, or this for it.
-    touched = connection.execute(update(intents).where(_owned(owner)).values(fence=owner.fence))
+    touched = connection.execute(_TOUCH_INTENT, owner.parameters())
     if touched.rowcount != 1:
         raise IntentLost("the upload was claimed by recovery")
     _record_placed(connection, owner.payload_id, placed, backend)
-    connection.execute(segments.insert(), {"payload_id": owner.payload_id, "segment": index})
+    connection.execute(_INSERT_SEGMENT, {"payload_id": owner.payload_id, "segment": index})
 
 
 def _record_placed(
     connection: Connection, payload_id: str, placed: Sequence[Segment], backend: str
 ) -> None:
     for segment in placed:
-        connection.execute(
-            update(segments)
-            .where(segments.c.payload_id == payload_id, segments.c.segment == segment.index)
-            .values(
-                size=segment.size,
-                leaf_digests=b"".join(segment.leaf_digests),
-                tag_key=segment.tag_key.expose(),
-                leaf_tags=b"".join(segment.leaf_tags),
-            )
-        )
+        sealed = {
+            "payload_id_is": payload_id,
+            "segment_is": segment.index,
+            "new_size": segment.size,
+            "new_leaf_digests": b"".join(segment.leaf_digests),
+            "new_tag_key": segment.tag_key.expose(),
+            "new_leaf_tags": b"".join(segment.leaf_tags),
+        }
+        connection.execute(_COMPLETE_SEGMENT, sealed)
         row = {"payload_id": payload_id, "segment": segment.index}
-        connection.execute(placements.insert(), row | {"backend": backend, "state": PLACED})
+        connection.execute(_INSERT_PLACEMENT, row | {"backend": backend, "state": PLACED})
 
 
 def commit_upload(
@@ -158,19 +189,16 @@ def commit_upload(
 
     """
     now = now_ms(connection)
-    removed = connection.execute(delete(intents).where(_owned(owner)))
-    lease = connection.execute(
-        select(instances.c.instance_id).where(
-            instances.c.instance_id == owner.instance_id, instances.c.lease_until_ms > now
-        )
-    ).first()
+    removed = connection.execute(_END_INTENT, owner.parameters())
+    living = {"instance_id_is": owner.instance_id, "now_ms": now}
+    lease = connection.execute(_LEASE, living).first()
     if removed.rowcount != 1 or lease is None:
         raise IntentLost("the upload was claimed by recovery, or this process lost its lease")
     _record_placed(connection, owner.payload_id, placed, backend)
     # One writer at a time commits, so the next number is free; the index would refuse it else.
-    last = func.coalesce(func.max(objects.c.sequence), 0)
-    in_session = objects.c.session_id == manifest.slot.session_id
-    sequence = connection.execute(select(last + 1).where(in_session)).scalar_one()
+    sequence = connection.execute(
+        _NEXT_SEQUENCE, {"session_id_is": manifest.slot.session_id}
+    ).scalar_one()
     row = _object_row(manifest) | {"sequence": sequence, "created_ms": now}
     if not insert_once(connection, objects, row):
         raise FileKeyReused("the file key was seen before")
@@ -230,7 +258,7 @@ def load_manifest(connection: Connection, object_id: str) -> Manifest:
         NotFound: no object of that id was ever committed.
 
     """
-    row = connection.execute(select(objects).where(objects.c.object_id == object_id)).one_or_none()
+    row = connection.execute(_MANIFEST, {"object_id_is": object_id}).one_or_none()
     if row is None:
         raise NotFound("no such object")
     return _manifest_of(row)
@@ -246,9 +274,7 @@ def is_committed(connection: Connection, payload_id: str) -> bool:
 
 def load_segments(connection: Connection, payload_id: str) -> tuple[Segment, ...]:
     """Return a payload's segments in order."""
-    rows = connection.execute(
-        select(segments).where(segments.c.payload_id == payload_id).order_by(segments.c.segment)
-    )
+    rows = connection.execute(_SEGMENTS, {"payload_id_is": payload_id})
     return tuple(
         Segment(
             index=row.segment,

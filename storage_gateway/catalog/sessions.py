@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from storage_gateway.errors import SessionExists, TokenExpired, Unauthenticated, UnknownSession
 from storage_gateway.records import ROUTER, Caller, Party, Session, TokenKind
@@ -15,6 +15,18 @@ from .tables import key_versions, parties, sessions, tokens
 DEPLOYMENT_SCOPE = ""
 """The session under which the router's key versions stand."""
 ACTIVE = "active"
+
+# Built once, for these run with every request; see catalog/objects.
+_SESSION = select(sessions).where(sessions.c.session_id == bindparam("session_id_is"))
+_MEMBERS = (
+    select(key_versions)
+    .where(
+        key_versions.c.session_id.in_((bindparam("session_id_is"), DEPLOYMENT_SCOPE)),
+        key_versions.c.state == ACTIVE,
+    )
+    .order_by(key_versions.c.session_id, key_versions.c.role.desc(), key_versions.c.miner)
+)
+_TOKEN = select(tokens).where(tokens.c.digest == bindparam("digest_is"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +115,10 @@ def load_session(connection: Connection, session_id: str) -> Session:
         UnknownSession: there is none of that id.
 
     """
-    row = connection.execute(
-        select(sessions).where(sessions.c.session_id == session_id)
-    ).one_or_none()
+    row = connection.execute(_SESSION, {"session_id_is": session_id}).one_or_none()
     if row is None:
         raise UnknownSession(f"no session {session_id}")
-    members = connection.execute(
-        select(key_versions)
-        .where(
-            key_versions.c.session_id.in_((session_id, DEPLOYMENT_SCOPE)),
-            key_versions.c.state == ACTIVE,
-        )
-        .order_by(key_versions.c.session_id, key_versions.c.role.desc(), key_versions.c.miner)
-    )
+    members = connection.execute(_MEMBERS, {"session_id_is": session_id})
     return Session(
         session_id=row.session_id,
         custody=row.custody,
@@ -211,7 +214,7 @@ def authenticate(connection: Connection, digest: bytes) -> Caller:
         TokenExpired: expired or revoked.
 
     """
-    row = connection.execute(select(tokens).where(tokens.c.digest == digest)).one_or_none()
+    row = connection.execute(_TOKEN, {"digest_is": digest}).one_or_none()
     if row is None:
         raise Unauthenticated("the token is not known here")
     expired = row.expires_ms is not None and row.expires_ms <= now_ms(connection)
