@@ -28,8 +28,10 @@ from .records import Manifest, ObjectState, Segment
 
 Bytes = bytes | bytearray
 
-LEAVES_AHEAD = 2
-"""Leaves fetched while an earlier one is being sent: what one download holds in memory."""
+LEAVES_IN_RUN = 4
+"""Leaves read and checked in one hop to a worker thread: a hop costs as much as a leaf's check."""
+RUNS_AHEAD = 1
+"""Runs fetched while an earlier one is being sent: with it, what one download holds in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Reads:
             raise Erased("the object was erased")
         leaves = self._leaves(manifest, segments, _verify)
         async with aclosing(leaves):
-            # The first leaf is verified before the head goes out: a damaged object of one leaf,
+            # The first leaves are verified before the head goes out: damage in a small object,
             # that is nearly every object, is then a clean error and not a broken download.
             first = await anext(leaves)
             yield manifest.head
@@ -126,27 +128,32 @@ class Reads:
     ) -> AsyncGenerator[Bytes]:
         """Yield checked leaves in order, fetching a few ahead."""
         plan = _stored_leaves(f"{self._payloads}{manifest.payload_id}/", manifest, segments)
-        ahead: deque[asyncio.Task[Bytes]] = deque()
+        runs = [plan[at : at + LEAVES_IN_RUN] for at in range(0, len(plan), LEAVES_IN_RUN)]
+        ahead: deque[asyncio.Task[list[Bytes]]] = deque()
         try:
-            for leaf in plan:
-                ahead.append(asyncio.create_task(self._fetch(manifest, leaf, check)))
-                if len(ahead) > LEAVES_AHEAD:
-                    yield await ahead.popleft()
-            while ahead:
-                yield await ahead.popleft()
+            for number in range(len(runs) + RUNS_AHEAD):
+                if number < len(runs):
+                    fetching = self._fetch(manifest, runs[number], check)
+                    ahead.append(asyncio.create_task(fetching))
+                if number >= RUNS_AHEAD:
+                    for leaf in await ahead.popleft():
+                        yield leaf
         finally:
             for task in ahead:
                 task.cancel()
             await asyncio.gather(*ahead, return_exceptions=True)
 
     async def _fetch(
-        self, manifest: Manifest, leaf: _StoredLeaf, check: Callable[[_StoredLeaf, bytes], Bytes]
-    ) -> Bytes:
-        def work() -> Bytes:
-            return check(leaf, self._store.read(leaf.key, leaf.offset, leaf.size))
+        self,
+        manifest: Manifest,
+        run: list[_StoredLeaf],
+        check: Callable[[_StoredLeaf, bytes], Bytes],
+    ) -> list[Bytes]:
+        def work() -> list[Bytes]:
+            return [check(leaf, self._store.read(leaf.key, leaf.offset, leaf.size)) for leaf in run]
 
         try:
-            # One hop for both: a second one costs as much as the check itself.
+            # One hop for reading and checking: a second one costs as much as the check itself.
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except BlobMissing:
             # Perhaps no damage: an erasure since the manifest was read deletes under its readers.

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from storage_gateway.catalog.tables import objects
+from storage_gateway.read import LEAVES_IN_RUN
 from tests.gateway import OpenSession, RunningGateway, payload_keys
 from tests.http.age_files import flipped
 from tests.http.raw import Answer, connected, exchange, request
@@ -58,7 +59,7 @@ async def _store_object(
     ids=["first byte", "last byte", "cut", "emptied", "removed"],
 )
 @pytest.mark.parametrize("size", [100, SEGMENT + 1])
-async def test_damage_in_the_first_leaf_is_a_problem(
+async def test_damage_at_the_beginning_is_a_problem(
     gateway: RunningGateway,
     session: OpenSession,
     headers: list[tuple[str, str]],
@@ -68,7 +69,7 @@ async def test_damage_in_the_first_leaf_is_a_problem(
 ) -> None:
     urn, files = await _store_object(gateway, session, size)
     if size > LEAF and code == "blob_corrupt":
-        spoil = _flip(SEALED_LEAF - 1)
+        spoil = _flip(LEAVES_IN_RUN * SEALED_LEAF - 1)
     spoil(files[0])
     answer = await fetch(gateway, urn, session.user_token, headers=headers)
 
@@ -81,20 +82,20 @@ async def test_damage_in_the_first_leaf_is_a_problem(
 @pytest.mark.parametrize(
     ("segment", "spoil", "good_leaves"),
     [
-        (0, _flip(SEALED_LEAF), 1),
+        (0, _flip(4 * SEALED_LEAF), 4),
         (0, _flip(5 * SEALED_LEAF + 70_000), 5),
         (0, _cut(8 * SEALED_LEAF - 1), 7),
-        (0, _cut(SEALED_LEAF + 10), 1),
+        (0, _cut(4 * SEALED_LEAF + 10), 4),
         (1, _flip(0), 8),
         (1, _flip(-1), 10),
         (1, _cut(2 * SEALED_LEAF), 10),
         (1, _remove, 8),
     ],
     ids=[
-        "leaf 1, first byte",
+        "leaf 4, first byte",
         "leaf 5, in the middle",
         "leaf 7, cut by a byte",
-        "leaf 1, cut",
+        "leaf 4, cut",
         "leaf 8, first byte",
         "leaf 10, last byte",
         "leaf 10, missing",
@@ -128,7 +129,7 @@ async def test_damage_further_on_breaks_the_download_off(
 async def test_a_broken_download_ends_its_connection(
     gateway: RunningGateway, session: OpenSession
 ) -> None:
-    urn, files = await _store_object(gateway, session, 3 * LEAF)
+    urn, files = await _store_object(gateway, session, 6 * LEAF)
     _flip(-1)(files[0])
     async with connected(gateway.address) as connection:
         await connection.send(

@@ -23,12 +23,14 @@ from storage_gateway.errors import (
     GatewayError,
     NotFound,
 )
-from storage_gateway.read import LEAVES_AHEAD, Reads
+from storage_gateway.read import LEAVES_IN_RUN, RUNS_AHEAD, Reads
 from storage_gateway.records import Manifest, ObjectState
 from tests.workers import PAYLOADS, Folder, Script, Worker, body_of
 
-CONTENT = Random(8).randbytes(LEAF_PLAINTEXT_SIZE * SEGMENT_LEAVES + 100)
-LEAVES = SEGMENT_LEAVES + 1
+LEAVES = 2 * SEGMENT_LEAVES + 1
+CONTENT = Random(8).randbytes(LEAF_PLAINTEXT_SIZE * (LEAVES - 1) + 100)
+LEAVES_READ = (1 + RUNS_AHEAD) * LEAVES_IN_RUN
+"""Leaves that were read, at most, when the first of them comes out."""
 
 Form = Callable[[Reads, str], AsyncGenerator[bytes | bytearray]]
 
@@ -115,7 +117,7 @@ async def test_a_blob_that_is_gone_is_missing(worker: Worker, folder: Folder, fo
     assert isinstance(error, BlobMissing)
 
 
-@pytest.mark.parametrize("leaf", [LEAVES_AHEAD + 2, LEAVES - 1])
+@pytest.mark.parametrize("leaf", [LEAVES_READ, LEAVES_READ + 2, LEAVES - 1])
 async def test_no_byte_of_a_damaged_leaf_comes_out(
     worker: Worker, folder: Folder, form: Form, leaf: int
 ) -> None:
@@ -133,7 +135,7 @@ async def test_no_byte_of_a_damaged_leaf_comes_out(
     size, error = await _read_until_error(worker, manifest, form, flip)
 
     assert isinstance(error, BlobCorrupt)
-    assert head + leaf * unit == size
+    assert head + leaf // LEAVES_IN_RUN * LEAVES_IN_RUN * unit == size
 
 
 async def test_a_store_that_vanishes_is_unavailable(
@@ -157,7 +159,7 @@ async def test_a_reader_that_leaves_stops_what_was_fetched_ahead(
 
     async with aclosing(form(worker.reads, manifest.object_id)) as pieces:
         await anext(pieces)
-        assert before + LEAVES_AHEAD >= len(asyncio.all_tasks())
+        assert before + RUNS_AHEAD >= len(asyncio.all_tasks())
 
     assert before == len(asyncio.all_tasks())
 
