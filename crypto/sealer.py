@@ -17,7 +17,7 @@ from crypto.errors import PayloadError, SealerReuse
 from crypto.geometry import CHUNK_SIZE, SEALED_CHUNK_SIZE, sealed_size
 from crypto.memory import fill_bytes
 from crypto.primitives import Buffer, chunk_nonce, view
-from crypto.secret import Secret
+from crypto.secret import Secret, wipe
 
 
 class Run:
@@ -90,6 +90,10 @@ class Sealer:
         self._pushing = False
         self._done = False
 
+    def __del__(self) -> None:
+        """Overwrite the plaintext of a payload that was not finished."""
+        wipe(self._pending)
+
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse copies: two sealers would count the same chunks under one key."""
         raise TypeError("a Sealer cannot be copied or pickled; a file key seals one byte string")
@@ -131,7 +135,7 @@ class Sealer:
         self._begin_push()
         run = self._claim(len(self._pending), last=True)
         sealed = fill_bytes(run.sealed_size, lambda out: run.seal_into(self._pending, out))
-        self._pending = bytearray()
+        self._drop_pending()
         return sealed
 
     def _push(self, source: memoryview, chunks: int, out: memoryview) -> None:
@@ -141,11 +145,15 @@ class Sealer:
             start = CHUNK_SIZE - len(self._pending)
             self._pending += source[:start]
             position = self._claim(CHUNK_SIZE, last=False).seal_into(self._pending, out)
-            self._pending = bytearray()
+            self._drop_pending()
             chunks -= 1
         if chunks:
             run = self._claim(chunks * CHUNK_SIZE, last=False)
             run.seal_into(source[start:], out[position:])
+
+    def _drop_pending(self) -> None:
+        wipe(self._pending)
+        self._pending = bytearray()
 
     def _begin_push(self) -> None:
         if self._claiming:

@@ -1,6 +1,7 @@
 """A wrapper that keeps key bytes out of logs, errors, pickles and comparisons that leak time.
 
-It is no vault: Python cannot wipe memory. It only makes every accidental way out a loud one.
+It is no vault: its own copy is overwritten when it is dropped, but what `expose` and the libraries
+hand out are immutable bytes, which Python cannot wipe. It makes every other way out a loud one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,11 @@ import hmac
 from typing import ClassVar, Final, NoReturn, final
 
 _REDACTED: Final = "Secret(redacted)"
+
+
+def wipe(buffer: bytearray) -> None:
+    """Overwrite all bytes with zeros, in place."""
+    buffer[:] = bytes(len(buffer))
 
 
 @final
@@ -22,11 +28,15 @@ class Secret:
 
     def __init__(self, value: bytes) -> None:
         """Take a private copy of the bytes."""
-        self._value = bytes(memoryview(value))
+        self._value = bytearray(memoryview(value))
+
+    def __del__(self) -> None:
+        """Overwrite the private copy."""
+        wipe(getattr(self, "_value", bytearray()))  # none where the bytes were refused
 
     def expose(self) -> bytes:
         """Return the bytes; the caller must not store, print or log them."""
-        return self._value
+        return bytes(self._value)
 
     def __len__(self) -> int:
         """Return the size in bytes, which is no secret."""

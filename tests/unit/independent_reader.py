@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 import re
+from typing import cast
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
@@ -17,15 +18,14 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 LETTERS = "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L"
 STANZA = re.compile(r"-> ([!-~]+(?: [!-~]+)*)\n((?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]{0,63}\n)")
+KINDS = {"AGE-SECRET-KEY-": "X25519", "AGE-SECRET-KEY-PQ-": "mlkem768x25519"}
+SHARES = {"X25519": 32, "mlkem768x25519": 1120}
 Stanza = tuple[str, list[str], bytes]
+Meta = dict[str, str | None]
 
 
 class Refused(Exception):
-    """`kind` is HeaderError, NoIdentityMatch, HeaderMACError, PayloadError and so on."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__(kind)
-        self.kind = kind
+    """Its one argument is HeaderError, NoIdentityMatch, HeaderMACError, PayloadError and so on."""
 
 
 def require(holds: object, kind: str) -> None:
@@ -56,8 +56,7 @@ def read_identity(text: str) -> tuple[str, bytes]:
     """Return stanza type and 32 bytes; the checksum is trusted, keys are the tests' own."""
     prefix, _, data = text.rpartition("1")
     bits = "".join(f"{LETTERS.index(letter):05b}" for letter in data[:-6])
-    kind = {"AGE-SECRET-KEY-": "X25519", "AGE-SECRET-KEY-PQ-": "mlkem768x25519"}[prefix]
-    return kind, int(bits[:256], 2).to_bytes(32, "big")
+    return KINDS[prefix], int(bits[:256], 2).to_bytes(32, "big")
 
 
 def read_header(header: str) -> tuple[list[Stanza], bytes]:
@@ -67,19 +66,18 @@ def read_header(header: str) -> tuple[list[Stanza], bytes]:
         kind, *words = found[1].split(" ")
         stanzas.append((kind, words, read_base64(found[2].replace("\n", ""))))
         position = found.end()
-    end = re.fullmatch(r"--- ([A-Za-z0-9+/]{43})\n", header[position:])
     kinds = [kind for kind, _, _ in stanzas]
-    require(end and 1 <= len(kinds) <= 32 and header.isascii(), "HeaderError")
+    require(1 <= len(kinds) <= 32 and header.isascii(), "HeaderError")
+    require(re.fullmatch(r"--- [A-Za-z0-9+/]{43}\n", header[position:]), "HeaderError")
     for kind, words, body in stanzas:
         if kind == "storage-gateway/context-v1":
             require(kinds.count(kind) == 1 and not words and len(body) == 32, "HeaderError")
         if kind == "storage-gateway/meta-v1":
             require(kinds.count(kind) == len(words) == 1, "HeaderError")
-            require(len(read_base64(words[0])) == 12, "HeaderError")
-            require(len(body) in range(128 + 16, 1024 + 17, 128), "HeaderError")
+            sizes = len(read_base64(words[0])), len(body) in range(128 + 16, 1024 + 17, 128)
+            require(sizes == (12, True), "HeaderError")
     require("scrypt" not in kinds or len(kinds) == 1, "HeaderError")
-    assert end is not None
-    return stanzas, read_base64(end[1])
+    return stanzas, read_base64(header[position + 4 : -1])
 
 
 def exchange(private: X25519PrivateKey, share: bytes) -> bytes:
@@ -93,9 +91,9 @@ def unwrap(identity: tuple[str, bytes], stanza: Stanza) -> bytes | None:
     kind, arguments, body = stanza
     if kind != identity[0]:
         return None
-    require(len(arguments) == 1 and len(body) == 32, "HeaderError")
-    share = read_base64(arguments[0])
-    require(len(share) == {"X25519": 32, "mlkem768x25519": 1120}[kind], "HeaderError")
+    share = read_base64("".join(arguments))
+    sizes = len(arguments), len(share), len(body)
+    require(sizes == (1, SHARES[kind], 32), "HeaderError")
     if kind == "X25519":
         private = X25519PrivateKey.from_private_bytes(identity[1])
         salt = share + private.public_key().public_bytes_raw()
@@ -112,9 +110,9 @@ def hpke_keys(seed: bytes, share: bytes) -> tuple[bytes, bytes]:
     parts = [quantum, exchange(private, share[1088:]), share[1088:]]
     parts += [private.public_key().public_bytes_raw(), bytes.fromhex("5c2e2f2f5e5c")]
     suite = b"HPKE-v1HPKE" + bytes.fromhex("647a00010003")
-    info = suite + b"info_hash" + b"age-encryption.org/mlkem768x25519"
-    context = b"\0" + hmac.digest(bytes(32), suite + b"psk_id_hash", "sha256")
-    context += hmac.digest(bytes(32), info, "sha256")
+    names = b"psk_id_hash", b"info_hash" + b"age-encryption.org/mlkem768x25519"
+    hashes = [hmac.digest(bytes(32), suite + name, "sha256") for name in names]
+    context = b"\0" + b"".join(hashes)
     secret = hmac.digest(hashlib.sha3_256(b"".join(parts)).digest(), suite + b"secret", "sha256")
     key = hmac.digest(secret, b"\0\x20" + suite + b"key" + context + b"\1", "sha256")
     nonce = hmac.digest(secret, b"\0\x0c" + suite + b"base_nonce" + context + b"\1", "sha256")
@@ -125,23 +123,20 @@ def open_file_key(head: bytes, identities: list[str]) -> tuple[bytes, list[Stanz
     header = head[:-16].decode("latin-1")
     stanzas, tag = read_header(header)
     keys = (unwrap(read_identity(text), one) for text in identities for one in stanzas)
-    file_key = next((key for key in keys if key is not None), None)
-    require(file_key is not None, "NoIdentityMatch")
-    assert file_key is not None
+    file_key = next((key for key in keys if key is not None), b"")
+    require(file_key, "NoIdentityMatch")
     covered = header[: header.rindex("---") + 3].encode("latin-1")
-    expected = hmac.digest(derive(file_key, b"", "header"), covered, "sha256")
-    require(expected == tag, "HeaderMACError")
+    found = hmac.digest(derive(file_key, b"", "header"), covered, "sha256")
+    require(found == tag, "HeaderMACError")
     return file_key, stanzas
 
 
-def read_meta(file_key: bytes, stanzas: list[Stanza]) -> dict[str, str | None] | None:
+def read_meta(file_key: bytes, stanzas: list[Stanza]) -> Meta | None:
     label = "storage-gateway/meta-v1"
-    for kind, arguments, body in stanzas:
-        if kind == label:
-            opened = decipher(derive(file_key, b"", label), read_base64(arguments[0]), body)
-            require(opened is not None, "MetaError")
-            value: dict[str, str | None] = json.loads(opened or b"")
-            return value
+    for arguments, body in [stanza[1:] for stanza in stanzas if stanza[0] == label]:
+        opened = decipher(derive(file_key, b"", label), read_base64(arguments[0]), body)
+        require(opened, "MetaError")
+        return cast("Meta", json.loads(opened or b""))
     return None
 
 
@@ -156,12 +151,12 @@ def check_context(file_key: bytes, stanzas: list[Stanza], fields: list[str | Non
 
 
 def open_payload(file_key: bytes, nonce: bytes, payload: bytes) -> bytes:
-    key, pieces = derive(file_key, nonce, "payload"), []
+    pieces: list[bytes | None] = []
+    key = derive(file_key, nonce, "payload")
     chunks = [payload[i : i + 65_552] for i in range(0, len(payload), 65_552)]
     require(chunks and (len(chunks) == 1 or len(chunks[-1]) > 16), "PayloadError")
     for number, chunk in enumerate(chunks):
-        last = number == len(chunks) - 1
-        piece = decipher(key, number.to_bytes(11, "big") + bytes([last]), chunk)
-        require(piece is not None, "PayloadError")
-        pieces.append(piece or b"")
-    return b"".join(pieces)
+        last = bytes([number == len(chunks) - 1])
+        pieces.append(decipher(key, number.to_bytes(11, "big") + last, chunk))
+        require(pieces[-1] is not None, "PayloadError")
+    return b"".join(filter(None, pieces))

@@ -53,7 +53,7 @@ def read(head: bytes, payload: bytes, identity: str, fields: list[str | None] | 
 def test_it_is_short_and_shares_no_code() -> None:
     text = READER.read_text("utf-8")
 
-    assert len(text.splitlines()) <= 180
+    assert 150 >= len([line for line in text.splitlines() if line.strip()])
     for package in ("crypto", "urn", "storage_gateway", "tests"):
         assert f"import {package}\n" not in text
         assert f"from {package}" not in text.replace("from cryptography", "")
@@ -91,7 +91,7 @@ def test_it_refuses_every_fault_by_its_name(fault: dict[str, Any]) -> None:
             fields_of(CONTEXTS[context]),
         )
 
-    assert fault["error"] == caught.value.kind
+    assert fault["error"] == str(caught.value)
 
 
 @pytest.mark.parametrize("name", PUBLIC or ["none"])
@@ -108,7 +108,7 @@ def test_it_agrees_with_the_public_vectors(name: str) -> None:
         return
     with pytest.raises(Refused) as caught:
         read(head, payload, vector.head["identity"], None)
-    assert expected.__name__ == caught.value.kind
+    assert expected.__name__ == str(caught.value)
 
 
 CASES: list[tuple[Identity, Context]] = [(USER, CONTEXT), (HYBRID_USER, HYBRID_CONTEXT)]
@@ -128,4 +128,4 @@ def test_it_refuses_what_the_package_refuses(data: st.DataObject, plaintext: byt
         open_envelope(head, sealed.payload, [identity], context=context)
     with pytest.raises(Refused) as refused:
         read(head, sealed.payload, text, fields)
-    assert caught.type.__name__ == refused.value.kind
+    assert caught.type.__name__ == str(refused.value)
