@@ -18,8 +18,10 @@ from crypto.x25519 import X25519Identity
 def intake_identity(identity: Identity, scope: str) -> X25519Identity:
     """Return the identity that opens what was sealed for `scope` (ASCII) and nothing else.
 
-    Raises IdentityError for an identity of another class than classic.
+    Raises IdentityError for an identity of another class than classic, and for another scope.
     """
+    if not scope.isascii():
+        raise IdentityError("the scope of an intake identity must be ASCII")
     if not isinstance(identity, X25519Identity):
         raise IdentityError("an intake identity is derived from an X25519 identity only")
     return X25519Identity(derive(identity.key, labels.INTAKE, salt=scope.encode("ascii")))

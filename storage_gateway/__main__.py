@@ -1,6 +1,8 @@
 """The program's entry. Refuses to run when one of the flat packages is shadowed by another's."""
 
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import crypto
@@ -22,8 +24,20 @@ def _refuse_shadowed_packages() -> None:
         )
 
 
+def _fill_closed_streams() -> None:
+    """Keep the next file that is opened from becoming a standard stream that was closed."""
+    for descriptor in range(3):
+        with suppress(OSError):
+            os.fstat(descriptor)
+            continue
+        os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
+
+
 def main() -> None:
     """Run the command line."""
+    _fill_closed_streams()
     _refuse_shadowed_packages()
     from .cli import run
 

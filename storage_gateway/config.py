@@ -117,6 +117,10 @@ def load_config(
                 raise ConfigError(f"unknown environment variable {name}")
             settings[field] = value
     settings |= {name: value for name, value in options.items() if value is not None}
+    if "data_dir" not in settings:
+        raise ConfigError(
+            "no data folder: give --data-dir DIR, or set GATEWAY_DATA_DIR, or data_dir in the file"
+        )
     try:
         return msgspec.convert(settings, Config, strict=False, dec_hook=_decode_path)
     except msgspec.ValidationError as error:

@@ -74,6 +74,7 @@ class CID:
         # An int that is no Codec would be written, and could not be read again.
         if self.codec not in _CODECS:
             raise CIDError(f"expected codec raw or dag-pb, found 0x{self.codec:02x}", 1)
+        object.__setattr__(self, "codec", Codec(self.codec))
         if len(self.digest) != _DIGEST_SIZE:
             reason = f"expected a SHA-256 digest of {_DIGEST_SIZE} bytes, got {len(self.digest)}"
             raise CIDError(reason, _CID_SIZE - _DIGEST_SIZE)

@@ -15,6 +15,7 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_TERMINATED = 143
+EXIT_HUNG_UP = 129
 EXIT_INTERRUPTED = 130
 
 
@@ -75,7 +76,7 @@ EXITS: dict[type[Exception], Exit] = {
     LeafError: Exit(33, "leaves in an order that no file has", "report it: this is a bug"),
     OSError: Exit(40, "a file cannot be read or written", "see to the file named"),
     FileExistsError: Exit(
-        41, "the output exists already", "choose another name, or overwrite it with --force"
+        41, "the output exists already", "choose another name; or --force, where the command has it"
     ),
 }
 _UNNAMED = Exit(EXIT_FAILED, "another failure", "report it")
@@ -83,6 +84,7 @@ _OTHERS = (
     Exit(EXIT_OK, "done", ""),
     Exit(EXIT_FAILED, "another failure; the reader of our output went away", ""),
     Exit(EXIT_USAGE, "wrong usage; nothing was done", ""),
+    Exit(EXIT_HUNG_UP, "the terminal went away (SIGHUP); no output file is left", ""),
     Exit(EXIT_INTERRUPTED, "interrupted (Ctrl-C); no output file is left", ""),
     Exit(EXIT_TERMINATED, "terminated (SIGTERM); no output file is left", ""),
 )

@@ -5,10 +5,12 @@ import os
 import re
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, cast
 
 from tqdm import tqdm
 
@@ -58,6 +60,8 @@ def output_file(path: Path | None, *, force: bool = True) -> Iterator[BinaryIO]:
 
     """
     if path is None or str(path) == "-":
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed")
         sys.stdout.flush()
         # A descriptor of its own: what could not be written to it is not tried again at exit.
         with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as file:
@@ -74,8 +78,9 @@ def output_file(path: Path | None, *, force: bool = True) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _whole_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    # Not made from the file's name, which may be as long as names can be.
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".storage-gateway-", suffix=".part")
+    temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -101,10 +106,12 @@ def _link(temporary: Path, path: Path) -> None:
 
 
 @contextmanager
-def input_file(name: str) -> Iterator[tuple[BinaryIO, int | None]]:
+def input_file(name: str) -> Iterator[tuple[BufferedReader, int | None]]:
     """Open a file, or stdin for ``-``; with its size when that is known."""
     if name == "-":
-        yield sys.stdin.buffer, None
+        if sys.stdin is None:
+            raise OSError(errno.EBADF, "it is closed")
+        yield cast("BufferedReader", sys.stdin.buffer), None
         return
     with Path(name).open("rb") as file:
         state = os.fstat(file.fileno())

@@ -51,7 +51,7 @@ def open_range(
 
     opener = RangeOpener(opened.opener(), read, source.size - payload_start)
     end = opener.size if wanted.last is None else min(wanted.last + 1, opener.size)
-    if wanted.start > end or (wanted.start == end and wanted.last is not None):
+    if wanted.start >= end:
         raise UsageFault(f"--range begins at {wanted.start}, the plaintext ends at {opener.size}")
     position = wanted.start
     while position < end:

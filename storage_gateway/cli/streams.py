@@ -10,12 +10,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, NoReturn, Protocol
 
 from crypto import scan_head
 
-from .exits import EXIT_TERMINATED, EXIT_USAGE, Failure, UsageFault, about, exit_of
+from .exits import EXIT_HUNG_UP, EXIT_TERMINATED, EXIT_USAGE, Failure, UsageFault, about, exit_of
 from .output import fail, input_file, output_file, progress
 
 PIECE_SIZE = 1 << 20
@@ -42,7 +43,7 @@ class Source:
     """A file or stdin. Moves the progress bar, and names itself when it cannot be read."""
 
     def __init__(
-        self, name: str, file: BinaryIO, size: int | None, on_bytes: Callable[[int], object]
+        self, name: str, file: BufferedReader, size: int | None, on_bytes: Callable[[int], object]
     ) -> None:
         self.name = name
         self.size = size
@@ -50,9 +51,9 @@ class Source:
         self._on_bytes = on_bytes
 
     def read(self, size: int, /) -> bytes:
-        """Return the next `size` bytes, fewer only at the end. Raises Failure."""
+        """Return up to `size` bytes, as they come; none only at the end. Raises Failure."""
         with about(self.name):
-            piece = self._file.read(size)
+            piece = self._file.read1(size)
         self._on_bytes(len(piece))
         return piece
 
@@ -141,7 +142,9 @@ def run_offline(
     command: str, work: Callable[[argparse.Namespace], int], options: argparse.Namespace
 ) -> int:
     """Do the work; return its exit status, or that of its failure, which is told on stderr."""
-    signal.signal(signal.SIGTERM, _terminate)  # so that temporary files are removed
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has hang-ups ignored
+            signal.signal(number, _terminate)  # so that temporary files are removed
     try:
         # Files name themselves in what they raise; what is left is the report on stdout.
         with about(_STANDARD["out"]):
@@ -166,5 +169,5 @@ def _drop_what_cannot_be_written() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _terminate(_signal: int, _frame: object) -> NoReturn:
-    raise SystemExit(EXIT_TERMINATED)
+def _terminate(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(EXIT_HUNG_UP if number == signal.SIGHUP else EXIT_TERMINATED)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from crypto import Context, ContextError, CryptoError
+from crypto import Context, ContextError, CryptoError, Meta
 from storage_gateway.client import Client, ClientError, read_token
 from storage_gateway.config import is_loopback
 from urn import ObjectName, URNError, parse_name
@@ -30,6 +30,9 @@ def put(options: argparse.Namespace) -> int:
 
 def get(options: argparse.Namespace) -> int:
     """Fetch one object."""
+    if options.json and (options.output is None or str(options.output) == "-"):
+        fail("get", "--json needs -o FILE: stdout cannot carry both")
+        return EXIT_USAGE
     return _run("get", options, _get)
 
 
@@ -75,6 +78,7 @@ def _token_of(path: Path | None) -> str | None:
 
 
 async def _put(options: argparse.Namespace, token: str) -> None:
+    Meta(options.content_type)  # refused before it breaks a header
     with (
         input_file(options.file) as (source, size),
         progress(size, "put", quiet=options.quiet) as advance,
@@ -134,5 +138,5 @@ async def _get(options: argparse.Namespace, token: str) -> None:
                     _, written = open_stream(
                         sealed, target, identities, lambda _count: None, context
                     )
-    if options.json and options.output is not None:
+    if options.json:
         print(json.dumps({"urn": options.urn, "size": written, "file": str(options.output)}))
