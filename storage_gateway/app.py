@@ -14,7 +14,7 @@ from crypto import Identity
 
 from .api import GatewayRunner, Services, make_application
 from .backends import LocalStore
-from .catalog import Catalog
+from .catalog import SQLiteCatalog
 from .catalog.sessions import (
     has_operator_token,
     register_router,
@@ -100,7 +100,7 @@ class Gateway:
         self._opened.push_async_callback(asyncio.to_thread, self._threads.shutdown)
         await asyncio.to_thread(make_data_dir, config.data_dir)
         await asyncio.to_thread(_refuse_lost_catalog, config.data_dir)
-        self._catalog = await asyncio.to_thread(Catalog.open, config.data_dir / CATALOG_FILE)
+        self._catalog = await asyncio.to_thread(SQLiteCatalog.open, config.data_dir / CATALOG_FILE)
         self._opened.push_async_callback(asyncio.to_thread, self._catalog.close)
         self._store = LocalStore(config.data_dir / STORE_FOLDER)
         self._opened.push_async_callback(asyncio.to_thread, self._store.close)

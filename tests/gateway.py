@@ -20,7 +20,7 @@ from sqlalchemy import Connection, select
 from crypto import X25519Identity
 from storage_gateway.app import CATALOG_FILE, STORE_FOLDER, Gateway
 from storage_gateway.backends import KeyedStore, LocalStore
-from storage_gateway.catalog import Catalog
+from storage_gateway.catalog import Catalog, SQLiteCatalog
 from storage_gateway.catalog.tables import deployment, intents, objects, slots
 from storage_gateway.client import Client
 from storage_gateway.config import load_config
@@ -243,7 +243,7 @@ async def eventually(
 
 def open_catalog(data_dir: Path) -> Catalog:
     """Open the catalog of a gateway that is not running (or beside one that is)."""
-    return Catalog.open(data_dir / CATALOG_FILE)
+    return SQLiteCatalog.open(data_dir / CATALOG_FILE)
 
 
 def open_store(data_dir: Path) -> LocalStore:

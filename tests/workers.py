@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 
 from crypto import Meta, X25519Identity
 from storage_gateway.backends import BlobInfo, LocalStore, SegmentWriter
-from storage_gateway.catalog import Catalog, Unit
+from storage_gateway.catalog import Catalog, SQLiteCatalog, Unit
 from storage_gateway.catalog.sessions import create_session, load_session, register_router
 from storage_gateway.catalog.work import load_deployment, start_instance
 from storage_gateway.errors import BackendUnavailable, BlobMissing, GatewayError
@@ -59,17 +59,31 @@ class Script:
 class ScriptedCatalog(Catalog):
     """A catalog whose transactions are points: before each is asked for, after it took effect."""
 
-    script = Script()
+    def __init__(self, inner: Catalog) -> None:
+        self.inner = inner
+        self.script = Script()
 
     async def run(self, unit: Unit[T]) -> T:
         self.script.reach("transaction begins")
-        answer = await super().run(unit)
+        answer = await self.inner.run(unit)
         self.script.reach("transaction took effect")
         return answer
 
+    def run_blocking(self, unit: Unit[T]) -> T:
+        return self.inner.run_blocking(unit)
+
+    async def read(self, unit: Unit[T]) -> T:
+        return await self.inner.read(unit)
+
+    def read_blocking(self, unit: Unit[T]) -> T:
+        return self.inner.read_blocking(unit)
+
     def clean_pages(self) -> bool:
         self.script.reach("pages are cleaned")
-        return super().clean_pages()
+        return self.inner.clean_pages()
+
+    def close(self) -> None:
+        self.inner.close()
 
 
 class ScriptedStore:
@@ -173,7 +187,7 @@ class Worker:
             result = connection.execute(text(statement), values)
             return [tuple(row) for row in result] if result.returns_rows else []
 
-        return await Catalog.run(self.catalog, unit)
+        return await self.catalog.inner.run(unit)
 
     async def expire_lease(self) -> None:
         """Let this worker's lease run out, as if it had been paused for long."""
@@ -213,8 +227,9 @@ class Folder:
         self, *, lease_s: float = 3600.0, horizon_s: float = 900.0
     ) -> AsyncIterator[Worker]:
         """Open a worker; at the end nothing of it is tidied up but files and threads."""
-        catalog = await asyncio.to_thread(ScriptedCatalog.open, self.path / "catalog.sqlite3")
-        assert isinstance(catalog, ScriptedCatalog)
+        catalog = ScriptedCatalog(
+            await asyncio.to_thread(SQLiteCatalog.open, self.path / "catalog.sqlite3")
+        )
         local = LocalStore(self.path / "store")
         store = ScriptedStore(local)
         instance_id = new_random_id()

@@ -1,5 +1,7 @@
 """The catalog: what exists, where it lies, who owns what is under way. SQL lives here only."""
 
-from .engine import Catalog, Unit, now_ms
+from .clock import Clock, now_ms
+from .contract import Catalog, Unit
+from .sqlite import SQLiteCatalog
 
-__all__ = ["Catalog", "Unit", "now_ms"]
+__all__ = ["Catalog", "Clock", "SQLiteCatalog", "Unit", "now_ms"]

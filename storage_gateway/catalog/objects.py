@@ -24,7 +24,7 @@ from storage_gateway.errors import Erased, FileKeyReused, IntentLost, NotFound, 
 from storage_gateway.plan import IntentState
 from storage_gateway.records import Manifest, ObjectState, Party, Segment, Slot
 
-from .engine import now_ms
+from .clock import now_ms
 from .statements import insert_once, key_of, miner_of
 from .tables import graves, instances, intents, objects, placements, segments, slots
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from storage_gateway.errors import SessionExists, TokenExpired, Unauthenticated, UnknownSession
 from storage_gateway.records import ROUTER, Caller, Party, Session, TokenKind
 
-from .engine import now_ms
+from .clock import now_ms
 from .statements import insert_once, key_of, miner_of
 from .tables import key_versions, parties, sessions, tokens
 

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, delete, exists, select, update
 from storage_gateway.plan import IntentState
 from storage_gateway.records import ObjectState
 
-from .engine import now_ms
+from .clock import now_ms
 from .objects import Ownership
 from .statements import insert_once
 from .tables import (

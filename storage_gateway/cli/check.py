@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from storage_gateway.app import CATALOG_FILE, STORE_FOLDER, marker_key, payloads_prefix
 from storage_gateway.backends import LocalStore
-from storage_gateway.catalog import Catalog
+from storage_gateway.catalog import SQLiteCatalog
 from storage_gateway.catalog.sessions import router_recipient
 from storage_gateway.catalog.tables import deployment
 from storage_gateway.config import ConfigError
@@ -41,7 +41,7 @@ def _check(options: argparse.Namespace) -> CheckReport:
     identity = load_identity(options.data_dir)
     if identity is None:
         raise ConfigError(f"the router's identity is missing from {options.data_dir}")
-    catalog = Catalog.open(options.data_dir / CATALOG_FILE)
+    catalog = SQLiteCatalog.open(options.data_dir / CATALOG_FILE)
     store = LocalStore(options.data_dir / STORE_FOLDER)
     try:
         deployment_id = catalog.read_blocking(

@@ -19,8 +19,8 @@ import pytest
 from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import IntegrityError
 
-from storage_gateway.catalog import Catalog, now_ms
-from storage_gateway.catalog.engine import GROUP_UNITS_MAX
+from storage_gateway.catalog import SQLiteCatalog, now_ms
+from storage_gateway.catalog.sqlite import GROUP_UNITS_MAX
 from storage_gateway.catalog.statements import insert_once
 from storage_gateway.catalog.tables import SCHEMA_VERSION, graves, markers
 from storage_gateway.errors import CatalogUnavailable, SlotBusy, StorageFull
@@ -34,8 +34,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def catalog(path: Path) -> Iterator[Catalog]:
-    opened = Catalog.open(path)
+def catalog(path: Path) -> Iterator[SQLiteCatalog]:
+    opened = SQLiteCatalog.open(path)
     yield opened
     opened.close()
 
@@ -62,7 +62,7 @@ def stored(path: Path) -> list[str]:
 
 
 @contextmanager
-def writer_held(catalog: Catalog) -> Iterator[None]:
+def writer_held(catalog: SQLiteCatalog) -> Iterator[None]:
     """Keep the writer busy: what is submitted meanwhile goes into the next transactions."""
     entered, release = threading.Event(), threading.Event()
 
@@ -81,7 +81,7 @@ def writer_held(catalog: Catalog) -> Iterator[None]:
 
 @contextmanager
 def commits_counted(
-    catalog: Catalog, before: Callable[[], None] = lambda: None
+    catalog: SQLiteCatalog, before: Callable[[], None] = lambda: None
 ) -> Iterator[list[int]]:
     counted: list[int] = []
 
@@ -103,7 +103,7 @@ def outcome(future: Future[Any]) -> object:
 # Group commit.
 
 
-def test_many_units_end_in_few_transactions(catalog: Catalog, path: Path) -> None:
+def test_many_units_end_in_few_transactions(catalog: SQLiteCatalog, path: Path) -> None:
     count = 3 * GROUP_UNITS_MAX
 
     with commits_counted(catalog) as commits:
@@ -116,7 +116,7 @@ def test_many_units_end_in_few_transactions(catalog: Catalog, path: Path) -> Non
     assert [f"{i:03}" for i in range(count)] == stored(path)
 
 
-def test_a_unit_that_raises_undoes_itself_alone(catalog: Catalog, path: Path) -> None:
+def test_a_unit_that_raises_undoes_itself_alone(catalog: SQLiteCatalog, path: Path) -> None:
     def refused(connection: Connection) -> None:
         add("refused")(connection)
         raise SlotBusy("for this test")
@@ -136,7 +136,7 @@ def test_a_unit_that_raises_undoes_itself_alone(catalog: Catalog, path: Path) ->
     assert ["a", "b", "c"] == stored(path)
 
 
-def test_an_answer_comes_after_the_commit(catalog: Catalog, path: Path) -> None:
+def test_an_answer_comes_after_the_commit(catalog: SQLiteCatalog, path: Path) -> None:
     futures: list[Future[Any]] = []
     seen_before: list[tuple[bool, list[str]]] = []
 
@@ -154,7 +154,7 @@ def test_an_answer_comes_after_the_commit(catalog: Catalog, path: Path) -> None:
     assert ([], False) == (seen_before[-1][1], seen_before[-1][0])
 
 
-def test_when_the_commit_fails_nobody_gets_an_answer(catalog: Catalog, path: Path) -> None:
+def test_when_the_commit_fails_nobody_gets_an_answer(catalog: SQLiteCatalog, path: Path) -> None:
     catalog.run_blocking(
         lambda c: c.execute(
             text(
@@ -187,7 +187,7 @@ def _set_page_limit(pages: int) -> Callable[[Connection], None]:
 
 
 def test_a_full_disk_is_told_and_takes_no_answered_unit_with_it(
-    catalog: Catalog, path: Path
+    catalog: SQLiteCatalog, path: Path
 ) -> None:
     """SQLite undoes the whole transaction then, the units before the one that failed as well."""
     catalog.run_blocking(_set_page_limit(0))
@@ -204,7 +204,9 @@ def test_a_full_disk_is_told_and_takes_no_answered_unit_with_it(
     assert [*answered, "c"] == stored(path)
 
 
-def test_a_disk_that_fills_up_below_a_savepoint_is_told_too(catalog: Catalog, path: Path) -> None:
+def test_a_disk_that_fills_up_below_a_savepoint_is_told_too(
+    catalog: SQLiteCatalog, path: Path
+) -> None:
     catalog.run_blocking(_set_page_limit(0))
 
     def unit(connection: Connection) -> bool:
@@ -215,7 +217,7 @@ def test_a_disk_that_fills_up_below_a_savepoint_is_told_too(catalog: Catalog, pa
     assert [] == stored(path)
 
 
-def test_a_unit_may_ask_for_what_is_there_already(catalog: Catalog, path: Path) -> None:
+def test_a_unit_may_ask_for_what_is_there_already(catalog: SQLiteCatalog, path: Path) -> None:
     def unit(connection: Connection) -> list[bool]:
         row = {"backend": "a", "created_ms": 0}
         return [insert_once(connection, markers, row) for _ in range(2)]
@@ -228,7 +230,7 @@ def test_a_unit_may_ask_for_what_is_there_already(catalog: Catalog, path: Path) 
 
 
 async def test_a_cancelled_caller_changes_nothing_for_its_unit_or_others(path: Path) -> None:
-    catalog = await asyncio.to_thread(Catalog.open, path)
+    catalog = await asyncio.to_thread(SQLiteCatalog.open, path)
     entered, release = threading.Event(), threading.Event()
 
     def hold(_connection: Connection) -> None:
@@ -253,7 +255,7 @@ async def test_a_cancelled_caller_changes_nothing_for_its_unit_or_others(path: P
 # Reads.
 
 
-def test_a_read_sees_one_moment(catalog: Catalog) -> None:
+def test_a_read_sees_one_moment(catalog: SQLiteCatalog) -> None:
     catalog.run_blocking(add("a"))
 
     def unit(connection: Connection) -> tuple[list[str], list[str]]:
@@ -265,18 +267,18 @@ def test_a_read_sees_one_moment(catalog: Catalog) -> None:
     assert ["a", "b"] == catalog.read_blocking(names)
 
 
-def test_a_read_does_not_wait_for_the_writer(catalog: Catalog) -> None:
+def test_a_read_does_not_wait_for_the_writer(catalog: SQLiteCatalog) -> None:
     with writer_held(catalog):
         assert [] == catalog.read_blocking(names)
 
 
-def test_a_read_cannot_write(catalog: Catalog, path: Path) -> None:
+def test_a_read_cannot_write(catalog: SQLiteCatalog, path: Path) -> None:
     with pytest.raises(CatalogUnavailable):
         catalog.read_blocking(add("a"))
     assert [] == stored(path)
 
 
-def test_what_a_read_raises_is_raised(catalog: Catalog) -> None:
+def test_what_a_read_raises_is_raised(catalog: SQLiteCatalog) -> None:
     def unit(_connection: Connection) -> None:
         raise SlotBusy("for this test")
 
@@ -286,7 +288,7 @@ def test_what_a_read_raises_is_raised(catalog: Catalog) -> None:
 
 
 async def test_many_readers_and_writers_at_once(path: Path) -> None:
-    catalog = await asyncio.to_thread(Catalog.open, path)
+    catalog = await asyncio.to_thread(SQLiteCatalog.open, path)
 
     async def write_and_read(name: str) -> bool:
         await catalog.run(add(name))
@@ -302,7 +304,7 @@ async def test_many_readers_and_writers_at_once(path: Path) -> None:
 
 
 def test_closing_finishes_what_was_begun_and_refuses_the_rest(path: Path) -> None:
-    catalog = Catalog.open(path)
+    catalog = SQLiteCatalog.open(path)
     with writer_held(catalog):
         futures = [catalog._submit(add(f"{i:02}")) for i in range(70)]
         closing = threading.Thread(target=catalog.close)
@@ -316,7 +318,7 @@ def test_closing_finishes_what_was_begun_and_refuses_the_rest(path: Path) -> Non
 
 
 def test_after_closing_there_is_one_file(path: Path) -> None:
-    catalog = Catalog.open(path)
+    catalog = SQLiteCatalog.open(path)
     catalog.run_blocking(add("a"))
     catalog.read_blocking(names)
     catalog.close()
@@ -326,15 +328,15 @@ def test_after_closing_there_is_one_file(path: Path) -> None:
 
 def test_opening_again_finds_what_was_written(path: Path) -> None:
     for name in "ab":
-        catalog = Catalog.open(path)
+        catalog = SQLiteCatalog.open(path)
         catalog.run_blocking(add(name))
         catalog.close()
 
     assert ["a", "b"] == stored(path)
 
 
-def test_two_processes_may_write(catalog: Catalog, path: Path) -> None:
-    other = Catalog.open(path)
+def test_two_processes_may_write(catalog: SQLiteCatalog, path: Path) -> None:
+    other = SQLiteCatalog.open(path)
     futures = [(catalog, other)[i % 2]._submit(add(f"{i:02}")) for i in range(40)]
 
     assert [f"added {i:02}" for i in range(40)] == [outcome(future) for future in futures]
@@ -350,7 +352,7 @@ def test_another_schema_version_is_refused_and_left_as_it_is(path: Path, version
     connection.close()
 
     with pytest.raises(CatalogUnavailable, match=f"schema version {version}"):
-        Catalog.open(path)
+        SQLiteCatalog.open(path)
 
     connection = sqlite3.connect(path)
     tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master")]
@@ -363,7 +365,7 @@ def test_what_is_no_database_is_refused_and_left_as_it_is(path: Path) -> None:
     before = path.read_bytes()
 
     with pytest.raises(CatalogUnavailable, match="not a database"):
-        Catalog.open(path)
+        SQLiteCatalog.open(path)
 
     assert before == path.read_bytes()
 
@@ -371,10 +373,10 @@ def test_what_is_no_database_is_refused_and_left_as_it_is(path: Path) -> None:
 @pytest.mark.parametrize("where", ["missing/catalog.sqlite3", "."])
 def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path, where: str) -> None:
     with pytest.raises(CatalogUnavailable, match="unable to open"):
-        Catalog.open(tmp_path / where)
+        SQLiteCatalog.open(tmp_path / where)
 
 
-def test_the_clock_is_the_hosts_in_milliseconds(catalog: Catalog) -> None:
+def test_the_clock_is_the_hosts_in_milliseconds(catalog: SQLiteCatalog) -> None:
     before = time.time() * 1000
     found = catalog.read_blocking(now_ms)
 
@@ -390,7 +392,7 @@ def _files_hold(path: Path, needle: bytes) -> list[str]:
 
 @pytest.mark.parametrize("size", [200, 30_000])  # within a page, and on pages of its own
 def test_what_was_removed_is_in_no_file_once_pages_are_clean(
-    catalog: Catalog, path: Path, size: int
+    catalog: SQLiteCatalog, path: Path, size: int
 ) -> None:
     needle = bytes(range(200)) * (size // 200)
     row = {"payload_id": "p", "object_id": "o", "reason": needle.hex(), "buried_ms": 0}
@@ -421,7 +423,7 @@ def test_the_search_finds_what_was_removed_without_secure_delete(path: Path) -> 
     assert [path.name] == _files_hold(path, needle[-100:])
 
 
-def test_pages_are_not_called_clean_while_a_reader_needs_the_log(catalog: Catalog) -> None:
+def test_pages_are_not_called_clean_while_a_reader_needs_the_log(catalog: SQLiteCatalog) -> None:
     catalog.run_blocking(add("a"))
 
     def unit(connection: Connection) -> bool:
@@ -433,7 +435,7 @@ def test_pages_are_not_called_clean_while_a_reader_needs_the_log(catalog: Catalo
     assert catalog.clean_pages()
 
 
-def test_cleaning_does_not_fail_while_the_writer_is_at_work(catalog: Catalog) -> None:
+def test_cleaning_does_not_fail_while_the_writer_is_at_work(catalog: SQLiteCatalog) -> None:
     catalog.run_blocking(add("a"))
 
     with writer_held(catalog):
@@ -442,7 +444,9 @@ def test_cleaning_does_not_fail_while_the_writer_is_at_work(catalog: Catalog) ->
     assert catalog.clean_pages()
 
 
-def test_every_connection_zeroes_what_it_frees_and_syncs_what_it_commits(catalog: Catalog) -> None:
+def test_every_connection_zeroes_what_it_frees_and_syncs_what_it_commits(
+    catalog: SQLiteCatalog,
+) -> None:
     def pragmas(connection: Connection) -> list[object]:
         asked = ("secure_delete", "synchronous", "journal_mode", "foreign_keys")
         return [connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in asked]
@@ -451,10 +455,22 @@ def test_every_connection_zeroes_what_it_frees_and_syncs_what_it_commits(catalog
     assert [1, 2, "wal", 1] == catalog.read_blocking(pragmas)
 
 
-def test_foreign_keys_hold(catalog: Catalog) -> None:
+def test_foreign_keys_hold(catalog: SQLiteCatalog) -> None:
     def unit(connection: Connection) -> None:
         connection.execute(text("INSERT INTO parties VALUES ('nowhere', 'user', '', 0)"))
 
     with pytest.raises(CatalogUnavailable) as caught:
         catalog.run_blocking(unit)
     assert isinstance(caught.value.__cause__, IntegrityError)
+
+
+def test_another_clock_is_seen_by_units_and_by_no_other_catalog(
+    catalog: SQLiteCatalog, path: Path
+) -> None:
+    jumping = SQLiteCatalog.open(path, clock=lambda database_ms: database_ms + 3_600_000)
+    before = catalog.read_blocking(now_ms)
+    jumped = [jumping.read_blocking(now_ms), jumping.run_blocking(now_ms)]
+    jumping.close()
+
+    assert all(3_600_000 <= found - before < 3_700_000 for found in jumped)
+    assert catalog.read_blocking(now_ms) - before < 100_000

@@ -1,10 +1,8 @@
-"""Running units of work on the catalog: `Catalog.run(unit)` writes, `Catalog.read(unit)` reads.
+"""The catalog in one SQLite file, for one process or several on the same machine.
 
-A *unit* is a function of a SQLAlchemy connection. On SQLite one thread owns the one writing
-connection and puts up to 64 waiting units into one transaction, each in a savepoint of its own
-(group commit). A unit's answer is released only after COMMIT returned: an answer that was seen is
-durable (WAL with ``synchronous=FULL``). Units do no I/O but SQL and are run to their end even when
-the caller is cancelled, so whoever stops waiting must ask the catalog what became of it.
+One thread owns the one writing connection and puts up to 64 waiting units into one transaction,
+each in a savepoint of its own (group commit). A unit's answer is released only after COMMIT
+returned: an answer that was seen is durable (WAL with ``synchronous=FULL``).
 """
 
 import asyncio
@@ -12,20 +10,21 @@ import contextlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from storage_gateway.errors import CatalogUnavailable, StorageFull
 
 from . import tables
+from .clock import Clock, attach_clock, true_time
+from .contract import Catalog, Unit
 
 T = TypeVar("T")
-Unit = Callable[[Connection], T]
 
 GROUP_UNITS_MAX = 64
 READERS = 2
@@ -34,23 +33,16 @@ CHECKPOINT_PATIENCE_S = 0.2
 _PRIMARY_CODE = 0xFF
 """The low byte of an SQLite error code; the others say more precisely where."""
 
-_NOW_MS = text("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)")
 
+class SQLiteCatalog(Catalog):
+    """One SQLite file. Open it with `SQLiteCatalog.open`; `close` waits for what was begun."""
 
-def now_ms(connection: Connection) -> int:
-    """Return the database's clock, milliseconds since 1970 in UTC."""
-    return int(connection.execute(_NOW_MS).scalar_one())
-
-
-class Catalog:
-    """One SQLite file. Open it with `Catalog.open`; `close` waits for what was begun."""
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, clock: Clock = true_time) -> None:
         """Prepare; no file is touched before `open`."""
         self._path = path
         self._queue: queue.SimpleQueue[tuple[Unit[Any], Future[Any]] | None] = queue.SimpleQueue()
-        self._writer_engine = _make_engine(path, writing=True)
-        self._reader_engine = _make_engine(path, writing=False)
+        self._writer_engine = _make_engine(path, writing=True, clock=clock)
+        self._reader_engine = _make_engine(path, writing=False, clock=clock)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="catalog-read")
         self._local = threading.local()
         self._connections: list[Connection] = []
@@ -62,14 +54,14 @@ class Catalog:
         self._closing = False
 
     @classmethod
-    def open(cls, path: Path) -> "Catalog":
+    def open(cls, path: Path, *, clock: Clock = true_time) -> Self:
         """Open or create the catalog at ``path``; creates tables, checks the schema version.
 
         Raises:
             CatalogUnavailable: the file cannot be used, or is of another schema version.
 
         """
-        catalog = cls(path)
+        catalog = cls(path, clock=clock)
         try:
             with catalog._writer_engine.begin() as connection:
                 _prepare(connection, path)
@@ -83,19 +75,11 @@ class Catalog:
         return catalog
 
     async def run(self, unit: Unit[T]) -> T:
-        """Run ``unit`` in a durable transaction and return its answer after COMMIT.
-
-        What the unit raises undoes the unit alone and is raised here.
-
-        Raises:
-            CatalogUnavailable: the transaction failed; whether it took effect must be read back.
-            StorageFull: the disk under the catalog is full; nothing took effect.
-
-        """
+        """See `Catalog.run`."""
         return await asyncio.wrap_future(self._submit(unit))
 
     def run_blocking(self, unit: Unit[T]) -> T:
-        """As `run`, for callers without an event loop."""
+        """See `Catalog.run_blocking`."""
         return self._submit(unit).result()
 
     def _submit(self, unit: Unit[T]) -> Future[T]:
@@ -106,17 +90,12 @@ class Catalog:
         return future
 
     async def read(self, unit: Unit[T]) -> T:
-        """Run a unit that only reads, on a consistent snapshot, beside the writer.
-
-        Raises:
-            CatalogUnavailable: the database cannot be read.
-
-        """
+        """See `Catalog.read`."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self.read_blocking, unit)
 
     def read_blocking(self, unit: Unit[T]) -> T:
-        """As `read`, on the calling thread."""
+        """See `Catalog.read_blocking`; on the calling thread."""
         connection: Connection | None = getattr(self._local, "connection", None)
         try:
             if connection is None:
@@ -267,7 +246,7 @@ def _is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
-def _make_engine(path: Path, *, writing: bool) -> Engine:
+def _make_engine(path: Path, *, writing: bool, clock: Clock) -> Engine:
     engine = create_engine(
         # Not as text: a path may hold what means something in a URL.
         URL.create("sqlite+pysqlite", database=str(path)),
@@ -277,7 +256,8 @@ def _make_engine(path: Path, *, writing: bool) -> Engine:
     )
 
     @event.listens_for(engine, "connect")
-    def _on_connect(raw: Any, _record: object) -> None:  # noqa: ANN401 - the DBAPI's own type
+    def _on_connect(raw: Any, entry: ConnectionPoolEntry) -> None:  # noqa: ANN401 - the DBAPI's
+        attach_clock(entry.info, clock)
         # The driver must not begin transactions by itself: BEGIN is emitted below.
         raw.isolation_level = None
         pragmas = ["journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"]
