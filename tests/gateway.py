@@ -18,13 +18,14 @@ from urllib.parse import urlsplit
 from sqlalchemy import Connection, select
 
 from crypto import X25519Identity
-from storage_gateway.app import CATALOG_FILE, STORE_FOLDER, Gateway
+from storage_gateway.app import Gateway
 from storage_gateway.backends import KeyedStore, LocalStore
 from storage_gateway.catalog import Catalog, SQLiteCatalog
 from storage_gateway.catalog.tables import deployment, intents, objects, slots
 from storage_gateway.client import Client
 from storage_gateway.config import load_config
 from storage_gateway.custody import OPERATOR_TOKEN_FILE
+from storage_gateway.parts import CATALOG_FILE, STORE_FOLDER
 
 T = TypeVar("T")
 
@@ -73,7 +74,9 @@ class RunningGateway:
     @property
     def store(self) -> LocalStore:
         """The gateway's own store."""
-        return self.gateway._store
+        store = self.gateway.parts.store
+        assert isinstance(store, LocalStore)
+        return store
 
 
 @dataclass(frozen=True, slots=True)

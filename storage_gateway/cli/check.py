@@ -6,7 +6,6 @@ from dataclasses import asdict
 
 from sqlalchemy import select
 
-from storage_gateway.app import CATALOG_FILE, STORE_FOLDER, marker_key, payloads_prefix
 from storage_gateway.backends import LocalStore
 from storage_gateway.catalog import SQLiteCatalog
 from storage_gateway.catalog.sessions import router_recipient
@@ -14,6 +13,7 @@ from storage_gateway.catalog.tables import deployment
 from storage_gateway.config import ConfigError
 from storage_gateway.custody import load_identity
 from storage_gateway.errors import GatewayError
+from storage_gateway.parts import CATALOG_FILE, STORE_FOLDER, marker_key, payloads_prefix
 from storage_gateway.verify import Checker, CheckReport
 
 from .output import EXIT_FAILED, EXIT_OK, fail, progress

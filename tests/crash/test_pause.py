@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from crypto import LEAF_PLAINTEXT_SIZE, SEGMENT_LEAVES
-from storage_gateway.app import CATALOG_FILE
 from storage_gateway.catalog.work import list_graves, list_intents
 from storage_gateway.client import Client, ClientError
+from storage_gateway.parts import CATALOG_FILE
 from tests.commands import command_beside
 from tests.gateway import (
     GatewayProcess,

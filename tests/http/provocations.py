@@ -12,11 +12,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from storage_gateway import errors
-from storage_gateway.app import CATALOG_FILE
 from storage_gateway.backends.fs import RealFs
 from storage_gateway.catalog.sessions import NewToken, insert_token
 from storage_gateway.catalog.work import end_instance
 from storage_gateway.errors import GatewayError
+from storage_gateway.parts import CATALOG_FILE
 from storage_gateway.records import TokenKind
 from storage_gateway.tokens import token_digest
 from tests.gateway import OpenSession, RunningGateway, eventually, payload_keys

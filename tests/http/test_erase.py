@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from storage_gateway.app import CATALOG_FILE
 from storage_gateway.catalog.tables import graves, placements, segments
+from storage_gateway.parts import CATALOG_FILE
 from tests.gateway import (
     OpenSession,
     RunningGateway,

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from crypto import X25519Identity, open_head
-from storage_gateway.app import CATALOG_FILE
 from storage_gateway.custody import IDENTITY_FILE, OPERATOR_TOKEN_FILE
 from storage_gateway.logs import JSONFormatter
+from storage_gateway.parts import CATALOG_FILE
 from storage_gateway.records import TokenKind
 from storage_gateway.tokens import new_token
 from tests.gateway import (

@@ -1,0 +1,175 @@
+"""What a gateway is put together over: catalog, store, identity, names; and opening a deployment's
+own, which makes them at first start and refuses what does not belong together.
+"""
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crypto import Identity
+
+from .backends import KeyedStore, LocalStore
+from .catalog import Catalog, SQLiteCatalog
+from .catalog.sessions import (
+    has_operator_token,
+    register_router,
+    router_recipient,
+    set_operator_token,
+)
+from .catalog.work import has_marker, load_deployment, record_marker
+from .config import Config, ConfigError
+from .custody import (
+    OPERATOR_TOKEN_FILE,
+    load_identity,
+    make_data_dir,
+    make_identity,
+    read_secret,
+    write_secret,
+)
+from .errors import BackendUnavailable, BlobMissing, TokenExpired
+from .ids import new_random_id
+from .records import TokenKind
+from .tokens import TOKEN_LENGTH_MAX, TOKEN_LENGTH_MIN, new_token, token_digest
+
+CATALOG_FILE = "catalog.sqlite3"
+STORE_FOLDER = "store"
+MAIN = "main"
+"""The namespace of a deployment's own objects. No setting: with another value nothing that is
+stored would be found."""
+
+
+def payloads_prefix(deployment_id: str, namespace: str = MAIN) -> str:
+    """Return the key prefix of all payloads of a namespace."""
+    return f"{deployment_id}/{namespace}/payloads/"
+
+
+def marker_key(deployment_id: str) -> str:
+    """Return the key of the object that marks a store as this deployment's."""
+    return f"{deployment_id}/marker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What one gateway works on. Who opened them closes them, after the gateway has stopped."""
+
+    catalog: Catalog
+    store: KeyedStore
+    identity: Identity = field(repr=False)
+    deployment_id: str
+    namespace: str = MAIN
+
+    @property
+    def payloads(self) -> str:
+        """The key prefix of all payloads."""
+        return payloads_prefix(self.deployment_id, self.namespace)
+
+    @property
+    def marker(self) -> str:
+        """The key of the object that marks the store as this deployment's."""
+        return marker_key(self.deployment_id)
+
+
+async def open_parts(config: Config, opened: AsyncExitStack) -> Parts:
+    """Open or create a deployment's own parts; ``opened`` is told how to close them.
+
+    Raises:
+        ConfigError: something is there that does not belong together; nothing was changed.
+        GatewayError: catalog or store cannot be used.
+
+    """
+    # In threads throughout: the loop may be serving another gateway already.
+    await asyncio.to_thread(make_data_dir, config.data_dir)
+    await asyncio.to_thread(_refuse_lost_catalog, config.data_dir)
+    catalog = await asyncio.to_thread(SQLiteCatalog.open, config.data_dir / CATALOG_FILE)
+    opened.push_async_callback(asyncio.to_thread, catalog.close)
+    store = LocalStore(config.data_dir / STORE_FOLDER)
+    opened.push_async_callback(asyncio.to_thread, store.close)
+    candidate = new_random_id()
+    deployment_id = await catalog.run(lambda c: load_deployment(c, candidate))
+    await _check_marker(catalog, store, deployment_id, config.data_dir / STORE_FOLDER)
+    identity = await _load_identity(catalog, config.data_dir)
+    await _provide_operator_token(catalog, config.data_dir / OPERATOR_TOKEN_FILE)
+    return Parts(catalog=catalog, store=store, identity=identity, deployment_id=deployment_id)
+
+
+async def _check_marker(
+    catalog: Catalog, store: KeyedStore, deployment_id: str, folder: Path
+) -> None:
+    """Make sure that the store is this deployment's: never write into another one's."""
+    marker = marker_key(deployment_id)
+    known = await catalog.read(lambda c: has_marker(c, store.name))
+    try:
+        await store.stat(marker)
+    except (BlobMissing, BackendUnavailable) as error:
+        if known:
+            raise ConfigError(
+                f"store {store.name} lacks the marker {marker} of this deployment:"
+                " it is another store, or not mounted. Nothing was changed"
+            ) from error
+        await asyncio.to_thread(_refuse_foreign_store, folder, deployment_id)
+        await store.put(marker, b"storage-gateway deployment marker v1\n")
+    if not known:
+        await catalog.run(lambda c: record_marker(c, store.name))
+
+
+def _refuse_foreign_store(folder: Path, deployment_id: str) -> None:
+    if folder.exists() and any(entry.name != deployment_id for entry in folder.iterdir()):
+        raise ConfigError(
+            f"{folder} holds the objects of another deployment, and the catalog beside it is"
+            " new: restore that deployment's catalog, or use an empty data folder"
+        )
+
+
+async def _load_identity(catalog: Catalog, data_dir: Path) -> Identity:
+    """Return the router's identity; a lost or exchanged one is a refusal, never a new one."""
+    identity = await asyncio.to_thread(load_identity, data_dir)
+    known = await catalog.read(router_recipient)
+    if identity is None:
+        if known is not None:
+            raise ConfigError(
+                f"the router's identity is missing from {data_dir}: restore it from a backup;"
+                " without it the gateway can open nothing"
+            )
+        identity = await asyncio.to_thread(make_identity, data_dir)
+    recipient = str(identity.recipient())
+    stored = await catalog.run(lambda c: register_router(c, recipient, identity.key_class))
+    if stored != recipient:
+        raise ConfigError(
+            f"the identity in {data_dir} is not the one that this deployment's objects are"
+            f" sealed to ({stored}): restore that one"
+        )
+    return identity
+
+
+async def _provide_operator_token(catalog: Catalog, path: Path) -> None:
+    """Make the operator's token at first start; the file is durable before it counts."""
+    if not await asyncio.to_thread(path.exists):
+        if await catalog.read(has_operator_token):
+            return  # taken away by the operator, who keeps it elsewhere
+        with suppress(FileExistsError):  # another process made it meanwhile
+            token = new_token(TokenKind.OPERATOR)
+            await asyncio.to_thread(write_secret, path, f"{token}\n")
+    token = (await asyncio.to_thread(read_secret, path)).strip()
+    if not TOKEN_LENGTH_MIN <= len(token) <= TOKEN_LENGTH_MAX:
+        raise ConfigError(
+            f"{path} must hold {TOKEN_LENGTH_MIN} to {TOKEN_LENGTH_MAX} characters: a token"
+            " must be too long to guess"
+        )
+    # Whoever replaces the file revokes what it held: there is no other way to take a leaked
+    # operator's token back.
+    digest = token_digest(token)
+    try:
+        await catalog.run(lambda c: set_operator_token(c, digest))
+    except TokenExpired as error:
+        raise ConfigError(f"{path} holds a token that was revoked: put a new one there") from error
+
+
+def _refuse_lost_catalog(data_dir: Path) -> None:
+    """A store without a catalog is no new deployment: making one would hide what was lost."""
+    store = data_dir / STORE_FOLDER
+    if not (data_dir / CATALOG_FILE).exists() and store.exists() and any(store.iterdir()):
+        raise ConfigError(
+            f"{store} holds the objects of a deployment whose catalog, {data_dir / CATALOG_FILE},"
+            " is gone: restore it from a backup, or use an empty data folder"
+        )
