@@ -22,7 +22,7 @@ from crypto.errors import (
     NoIdentityMatch,
 )
 from crypto.geometry import FILE_KEY_SIZE, NONCE_SIZE
-from crypto.header import Header, Stanza, mac_input, parse_header
+from crypto.header import Header, Stanza, end_header, mac_input, parse_header
 from crypto.keys import Identity, Recipient, common_class
 from crypto.meta import Meta, check_meta_shape, meta_stanza, open_meta
 from crypto.opener import Opener
@@ -183,8 +183,8 @@ def check_class(recipients: Sequence[Recipient], context: Context) -> None:
 
 def build_head(stanzas: Sequence[Stanza], file_key: Secret, nonce: bytes) -> bytes:
     """Return header with its MAC, and nonce. Raises StanzaLimitError, HeaderSizeError."""
-    header = Header(tuple(stanzas), _header_mac(tuple(stanzas), file_key))
-    return header.encode() + nonce
+    covered = mac_input(tuple(stanzas))
+    return end_header(covered, _mac_of(covered, file_key)) + nonce
 
 
 def payload_key(file_key: Secret, nonce: bytes) -> Secret:
@@ -211,4 +211,8 @@ def _new_head(
 
 
 def _header_mac(stanzas: tuple[Stanza, ...], file_key: Secret) -> bytes:
-    return mac(derive(file_key, labels.HEADER_MAC), mac_input(stanzas))
+    return _mac_of(mac_input(stanzas), file_key)
+
+
+def _mac_of(covered: bytes, file_key: Secret) -> bytes:
+    return mac(derive(file_key, labels.HEADER_MAC), covered)

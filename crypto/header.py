@@ -23,6 +23,7 @@ _MAC_LENGTH: Final = 43
 _CLASSES: Final = {labels.STANZA_X25519: "classic", labels.STANZA_HYBRID: "hybrid"}
 
 _ARGUMENT: Final = re.compile(r"[!-~]+")
+_ARGUMENTS: Final = re.compile(r"[!-~]+(?: [!-~]+)*")
 # A first look at a stream in C speed: whole stanzas, then what may still become one or the end.
 # Each repetition begins with a byte that the one before cannot hold, which keeps it linear. No
 # possessive quantifier on a group: before Python 3.11.5 those keep half a repetition (CPython issue
@@ -58,11 +59,13 @@ class Stanza:
         Raises HeaderError when the type or an argument could not be read back.
         """
         words = (self.type, *self.args)
-        if not all(_ARGUMENT.fullmatch(word) for word in words):
+        line = " ".join(words)
+        # One look at the whole line, which shows an empty word and a space within a word as well.
+        if not _ARGUMENTS.fullmatch(line) or line.count(" ") != len(self.args):
             raise HeaderError("a stanza's type and arguments must be printable ASCII, not empty")
         body = encode_base64(self.body)
         lines = [body[i : i + _COLUMNS] for i in range(0, len(body) + 1, _COLUMNS)]
-        return "\n".join(["-> " + " ".join(words), *lines, ""]).encode("ascii")
+        return "\n".join([f"-> {line}", *lines, ""]).encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +81,7 @@ class Header:
         Raises StanzaLimitError and HeaderSizeError beyond the limits, HeaderError when a part
         could not be read back.
         """
-        if len(self.mac) != MAC_SIZE:
-            raise HeaderError(f"a header MAC has {MAC_SIZE} bytes, not {len(self.mac)}")
-        data = mac_input(self.stanzas) + f" {encode_base64(self.mac)}\n".encode("ascii")
-        _check_size(len(data))
-        return data
+        return end_header(mac_input(self.stanzas), self.mac)
 
 
 def mac_input(stanzas: tuple[Stanza, ...]) -> bytes:
@@ -91,6 +90,18 @@ def mac_input(stanzas: tuple[Stanza, ...]) -> bytes:
     if not stanzas:
         raise HeaderError("a header has at least one stanza; this one has none")
     return b"".join([_MAGIC, *(stanza.encode() for stanza in stanzas), b"---"])
+
+
+def end_header(covered: bytes, mac: bytes) -> bytes:
+    """Return the header: what its MAC covers, the MAC (32 bytes), and the line break that ends it.
+
+    Raises HeaderSizeError, HeaderError for a MAC of another length.
+    """
+    if len(mac) != MAC_SIZE:
+        raise HeaderError(f"a header MAC has {MAC_SIZE} bytes, not {len(mac)}")
+    data = b"%b %b\n" % (covered, encode_base64(mac).encode("ascii"))
+    _check_size(len(data))
+    return data
 
 
 def stanza_class(stanza: Stanza) -> str | None:

@@ -53,6 +53,8 @@ class HybridRecipient:
     """
 
     key: bytes
+    # Kept ready: parsing the ML-KEM part expands a matrix, which takes as long as wrapping.
+    _public: MLKEM768X25519PublicKey = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.key) != _PUBLIC_SIZE:
@@ -62,9 +64,10 @@ class HybridRecipient:
         if fault := find_fault(self.key[_MLKEM_PUBLIC_SIZE:]):
             raise RecipientError(f"the X25519 part of the recipient is {fault}")
         try:
-            self._public()
+            public = _parse_public(self.key)
         except ValueError:
             raise RecipientError("the recipient's ML-KEM part is no key (FIPS 203, 7.2)") from None
+        object.__setattr__(self, "_public", public)
 
     @classmethod
     def parse(cls, text: str) -> HybridRecipient:
@@ -93,7 +96,7 @@ class HybridRecipient:
 
         Raises SelfCheckError when a reader would refuse the stanza.
         """
-        sealed = _SUITE.encrypt(file_key.expose(), self._public(), labels.HYBRID_WRAP)
+        sealed = _SUITE.encrypt(file_key.expose(), self._public, labels.HYBRID_WRAP)
         share, body = sealed[:_SHARE_SIZE], sealed[_SHARE_SIZE:]
         stanza = Stanza(labels.STANZA_HYBRID, (encode_base64(share),), body)
         try:
@@ -109,12 +112,6 @@ class HybridRecipient:
         if stanza.type != labels.STANZA_HYBRID:
             raise HeaderError("expected an mlkem768x25519 stanza")
         _parse_share(stanza)
-
-    def _public(self) -> MLKEM768X25519PublicKey:
-        return MLKEM768X25519PublicKey(
-            MLKEM768PublicKey.from_public_bytes(self.key[:_MLKEM_PUBLIC_SIZE]),
-            X25519PublicKey.from_public_bytes(self.key[_MLKEM_PUBLIC_SIZE:]),
-        )
 
     def __str__(self) -> str:
         return bech32.encode(_RECIPIENT_PREFIX, self.key)
@@ -185,6 +182,14 @@ class HybridIdentity:
         except InvalidTag:
             return None
         return Secret(opened)
+
+
+def _parse_public(key: bytes) -> MLKEM768X25519PublicKey:
+    """Return the key as the library wants it. Raises ValueError for a faulty ML-KEM part."""
+    return MLKEM768X25519PublicKey(
+        MLKEM768PublicKey.from_public_bytes(key[:_MLKEM_PUBLIC_SIZE]),
+        X25519PublicKey.from_public_bytes(key[_MLKEM_PUBLIC_SIZE:]),
+    )
 
 
 def _parse_share(stanza: Stanza) -> bytes:

@@ -6,6 +6,7 @@ It parses and formats text that others read and write; it opens no files and rea
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from crypto.errors import IdentityError
@@ -17,6 +18,9 @@ _HYBRID_RECIPIENT: Final = "age1pq1"
 _HYBRID_IDENTITY: Final = "age-secret-key-pq-1"
 
 
+# Every upload parses its parties' texts anew; checking a text takes longer than a wrap. Public keys
+# only: what is refused, such as an identity given by mistake, is not kept.
+@lru_cache(maxsize=512)
 def parse_recipient(text: str) -> Recipient:
     """Return the recipient that `text` names, `age1…` or `age1pq1…`. Raises RecipientError."""
     hybrid = text.lower().startswith(_HYBRID_RECIPIENT)

@@ -13,8 +13,6 @@ from typing import Final, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from crypto.errors import CryptoError
 from crypto.secret import Secret
@@ -25,6 +23,8 @@ Random: TypeAlias = Callable[[int], bytes]
 KEY_SIZE: Final = 32
 AEAD_NONCE_SIZE: Final = 12
 MAC_SIZE: Final = 32
+# HKDF-Expand numbers its blocks of 32 bytes from one.
+_FIRST_BLOCK: Final = b"\x01"
 
 
 def draw(random: Random, size: int) -> bytes:
@@ -38,8 +38,10 @@ def draw(random: Random, size: int) -> bytes:
 
 def derive(key: Secret, label: bytes, *, salt: bytes = b"") -> Secret:
     """Return 32 bytes of HKDF-SHA256 (RFC 5869) over `key`, with `label` as info."""
-    kdf = HKDF(algorithm=SHA256(), length=KEY_SIZE, salt=salt, info=label)
-    return Secret(kdf.derive(key.expose()))
+    # By hand, at half the time of the library's: one block of output is one HMAC to extract and
+    # one to expand. No salt is as good as one of zeros: HMAC pads its key with them.
+    pseudorandom_key = hmac.digest(salt, key.expose(), "sha256")
+    return Secret(hmac.digest(pseudorandom_key, label + _FIRST_BLOCK, "sha256"))
 
 
 def mac(key: Secret, message: bytes) -> bytes:

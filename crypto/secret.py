@@ -32,7 +32,12 @@ class Secret:
 
     def __del__(self) -> None:
         """Overwrite the private copy."""
-        wipe(getattr(self, "_value", bytearray()))  # none where the bytes were refused
+        try:
+            value = self._value
+        except AttributeError:  # the bytes were refused
+            return
+        # Not by `wipe`: a Secret that lives as long as the program may outlive the module's names.
+        value[:] = bytes(len(value))
 
     def expose(self) -> bytes:
         """Return the bytes; the caller must not store, print or log them."""

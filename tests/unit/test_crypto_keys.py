@@ -187,6 +187,12 @@ def test_wrapping_checks_its_own_work() -> None:
     recipient.verify(stanza, ephemeral, FILE_KEY)
     faulty = [
         (Stanza(stanza.type, stanza.args, flip(stanza.body, 100)), ephemeral, FILE_KEY),
+        (
+            Stanza(stanza.type, MINER.recipient().wrap(FILE_KEY).args, stanza.body),
+            ephemeral,
+            FILE_KEY,
+        ),
+        (Stanza("x25519", stanza.args, stanza.body), ephemeral, FILE_KEY),
         (stanza, Secret(FixedRandom("other")(32)), FILE_KEY),
         (stanza, ephemeral, Secret(bytes(16))),
         (MINER.recipient().wrap(FILE_KEY), ephemeral, FILE_KEY),
@@ -267,3 +273,13 @@ def test_a_faulty_identity_is_named_by_its_line_and_not_shown(text: str, line: s
 def test_a_file_without_identity_is_refused(text: str) -> None:
     with pytest.raises(IdentityError, match="no identity"):
         parse_identities(text)
+
+
+def test_an_identity_given_by_mistake_is_not_remembered() -> None:
+    parse_recipient(USER_RECIPIENT)
+    before = parse_recipient.cache_info().currsize
+
+    with pytest.raises(RecipientError):
+        parse_recipient(USER_TEXT)
+
+    assert before == parse_recipient.cache_info().currsize > 0

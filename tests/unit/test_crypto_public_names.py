@@ -14,8 +14,8 @@ from crypto import errors
 
 PURE = {
     "__future__", "base64", "binascii", "collections", "crypto", "cryptography", "ctypes",
-    "dataclasses", "datetime", "hashlib", "hmac", "io", "json", "mmap", "os", "re", "threading",
-    "typing",
+    "dataclasses", "datetime", "functools", "hashlib", "hmac", "io", "json", "mmap", "os", "re",
+    "threading", "typing",
 }  # fmt: skip
 
 
