@@ -93,6 +93,7 @@ class Gateway:
             instance_id=instance_id,
             payloads=payloads,
             check_room=self._check_room,
+            hold_lease=self._instance.hold,
         )
         self.recovery = Recovery(
             catalog=catalog,

@@ -357,6 +357,14 @@ class IntentLost(ServiceError):
     remedy = "Send the upload again; nothing of this attempt was kept."
 
 
+class StaleParties(ServiceError):
+    """The parties of a session, or their keys, changed while an upload was sealed for them."""
+
+    code = "stale_parties"
+    title = "Keys changed meanwhile"
+    remedy = "Send the upload again: it is then sealed for the keys that are current."
+
+
 class BlobMissing(ServiceError):
     """A store that answers as itself does not have a blob that it should have."""
 

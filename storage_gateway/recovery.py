@@ -18,6 +18,7 @@ from .catalog.work import (
     forget_dead_instances,
     list_graves,
     list_intents,
+    mend_times,
     touch_grave,
 )
 from .errors import GatewayError
@@ -77,6 +78,7 @@ class Recovery:
 
         """
         report = RecoveryReport()
+        await self._catalog.run(mend_times)
         began_ms = await self._catalog.read(now_ms)
         await self._settle_intents(report)
         await self._clear_graves(report, began_ms)

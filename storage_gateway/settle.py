@@ -10,7 +10,15 @@ from functools import partial
 from .backends import KeyedStore
 from .catalog import Catalog
 from .catalog.objects import Ownership
-from .catalog.work import IntentRow, abort_intent, bury, claim_intent, find_intent
+from .catalog.work import (
+    IntentRow,
+    abort_intent,
+    bury,
+    bury_again,
+    claim_intent,
+    find_intent,
+    touch_grave,
+)
 from .plan import IntentStep, IntentView, next_intent_step
 
 logger = logging.getLogger(__name__)
@@ -32,15 +40,20 @@ class Settler:
         self.working: set[str] = set()
         """Payload ids that requests of this process are at work on."""
 
-    async def settle_payload(self, payload_id: str) -> None:
-        """Settle one intent if it still exists; a committed one has none any more.
+    async def settle_upload(self, payload_id: str, object_id: str, *, wrote: bool) -> None:
+        """Settle an upload whose request has ended; a committed one has no intent any more.
 
         Asked of the writer, not of a reader: what a cancelled request left in its queue, the
-        beginning of the upload or its commit, has then taken effect before.
+        beginning of the upload or its commit, has then taken effect before. ``wrote`` tells that
+        the request had begun to write: when another process has claimed and buried the upload
+        since, it may have done so after the last look into the grave.
         """
         intent = await self._catalog.run(lambda c: find_intent(c, payload_id))
         if intent is not None:
             await self.settle(intent)
+        elif wrote and await self._catalog.run(lambda c: bury_again(c, payload_id, object_id)):
+            await self.delete_payload(payload_id)
+            await self._catalog.run(lambda c: touch_grave(c, payload_id))
 
     async def settle(self, intent: IntentRow) -> bool:
         """Do the next steps for an intent until it waits or is buried; True when it was buried."""

@@ -6,7 +6,7 @@ last, in one transaction. Whatever ends an upload early is settled before the an
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -77,6 +77,18 @@ class _Draft:
         return self.slot.context(self.object_id, self.payload_id, self.key_class)
 
 
+@dataclass(slots=True)
+class _Progress:
+    """How far one upload got."""
+
+    wrote: bool = False
+    """Its intent stands and bytes may have gone to the store."""
+
+
+async def _hold_nothing() -> None:
+    pass
+
+
 class Uploads:
     """Takes bodies in for one gateway process."""
 
@@ -91,10 +103,12 @@ class Uploads:
         instance_id: str,
         payloads: str,
         check_room: Callable[[], None] = lambda: None,
+        hold_lease: Callable[[], Awaitable[None]] = _hold_nothing,
     ) -> None:
         """``payloads`` is the key prefix of all payloads, ending in ``/``.
 
-        ``check_room`` raises StorageFull when no further segment should be begun.
+        ``check_room`` raises StorageFull when no further segment should be begun; ``hold_lease``
+        is `Instance.hold`.
         """
         self._catalog = catalog
         self._store = store
@@ -104,6 +118,7 @@ class Uploads:
         self._instance_id = instance_id
         self._payloads = payloads
         self._check_room = check_room
+        self._hold_lease = hold_lease
         self._settling: set[asyncio.Task[None]] = set()
 
     async def check(self, slot: Slot) -> Session:
@@ -199,9 +214,10 @@ class Uploads:
         file_key_print: bytes,
     ) -> Manifest:
         owner = Ownership(draft.payload_id, self._instance_id, FIRST_INSTANCE_FENCE)
+        progress = _Progress()
         self._settler.working.add(draft.payload_id)
         try:
-            placer, unrecorded = await self._place_all(draft, owner, leaves, produce)
+            placer, unrecorded = await self._place_all(draft, owner, leaves, produce, progress)
             manifest = _manifest(draft, head, file_key_print, placer.leaf_digests)
             return await self._catalog.run(
                 lambda c: commit_upload(
@@ -210,7 +226,7 @@ class Uploads:
             )
         except BaseException:
             self._settler.working.discard(draft.payload_id)
-            await self._settle(draft.payload_id)
+            await self._settle(draft, progress)
             raise
         finally:
             self._settler.working.discard(draft.payload_id)
@@ -221,6 +237,7 @@ class Uploads:
         owner: Ownership,
         leaves: AsyncGenerator[Leaf],
         produce: Callable[[Leaf], Produce],
+        progress: _Progress,
     ) -> tuple[Placer, list[Segment]]:
         async def open_segment(index: int, placed: Sequence[Segment]) -> None:
             loop = asyncio.get_running_loop()
@@ -235,6 +252,7 @@ class Uploads:
                     )
 
             await self._catalog.run(unit)
+            progress.wrote = True
 
         prefix = f"{self._payloads}{draft.payload_id}/"
         placer = None
@@ -242,6 +260,7 @@ class Uploads:
             async with asyncio.TaskGroup() as group:
                 placer = Placer(group, self._threads, self._store, prefix, open_segment)
                 async for leaf in leaves:
+                    await self._hold_lease()
                     await placer.place(produce(leaf))
                 return placer, await placer.finish()
         except BaseExceptionGroup as group_error:
@@ -250,20 +269,21 @@ class Uploads:
             if placer is not None:
                 await placer.quiesce()
 
-    async def _settle(self, payload_id: str) -> None:
-        task = asyncio.create_task(self._settle_logged(payload_id))
+    async def _settle(self, draft: _Draft, progress: _Progress) -> None:
+        task = asyncio.create_task(self._settle_logged(draft, wrote=progress.wrote))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
         # The caller may be cancelled (its client is gone): settling goes on all the same.
         await asyncio.shield(task)
 
-    async def _settle_logged(self, payload_id: str) -> None:
+    async def _settle_logged(self, draft: _Draft, *, wrote: bool) -> None:
         try:
-            await self._settler.settle_payload(payload_id)
+            await self._settler.settle_upload(draft.payload_id, draft.object_id, wrote=wrote)
         except errors.GatewayError as error:
             # Not lost: the intent stands, and recovery takes it up.
             logger.warning(
-                "upload not settled yet", extra={"payload_id": payload_id, "code": error.code}
+                "upload not settled yet",
+                extra={"payload_id": draft.payload_id, "code": error.code},
             )
 
 

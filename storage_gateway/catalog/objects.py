@@ -20,11 +20,20 @@ from sqlalchemy import (
 )
 
 from crypto import LEAF_TAG_SIZE, Secret
-from storage_gateway.errors import Erased, FileKeyReused, IntentLost, NotFound, SlotBusy, SlotTaken
+from storage_gateway.errors import (
+    Erased,
+    FileKeyReused,
+    IntentLost,
+    NotFound,
+    SlotBusy,
+    SlotTaken,
+    StaleParties,
+)
 from storage_gateway.plan import IntentState
 from storage_gateway.records import Manifest, ObjectState, Party, Segment, Slot
 
 from .clock import now_ms
+from .sessions import are_current
 from .statements import insert_once, key_of, miner_of
 from .tables import graves, instances, intents, objects, placements, segments, slots
 
@@ -185,6 +194,7 @@ def commit_upload(
 
     Raises:
         IntentLost: the intent was claimed, or this instance's lease has run out.
+        StaleParties: a key that the head is wrapped for is not active any more.
         FileKeyReused: another object was sealed with this file key.
 
     """
@@ -194,6 +204,8 @@ def commit_upload(
     lease = connection.execute(_LEASE, living).first()
     if removed.rowcount != 1 or lease is None:
         raise IntentLost("the upload was claimed by recovery, or this process lost its lease")
+    if not are_current(connection, manifest.slot.session_id, manifest.wrapped_for):
+        raise StaleParties("a key of a party was retired while the upload was under way")
     _record_placed(connection, owner.payload_id, placed, backend)
     # One writer at a time commits, so the next number is free; the index would refuse it else.
     sequence = connection.execute(

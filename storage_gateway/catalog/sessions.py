@@ -26,6 +26,10 @@ _MEMBERS = (
     )
     .order_by(key_versions.c.session_id, key_versions.c.role.desc(), key_versions.c.miner)
 )
+_ACTIVE_KEYS = select(key_versions.c.role, key_versions.c.miner, key_versions.c.version).where(
+    key_versions.c.session_id.in_((bindparam("session_id_is"), DEPLOYMENT_SCOPE)),
+    key_versions.c.state == ACTIVE,
+)
 _TOKEN = select(tokens).where(tokens.c.digest == bindparam("digest_is"))
 
 
@@ -129,6 +133,13 @@ def load_session(connection: Connection, session_id: str) -> Session:
             for m in members
         ),
     )
+
+
+def are_current(connection: Connection, session_id: str, wrapped_for: Sequence[Party]) -> bool:
+    """Tell whether each of these is a party of the session at a key version that is active."""
+    active = connection.execute(_ACTIVE_KEYS, {"session_id_is": session_id})
+    current = {(key.role, key.miner, key.version) for key in active}
+    return current.issuperset((p.role, key_of(p.miner), p.version) for p in wrapped_for)
 
 
 def insert_token(

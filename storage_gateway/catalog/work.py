@@ -25,6 +25,8 @@ from .tables import (
 ABORTED = "aborted"
 ERASED = "erased"
 LEASES_KEPT_S = 3600
+LEASE_S_MAX = 3600
+"""No process has a longer one: what ends later was written before the clock was set back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,20 @@ def forget_dead_instances(connection: Connection) -> None:
             ~exists().where(intents.c.instance_id == instances.c.instance_id),
         )
     )
+
+
+def mend_times(connection: Connection) -> None:
+    """Bring times that lie in the future back to now: the database's clock was set back since.
+
+    A lease is cut to what it may last, so that a living process has the time to renew it and a
+    dead one's work is claimed this year. A grave's wait starts anew.
+    """
+    now = now_ms(connection)
+    latest = now + LEASE_S_MAX * 1000
+    connection.execute(
+        update(instances).where(instances.c.lease_until_ms > latest).values(lease_until_ms=latest)
+    )
+    connection.execute(update(graves).where(graves.c.buried_ms > now).values(buried_ms=now))
 
 
 def list_intents(connection: Connection, after: str, limit: int) -> list[IntentRow]:
@@ -204,6 +220,21 @@ def bury(connection: Connection, owner: Ownership) -> None:
         return
     row = {"payload_id": owner.payload_id, "object_id": object_id, "reason": ABORTED}
     connection.execute(graves.insert(), row | {"buried_ms": now_ms(connection)})
+
+
+def bury_again(connection: Connection, payload_id: str, object_id: str) -> bool:
+    """Give a payload a grave whose upload was claimed while a request still wrote to it.
+
+    The claimer's grave may be closed already: a process can be paused for longer than the horizon.
+    To be asked by that request when it writes no more. False when the payload was committed.
+    """
+    known = select(objects.c.object_id).where(objects.c.payload_id == payload_id)
+    if connection.execute(known).first() is not None:
+        return False
+    row = {"payload_id": payload_id, "object_id": object_id, "reason": ABORTED}
+    if not insert_once(connection, graves, row | {"buried_ms": now_ms(connection)}):
+        touch_grave(connection, payload_id)
+    return True
 
 
 def list_graves(connection: Connection, after: str, limit: int) -> list[Grave]:

@@ -11,9 +11,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from sqlalchemy import update
+
 from storage_gateway import errors
 from storage_gateway.backends.fs import RealFs
 from storage_gateway.catalog.sessions import NewToken, insert_token
+from storage_gateway.catalog.tables import key_versions
 from storage_gateway.catalog.work import end_instance
 from storage_gateway.errors import GatewayError
 from storage_gateway.parts import CATALOG_FILE
@@ -303,6 +306,20 @@ async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
     own = gateway.gateway._instance.instance_id
     await gateway.catalog.run(lambda c: end_instance(c, own))
     return await upload(gateway, session.path("t1"), session.user_token, b"x")
+
+
+@provokes(errors.StaleParties)
+async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
+    async with connected(gateway.address) as connection:
+        headers = [("Content-Length", str(2 * LEAF))]
+        head = request("POST", session.path("t1"), session.user_token, headers=headers)
+        await connection.send(head + made_bytes(2 * LEAF)[:-1])
+        await eventually(lambda: payload_keys(gateway.catalog, gateway.store))
+        await gateway.catalog.run(
+            lambda c: c.execute(update(key_versions).values(state="retiring"))
+        )
+        await connection.send(b"x")
+        return await connection.answer()
 
 
 @provokes(errors.BlobMissing)

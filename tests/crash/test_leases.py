@@ -1,0 +1,257 @@
+"""Goal: a process without a lease writes nothing; what a paused one still writes late is cleared
+away, however late; and clocks that jump neither lose work nor leave it to nobody.
+
+Method: a lease over a catalog that refuses renewals; workers on one data folder whose writes are
+held in the store until recovery is long done; a catalog whose clock is a year ahead.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from crypto import LEAF_PLAINTEXT_SIZE
+from storage_gateway.catalog import SQLiteCatalog, Unit
+from storage_gateway.catalog.work import list_graves, list_intents, start_instance
+from storage_gateway.errors import BackendUnavailable, CatalogUnavailable, IntentLost, StaleParties
+from storage_gateway.instance import Instance
+from storage_gateway.records import Manifest
+from tests.gateway import eventually
+from tests.workers import Folder, Script, T, Worker, body_of
+
+YEAR_MS = 365 * 86_400_000
+HORIZON_MS = 901_000
+CONTENT = bytes(3 * LEAF_PLAINTEXT_SIZE)
+
+
+class Refusing(SQLiteCatalog):
+    """A catalog that refuses writes when told to."""
+
+    error: Exception | None = None
+
+    async def run(self, unit: Unit[T]) -> T:
+        if self.error is not None:
+            raise self.error
+        return await super().run(unit)
+
+
+@pytest.fixture
+async def catalog(tmp_path: Path) -> AsyncIterator[Refusing]:
+    catalog = await asyncio.to_thread(Refusing.open, tmp_path / "catalog.sqlite3")
+    assert isinstance(catalog, Refusing)
+    yield catalog
+    catalog.error = None
+    await asyncio.to_thread(catalog.close)
+
+
+@pytest.fixture
+async def instance(catalog: Refusing) -> AsyncIterator[Instance]:
+    instance = Instance(catalog, "a" * 32, lease_s=0.3, renew_s=0.05)
+    await instance.start()
+    yield instance
+    catalog.error = None
+    await instance.stop()
+
+
+@pytest.fixture
+async def workers(tmp_path: Path) -> AsyncIterator[list[Worker]]:
+    folder = Folder(tmp_path)
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(folder.worker()) for _ in range(2)]
+
+
+# The lease, as the process itself knows it.
+
+
+async def test_a_lease_that_is_renewed_holds(instance: Instance) -> None:
+    began = asyncio.get_running_loop().time()
+    while asyncio.get_running_loop().time() < began + 3 * 0.3:
+        await instance.hold()
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("error", [CatalogUnavailable("for this test"), RuntimeError("a bug")])
+async def test_without_a_renewal_a_lease_ends_and_whoever_asks_waits_for_the_next(
+    catalog: Refusing, instance: Instance, error: Exception
+) -> None:
+    catalog.error = error
+    await eventually(lambda: _not(instance._is_held()), what="the end of the lease")
+    asking = [asyncio.create_task(instance.hold()) for _ in range(3)]
+    done, _ = await asyncio.wait(asking, timeout=0.1)
+    assert not done
+
+    catalog.error = None
+
+    await asyncio.gather(*asking)
+
+
+async def test_a_lease_that_cannot_be_renewed_is_lost(
+    catalog: Refusing, instance: Instance
+) -> None:
+    catalog.error = CatalogUnavailable("for this test")
+    await eventually(lambda: _not(instance._is_held()), what="the end of the lease")
+
+    with pytest.raises(IntentLost):
+        await instance.hold()
+
+
+async def _not(value: bool) -> bool:
+    return not value
+
+
+async def test_an_upload_writes_nothing_without_a_lease(workers: list[Worker]) -> None:
+    worker, script, leased = workers[0], Script(), asyncio.Event()
+    asked = 0
+
+    async def hold() -> None:
+        nonlocal asked
+        asked += 1
+        await leased.wait()
+
+    worker.uploads._hold_lease = hold
+    worker.scripted(script)
+    upload = asyncio.create_task(worker.upload("1", body_of(CONTENT)))
+    await eventually(lambda: _not(asked == 0), what="the question for the lease")
+    assert [] == script.points
+    leased.set()
+
+    await upload
+
+    assert 3 <= asked
+
+
+# Writes that come late.
+
+
+async def test_what_is_written_after_the_grave_was_closed_is_cleared_away(
+    workers: list[Worker],
+) -> None:
+    """As when a process is paused for longer than the horizon, a write in its hands."""
+    owner, other = workers
+    owner.store.wait_in_write.clear()
+    upload = asyncio.create_task(owner.upload("1", body_of(CONTENT)))
+
+    async def began() -> bool:
+        return bool(await other.catalog.read(lambda c: list_intents(c, "", 10)))
+
+    await eventually(began)
+    await owner.expire_lease()
+    await other.recovery.run_once()
+    await other.sql("UPDATE graves SET buried_ms = buried_ms - :ms", ms=HORIZON_MS)
+    assert 1 == (await other.recovery.run_once()).graves_closed
+
+    owner.store.wait_in_write.set()
+    with pytest.raises((IntentLost, BackendUnavailable)):
+        await upload
+
+    assert {} == await other.left()
+    # And what was on its way to the store even now is waited for.
+    (grave,) = await other.catalog.read(lambda c: list_graves(c, "", 10))
+    assert "aborted" == grave.reason
+    assert 1 == (await other.recovery.run_once()).graves_waiting
+    await other.sql("UPDATE graves SET buried_ms = buried_ms - :ms", ms=HORIZON_MS)
+    assert 1 == (await other.recovery.run_once()).graves_closed
+
+
+async def test_a_commit_whose_answer_was_lost_is_not_buried(workers: list[Worker]) -> None:
+    owner, other = workers
+    whole = Script()
+    owner.scripted(whole)
+    await owner.upload("whole", body_of(b"small"))
+    last = len(whole.points) - 1
+    assert "transaction took effect" == whole.points[last]
+
+    def lose() -> None:
+        raise CatalogUnavailable("the answer was lost")
+
+    owner.scripted(Script(last, lose))
+    with pytest.raises(CatalogUnavailable):
+        await owner.upload("1", body_of(b"small"))
+
+    assert [] == await other.sql("SELECT * FROM graves")
+    ids = [str(row[0]) for row in await other.sql("SELECT object_id FROM objects")]
+    assert [b"small"] * 2 == [await other.read(await other.reads.manifest(i, None)) for i in ids]
+
+
+# Clocks that jump.
+
+
+async def test_a_process_that_died_under_a_clock_that_was_ahead_is_cleared_away(
+    tmp_path: Path, workers: list[Worker]
+) -> None:
+    """Its lease would last for a year, and its uploads would hold their slots for as long."""
+    owner, other = workers
+    ahead = await asyncio.to_thread(
+        lambda: SQLiteCatalog.open(tmp_path / "catalog.sqlite3", clock=lambda ms: ms + YEAR_MS)
+    )
+    await ahead.run(lambda c: start_instance(c, "dead", 15))
+    await asyncio.to_thread(ahead.close)
+    upload = asyncio.create_task(_begun(owner))
+    await asyncio.wait([upload])
+    await other.sql("UPDATE intents SET instance_id = 'dead'")
+
+    await other.recovery.run_once()
+    hour_ms = 3_600_000
+    await other.sql("UPDATE instances SET lease_until_ms = lease_until_ms - :ms", ms=hour_ms + 1)
+    report = await other.recovery.run_once()
+
+    assert 1 == report.uploads_aborted
+    assert {} == await other.left()
+
+
+async def _begun(worker: Worker) -> None:
+    """Leave an intent behind, as a process that dies does."""
+
+    async def settle(*_args: object, **_options: object) -> None:
+        pass
+
+    def die() -> None:
+        raise BackendUnavailable("for this test")
+
+    worker.settler.settle_upload = settle  # type: ignore[method-assign]
+    worker.scripted(Script(2, die))
+    with pytest.raises(BackendUnavailable):
+        await worker.upload("1", body_of(b"small"))
+    worker.scripted(Script())
+
+
+async def test_a_grave_from_a_clock_that_was_ahead_waits_from_now(workers: list[Worker]) -> None:
+    worker = workers[0]
+    manifest = await worker.upload("1", body_of(b"small"))
+    await worker.sql(
+        "INSERT INTO graves VALUES ('p', :o, 'aborted', :ms)", o=manifest.object_id, ms=1 << 50
+    )
+
+    assert 1 == (await worker.recovery.run_once()).graves_waiting
+    await worker.sql("UPDATE graves SET buried_ms = buried_ms - :ms", ms=HORIZON_MS)
+    assert 1 == (await worker.recovery.run_once()).graves_closed
+
+
+async def test_a_living_process_outlasts_a_clock_that_is_set_back(workers: list[Worker]) -> None:
+    owner, other = workers
+    await owner.sql("UPDATE instances SET lease_until_ms = lease_until_ms + :ms", ms=YEAR_MS)
+    await other.recovery.run_once()
+
+    manifest = await owner.upload("1", body_of(b"small"))
+
+    assert b"small" == await other.read(manifest)
+
+
+# Keys that change.
+
+
+async def test_what_was_sealed_for_a_key_that_was_retired_is_not_committed(
+    workers: list[Worker],
+) -> None:
+    owner, other = workers
+    await other.sql("UPDATE key_versions SET state = 'retiring' WHERE role = 'user'")
+
+    with pytest.raises(StaleParties):
+        await owner.upload("1", body_of(b"small"))
+
+    assert [] == await other.sql("SELECT * FROM objects")
+    assert {} == await other.left()
+    await other.sql("UPDATE key_versions SET state = 'active'")
+    assert isinstance(await owner.upload("1", body_of(b"small")), Manifest)
