@@ -70,15 +70,17 @@ def write_secret(path: Path, text: str) -> None:
         # A link, unlike a rename, does not replace what another process made meanwhile.
         path.hardlink_to(temporary)
     finally:
-        temporary.unlink()
+        # Another process that starts now may have taken it for what a crash left.
+        temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
 def _remove_leftovers(path: Path) -> None:
     """Remove what a crash within `write_secret` left: a second name of the secret."""
     for leftover in path.parent.glob(f"{path.name}.*.tmp"):
-        if leftover.stat(follow_symlinks=False).st_nlink > 1:
-            leftover.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # the process that writes it has just ended
+            if leftover.stat(follow_symlinks=False).st_nlink > 1:
+                leftover.unlink()
 
 
 def sync_folder(path: Path) -> None:

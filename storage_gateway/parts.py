@@ -108,9 +108,17 @@ async def _check_marker(
                 " it is another store, or not mounted. Nothing was changed"
             ) from error
         await asyncio.to_thread(_refuse_foreign_store, folder, deployment_id)
-        await store.put(marker, b"storage-gateway deployment marker v1\n")
+        await _make_marker(store, marker)
     if not known:
         await catalog.run(lambda c: record_marker(c, store.name))
+
+
+async def _make_marker(store: KeyedStore, marker: str) -> None:
+    try:
+        await store.put(marker, b"storage-gateway deployment marker v1\n")
+    except BackendUnavailable:
+        # Nothing is ever overwritten: another process that starts now may have been faster.
+        await store.stat(marker)
 
 
 def _refuse_foreign_store(folder: Path, deployment_id: str) -> None:
@@ -123,8 +131,9 @@ def _refuse_foreign_store(folder: Path, deployment_id: str) -> None:
 
 async def _load_identity(catalog: Catalog, data_dir: Path) -> Identity:
     """Return the router's identity; a lost or exchanged one is a refusal, never a new one."""
-    identity = await asyncio.to_thread(load_identity, data_dir)
+    # In this order: another process that starts now makes the file first, then registers it.
     known = await catalog.read(router_recipient)
+    identity = await asyncio.to_thread(load_identity, data_dir)
     if identity is None:
         if known is not None:
             raise ConfigError(
@@ -168,7 +177,8 @@ async def _provide_operator_token(catalog: Catalog, path: Path) -> None:
 def _refuse_lost_catalog(data_dir: Path) -> None:
     """A store without a catalog is no new deployment: making one would hide what was lost."""
     store = data_dir / STORE_FOLDER
-    if not (data_dir / CATALOG_FILE).exists() and store.exists() and any(store.iterdir()):
+    # In this order: another process that starts now makes the catalog first, then the store.
+    if store.exists() and any(store.iterdir()) and not (data_dir / CATALOG_FILE).exists():
         raise ConfigError(
             f"{store} holds the objects of a deployment whose catalog, {data_dir / CATALOG_FILE},"
             " is gone: restore it from a backup, or use an empty data folder"
