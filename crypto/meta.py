@@ -42,7 +42,7 @@ class Meta:
 
     def __post_init__(self) -> None:
         kind = self.content_type
-        if not kind or not kind.isascii() or not kind.isprintable():
+        if not (_is_text(kind) and kind.isascii() and kind.isprintable()):
             raise MetaError("the content type must be printable ASCII, not empty")
         if self.filename is not None:
             _check_filename(self.filename)
@@ -122,8 +122,13 @@ def _parse_canonical(data: bytes) -> Meta | None:
     return Meta(content_type=kind, filename=name)
 
 
+def _is_text(value: object) -> bool:
+    # What callers without types may give is refused here, not somewhere within.
+    return isinstance(value, str) and value != ""
+
+
 def _check_filename(name: str) -> None:
-    if not name:
+    if not _is_text(name):
         raise MetaError("the file name must be text, not empty; leave it out instead")
     if not _CONTROLS.isdisjoint(name):
         raise MetaError("the file name must not hold control characters")

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import crypto
@@ -25,14 +24,21 @@ def _refuse_shadowed_packages() -> None:
 
 
 def _fill_closed_streams() -> None:
-    """Keep the next file that is opened from becoming a standard stream that was closed."""
-    for descriptor in range(3):
-        with suppress(OSError):
+    """Give a standard stream that was closed a descriptor that still fails as a closed one does.
+
+    Else the next file that is opened would become that stream, and take what is printed. So the
+    null device is opened the wrong way round; only what goes to stderr is lost without an error,
+    as there is nobody left to tell.
+    """
+    for descriptor, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
             os.fstat(descriptor)
-            continue
-        os.open(os.devnull, os.O_RDWR)
-    if sys.stderr is None:
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
+        except OSError:
+            os.open(os.devnull, flags)
+    # Python has None for a stream that was closed when it began.
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def main() -> None:

@@ -64,7 +64,8 @@ class CID:
 
     `str()` is multibase base32 in lower case (59 characters), `.bytes` the 36 binary bytes.
     Source: github.com/multiformats/cid. Raises `CIDError` for another codec and for a digest of
-    another length. The digest is not checked against any content.
+    another length. The digest is not checked against any content, and kept as `bytes` whatever
+    buffer it came in.
     """
 
     codec: Codec
@@ -75,6 +76,8 @@ class CID:
         if self.codec not in _CODECS:
             raise CIDError(f"expected codec raw or dag-pb, found 0x{self.codec:02x}", 1)
         object.__setattr__(self, "codec", Codec(self.codec))
+        # A view makes sure of a buffer: bytes() would make 32 zeros of the number 32.
+        object.__setattr__(self, "digest", builtins.bytes(memoryview(self.digest)))
         if len(self.digest) != _DIGEST_SIZE:
             reason = f"expected a SHA-256 digest of {_DIGEST_SIZE} bytes, got {len(self.digest)}"
             raise CIDError(reason, _CID_SIZE - _DIGEST_SIZE)

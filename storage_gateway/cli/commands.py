@@ -10,21 +10,29 @@ from storage_gateway import __version__
 
 from .exits import EXIT_FAILED, EXIT_INTERRUPTED
 from .offline_commands import add_offline_commands
+from .output import give_up_stdout
 from .parsers import Command, Commands, Parser, add_command
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; return the exit status (docs/cli.md has the table)."""
-    options = _parser().parse_args(arguments)
-    command: Command = options.command
     try:
-        return command(options)
-    except BrokenPipeError:
-        # The reader of our output has seen enough. Python would complain while flushing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
+        try:
+            options = _parser().parse_args(arguments)
+            command: Command = options.command
+            return command(options)
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
+        give_up_stdout()
         return EXIT_INTERRUPTED
+    except OSError as error:
+        # The reader of our output has seen enough, or what is printed cannot be written.
+        if not give_up_stdout() and not isinstance(error, BrokenPipeError):
+            raise
+        if not isinstance(error, BrokenPipeError):
+            print(f"storage-gateway: standard output: {error.strerror}", file=sys.stderr)
+        return EXIT_FAILED
 
 
 def _parser() -> Parser:

@@ -4,7 +4,6 @@ An identity is never taken from an argument, where other users of the machine co
 message shows any part of a key or of a file that should hold one.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from crypto import Identity, IdentityError, Recipient, RecipientError, parse_ide
 from crypto import parse_recipient as parse
 
 from .exits import UsageFault, about
+from .output import input_file
 from .streams import name_of
 
 KEY_FILE_SIZE_MAX = 1 << 20
@@ -66,11 +66,10 @@ def _recipients_in(path: Path) -> Iterator[Recipient]:
 
 def _text_of(path: Path) -> str | None:
     """Return a small text file's text, None for anything else: an error would show bytes of it."""
-    if str(path) == "-":
-        data = sys.stdin.buffer.read(KEY_FILE_SIZE_MAX + 1)
-    else:
-        with path.open("rb") as file:
-            data = file.read(KEY_FILE_SIZE_MAX + 1)
+    data = bytearray()
+    with input_file(str(path)) as file:
+        while len(data) <= KEY_FILE_SIZE_MAX and (piece := file.read(KEY_FILE_SIZE_MAX + 1)):
+            data += piece
     try:
         return data.decode("utf-8") if len(data) <= KEY_FILE_SIZE_MAX else None
     except UnicodeDecodeError:

@@ -16,11 +16,10 @@ from crypto import (
     format_identity_file,
     open_head,
 )
-from storage_gateway.custody import write_secret
 
 from .exits import UsageFault, about
 from .keys import all_identities, read_identities
-from .output import EXIT_OK
+from .output import EXIT_OK, is_stdout
 from .ranges import open_range
 from .streams import (
     PIECE_SIZE,
@@ -47,25 +46,23 @@ def open_file(options: argparse.Namespace) -> int:
 
 
 def _keygen(options: argparse.Namespace) -> int:
-    if options.json and options.output is None:
+    if options.json and is_stdout(options.output):
         raise UsageFault("--json needs -o FILE: an identity does not belong into a report")
     identity = HybridIdentity.generate() if options.pq else X25519Identity.generate()
     recipient = str(identity.recipient())
     text = format_identity_file(identity, datetime.now(UTC))
-    if options.output is None:
-        sys.stdout.write(text)
-    else:
-        with about(options.output):
-            write_secret(options.output, text)
+    with target_of(options.output, force=False) as target:
+        target.write(text.encode())
+        target.sync()
     if options.json:
         print(json.dumps({"recipient": recipient, "identity_file": str(options.output)}))
-    elif options.output is not None or not sys.stdout.isatty():
+    elif not (is_stdout(options.output) and sys.stdout.isatty()):
         print(f"Public key: {recipient}", file=sys.stderr)
     return EXIT_OK
 
 
 def _open(options: argparse.Namespace) -> int:
-    if options.json and options.output is None:
+    if options.json and is_stdout(options.output):
         raise UsageFault("--json needs -o FILE: stdout cannot carry both")
     heads = [] if options.head is None else [options.head]
     one_stdin([options.file, *heads, *options.identity])

@@ -3,25 +3,31 @@
 import errno
 import os
 import re
+import select
+import signal
 import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import BufferedReader
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, NoReturn, cast
+from typing import BinaryIO, NoReturn
 
 from tqdm import tqdm
 
-from .exits import EXIT_FAILED, EXIT_OK, EXIT_USAGE
+from storage_gateway.ids import new_random_id
+
+from .exits import EXIT_FAILED, EXIT_HUNG_UP, EXIT_OK, EXIT_TERMINATED, EXIT_USAGE
 
 __all__ = [
     "EXIT_FAILED",
     "EXIT_OK",
     "EXIT_USAGE",
+    "Input",
     "fail",
+    "give_up_stdout",
     "input_file",
+    "is_stdout",
     "output_file",
     "progress",
 ]
@@ -48,6 +54,11 @@ def progress(total: int | None, label: str, *, quiet: bool) -> Iterator[Callable
         yield advance
 
 
+def is_stdout(path: Path | None) -> bool:
+    """Tell whether an output is stdout: none given, or ``-``."""
+    return path is None or str(path) == "-"
+
+
 @contextmanager
 def output_file(path: Path | None, *, force: bool = True) -> Iterator[BinaryIO]:
     """Open stdout (None or ``-``), or a file that appears under its name only when it is whole.
@@ -59,9 +70,7 @@ def output_file(path: Path | None, *, force: bool = True) -> Iterator[BinaryIO]:
         OSError: it cannot be written.
 
     """
-    if path is None or str(path) == "-":
-        if sys.stdout is None:
-            raise OSError(errno.EBADF, "it is closed")
+    if path is None or is_stdout(path):
         sys.stdout.flush()
         # A descriptor of its own: what could not be written to it is not tried again at exit.
         with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as file:
@@ -78,18 +87,46 @@ def output_file(path: Path | None, *, force: bool = True) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _whole_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
-    # Not made from the file's name, which may be as long as names can be.
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".storage-gateway-", suffix=".part")
-    temporary = Path(name)
+    # Not made from the file's name, which may be as long as names can be; chosen before the file is
+    # made, so that whatever stops us, we know what to remove.
+    temporary = path.with_name(f".storage-gateway-{new_random_id()}.part")
+    with _unwound_when_told_to_stop():
+        try:
+            descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+            if force:
+                temporary.replace(path)
+            else:
+                _link(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _unwound_when_told_to_stop() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into an exit that clears away what was begun.
+
+    A signal that somebody ignores stays ignored, as nohup wants it.
+    """
+    numbers = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is signal.SIG_DFL
+    ]
+
+    def unwind(number: int, _frame: object) -> NoReturn:
+        for other in numbers:
+            signal.signal(other, signal.SIG_IGN)  # once is enough
+        raise SystemExit(EXIT_HUNG_UP if number == signal.SIGHUP else EXIT_TERMINATED)
+
+    for number in numbers:
+        signal.signal(number, unwind)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-        if force:
-            temporary.replace(path)
-        else:
-            _link(temporary, path)
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _link(temporary: Path, path: Path) -> None:
@@ -105,17 +142,52 @@ def _link(temporary: Path, path: Path) -> None:
         temporary.replace(path)
 
 
+class Input:
+    """A file or a pipe, read as its bytes come; `size` is that of a regular file."""
+
+    def __init__(self, file: FileIO, size: int | None) -> None:
+        """Take an open file, which stays the caller's to close."""
+        self.size = size
+        self._file = file
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, none only at the end. Raises OSError."""
+        # None, not nothing, has come yet of a pipe that somebody set not to block.
+        while (piece := self._file.read(size)) is None:
+            select.select([self._file], [], [])
+        return piece
+
+    def read_at(self, position: int, size: int) -> bytes:
+        """Return the `size` bytes at a place in a file, fewer at its end. Raises OSError."""
+        pieces = bytearray()
+        while piece := os.pread(self._file.fileno(), size - len(pieces), position + len(pieces)):
+            pieces += piece
+        return bytes(pieces)
+
+
 @contextmanager
-def input_file(name: str) -> Iterator[tuple[BufferedReader, int | None]]:
-    """Open a file, or stdin for ``-``; with its size when that is known."""
+def input_file(name: str) -> Iterator[Input]:
+    """Open a file, or stdin for ``-``. Raises OSError."""
     if name == "-":
-        if sys.stdin is None:
-            raise OSError(errno.EBADF, "it is closed")
-        yield cast("BufferedReader", sys.stdin.buffer), None
+        # Even of a regular file some may have been read: its size would say nothing.
+        yield Input(FileIO(sys.stdin.fileno(), closefd=False), None)
         return
-    with Path(name).open("rb") as file:
+    with FileIO(name) as file:
         state = os.fstat(file.fileno())
-        yield file, state.st_size if stat.S_ISREG(state.st_mode) else None
+        yield Input(file, state.st_size if stat.S_ISREG(state.st_mode) else None)
+
+
+def give_up_stdout() -> bool:
+    """Flush stdout; return whether its text had to be given up, as it cannot be written.
+
+    Python would try again at exit, and change the status.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def fail(command: str, problem: object) -> None:

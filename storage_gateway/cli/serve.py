@@ -16,7 +16,7 @@ from storage_gateway.config import Config, ConfigError, load_config
 from storage_gateway.errors import GatewayError
 from storage_gateway.logs import configure_logs
 
-from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE
+from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, give_up_stdout
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +111,7 @@ async def _serve(config: Config) -> None:
         loop.add_signal_handler(number, stop.set)
     gateway = Gateway(config)
     await gateway.start()
-    print(gateway.url, flush=True)
+    print(gateway.url)
+    give_up_stdout()  # a server goes on when nobody reads that line
     await stop.wait()
     await gateway.stop()

@@ -6,18 +6,17 @@ command does runs inside `run_offline`, which turns failures into messages and e
 
 import argparse
 import os
-import signal
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, NoReturn, Protocol
+from typing import BinaryIO, Protocol
 
 from crypto import scan_head
 
-from .exits import EXIT_HUNG_UP, EXIT_TERMINATED, EXIT_USAGE, Failure, UsageFault, about, exit_of
-from .output import fail, input_file, output_file, progress
+from .exits import EXIT_USAGE, Failure, UsageFault, about, exit_of
+from .output import Input, fail, give_up_stdout, input_file, is_stdout, output_file, progress
 
 PIECE_SIZE = 1 << 20
 _STANDARD = {"in": "standard input", "out": "standard output"}
@@ -42,26 +41,23 @@ class Writer(Protocol):
 class Source:
     """A file or stdin. Moves the progress bar, and names itself when it cannot be read."""
 
-    def __init__(
-        self, name: str, file: BufferedReader, size: int | None, on_bytes: Callable[[int], object]
-    ) -> None:
+    def __init__(self, name: str, file: Input, on_bytes: Callable[[int], object]) -> None:
         self.name = name
-        self.size = size
+        self.size = file.size
         self._file = file
         self._on_bytes = on_bytes
 
     def read(self, size: int, /) -> bytes:
         """Return up to `size` bytes, as they come; none only at the end. Raises Failure."""
         with about(self.name):
-            piece = self._file.read1(size)
+            piece = self._file.read(size)
         self._on_bytes(len(piece))
         return piece
 
     def read_at(self, position: int, size: int) -> bytes:
         """Return the `size` bytes at a place in a file, fewer at its end. Raises Failure."""
         with about(self.name):
-            self._file.seek(position)
-            return self._file.read(size)
+            return self._file.read_at(position, size)
 
 
 class Target:
@@ -76,6 +72,13 @@ class Target:
         with about(self.name):
             self._file.write(data)
 
+    def sync(self) -> None:
+        """Wait until a file is on its disk; a pipe has none. Raises Failure."""
+        with about(self.name):
+            self._file.flush()
+            if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+                os.fsync(self._file.fileno())
+
 
 def name_of(file: object) -> str:
     """Return how messages name an input."""
@@ -87,22 +90,22 @@ def source_of(name: str, command: str, *, quiet: bool) -> Iterator[Source]:
     """Open an input, ``-`` for stdin. Raises Failure."""
     with ExitStack() as stack:
         with about(name_of(name)):
-            file, size = stack.enter_context(input_file(name))
-        advance = stack.enter_context(progress(size, command, quiet=quiet))
-        yield Source(name_of(name), file, size, advance)
+            file = stack.enter_context(input_file(name))
+        advance = stack.enter_context(progress(file.size, command, quiet=quiet))
+        yield Source(name_of(name), file, advance)
 
 
 @contextmanager
 def target_of(path: Path | None, *, force: bool) -> Iterator[Target]:
     """Open an output as `output_file` does. Raises Failure, also for what closing it meets."""
-    name = _STANDARD["out"] if path is None or str(path) == "-" else str(path)
+    name = _STANDARD["out"] if is_stdout(path) else str(path)
     with about(name), output_file(path, force=force) as file:
         yield Target(name, file)
 
 
 def refuse_terminal(path: Path | None, what: str) -> None:
     """Raise UsageFault when `what`, which is binary, would be written to a terminal."""
-    if (path is None or str(path) == "-") and sys.stdout.isatty():
+    if is_stdout(path) and sys.stdout.isatty():
         raise UsageFault(f"{what} is binary; give -o FILE, or redirect the output")
 
 
@@ -142,9 +145,6 @@ def run_offline(
     command: str, work: Callable[[argparse.Namespace], int], options: argparse.Namespace
 ) -> int:
     """Do the work; return its exit status, or that of its failure, which is told on stderr."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has hang-ups ignored
-            signal.signal(number, _terminate)  # so that temporary files are removed
     try:
         # Files name themselves in what they raise; what is left is the report on stdout.
         with about(_STANDARD["out"]):
@@ -155,19 +155,7 @@ def run_offline(
         return EXIT_USAGE
     except Failure as failure:
         row = exit_of(failure.error)
-        _drop_what_cannot_be_written()
+        give_up_stdout()
         fail(command, f"{failure}\n  remedy: {row.remedy}")
         return row.status
     return status
-
-
-def _drop_what_cannot_be_written() -> None:
-    """Flush stdout, or give its text up: Python would try again at exit, and change the status."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _terminate(number: int, _frame: object) -> NoReturn:
-    raise SystemExit(EXIT_HUNG_UP if number == signal.SIGHUP else EXIT_TERMINATED)

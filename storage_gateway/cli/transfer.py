@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,25 +13,46 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from crypto import Context, ContextError, CryptoError, Meta
+from crypto import Context, ContextError, CryptoError, Meta, MetaError
 from storage_gateway.client import Client, ClientError, read_token
 from storage_gateway.config import is_loopback
 from urn import ObjectName, URNError, parse_name
 
+from .exits import EXIT_INTERRUPTED
 from .offline import open_stream, read_identities
-from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, fail, input_file, output_file, progress
+from .output import (
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_USAGE,
+    fail,
+    input_file,
+    is_stdout,
+    output_file,
+    progress,
+)
 
 _WORD = re.compile(r"[!-~]+")
 
 
 def put(options: argparse.Namespace) -> int:
     """Upload one file; print its URN, or the whole answer as JSON."""
-    return _run("put", options, _put)
+    try:
+        Meta(options.content_type)
+    except MetaError as error:
+        fail("put", f"--content-type: {error}")
+        return EXIT_USAGE
+    # A thread that waits for a pipe cannot be called back, and an event loop waits for its threads.
+    # Nothing is to be cleared away here; what a gateway has of a broken upload it settles itself.
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
+    try:
+        return _run("put", options, _put)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def get(options: argparse.Namespace) -> int:
     """Fetch one object."""
-    if options.json and (options.output is None or str(options.output) == "-"):
+    if options.json and is_stdout(options.output):
         fail("get", "--json needs -o FILE: stdout cannot carry both")
         return EXIT_USAGE
     return _run("get", options, _get)
@@ -78,10 +100,9 @@ def _token_of(path: Path | None) -> str | None:
 
 
 async def _put(options: argparse.Namespace, token: str) -> None:
-    Meta(options.content_type)  # refused before it breaks a header
     with (
-        input_file(options.file) as (source, size),
-        progress(size, "put", quiet=options.quiet) as advance,
+        input_file(options.file) as source,
+        progress(source.size, "put", quiet=options.quiet) as advance,
     ):
         async with Client(options.url, token) as client:
             answer = await client.upload(

@@ -12,7 +12,7 @@ import pyrage  # type: ignore[import-untyped]
 import pytest
 
 from crypto import CHUNK_SIZE, LEAF_SIZE, Context, Meta, scan_head, seal
-from tests.e2e.offline import DEADLINE_S, Desk
+from tests.e2e.offline import DEADLINE_S, ENVIRONMENT, PROGRAM, Desk
 from tests.gateway import gateway_process, open_session
 from tests.requirements import need
 from urn import cid_of
@@ -124,6 +124,7 @@ def test_head_and_payload_open_apart(desk: Desk, plaintext: bytes) -> None:
         ("983000-1966999", 983_000, 1_967_000),
         ("1978900-", 1_978_900, len(LARGE)),
         ("1978900-99999999", 1_978_900, len(LARGE)),
+        (f"{len(LARGE) - 1}-", len(LARGE) - 1, len(LARGE)),
     ],
 )
 def test_a_range_of_the_plaintext(desk: Desk, text: str, start: int, end: int) -> None:
@@ -144,7 +145,8 @@ def test_a_range_shows_that_the_end_is_missing(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["5-4", "-5", "1", "a-b", f"{len(LARGE)}-{len(LARGE)}", "9999999-"]
+    "text",
+    ["5-4", "-5", "1", "a-b", f"{len(LARGE)}-{len(LARGE)}", f"{len(LARGE)}-", "9999999-"],
 )
 def test_a_range_that_is_none(desk: Desk, text: str) -> None:
     halves(desk, LARGE)
@@ -154,6 +156,39 @@ def test_a_range_that_is_none(desk: Desk, text: str) -> None:
     assert 2 == done.status
     assert "range" in done.stderr
     assert "out" not in desk.names()
+
+
+@pytest.mark.parametrize("text", ["0-", "0-0", "0-5", "1-"])
+def test_an_empty_plaintext_has_no_range(desk: Desk, text: str) -> None:
+    halves(desk, b"")
+    desk.write("cut.age", desk.read("head"))
+
+    done = desk.run("open", "-i", "user.txt", f"--range={text}", "whole.age")
+
+    assert (2, b"") == (done.status, done.stdout)
+    assert "the plaintext ends at 0" in done.stderr
+    # That there is nothing is verified as well.
+    assert 15 == desk.run("open", "-i", "user.txt", f"--range={text}", "cut.age").status
+
+
+def test_a_range_is_not_taken_from_a_file_that_is_stdin(desk: Desk) -> None:
+    """Others may have read a part of it: its size and its places would be wrong."""
+    halves(desk, LARGE)
+    desk.write("later", b"read before" + desk.read("whole.age"))
+
+    with (desk.path / "later").open("rb") as file:
+        file.seek(len(b"read before"))
+        command = [*PROGRAM, "open", "-i", "user.txt", "-"]
+        opened = subprocess.run(
+            command, stdin=file, capture_output=True, cwd=desk.path, env=ENVIRONMENT, check=True
+        )
+        file.seek(len(b"read before"))
+        refused = subprocess.run(
+            [*command, "--range", "0-9"], stdin=file, cwd=desk.path, env=ENVIRONMENT, check=False
+        )
+
+    assert LARGE == opened.stdout
+    assert 2 == refused.returncode
 
 
 def test_rewrap_changes_who_opens_and_keeps_the_payload(desk: Desk) -> None:

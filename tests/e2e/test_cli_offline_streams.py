@@ -1,24 +1,26 @@
 """Goal: the offline commands stream in flat memory, leave nothing half-made, and speak to a
 terminal only where there is one. Method: real pipes of many mebibytes with the peak memory read
-from the kernel; signals in mid-stream; pseudo-terminals.
+from the kernel; slow pipes, and such as do not block; pseudo-terminals.
 """
 
+import fcntl
 import hashlib
 import os
 import pty
-import signal
+import select
 import subprocess
 import sys
 import termios
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from crypto import CHUNK_SIZE, SEALED_CHUNK_SIZE, new_bare_head
 from tests.e2e.offline import DEADLINE_S, ENVIRONMENT, Desk
-from tests.gateway import eventually
 
 MIB = 1 << 20
 TEXT = b"What is the tide at noon?\n"
@@ -113,30 +115,6 @@ def test_memory_of_inspect_and_cid_does_not_grow(desk: Desk) -> None:
         assert (int(told.split()[-1]) - int(least.split()[-1])) * 1024 < GROWTH_MAX
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["term", "int"]
-)
-async def test_what_is_stopped_leaves_nothing(
-    desk: Desk, number: signal.Signals, status: int
-) -> None:
-    names = desk.names()
-    process = desk.start("seal", "-r", desk.user.recipient(), "-o", "out.age")
-    assert process.stdin
-    process.stdin.write(PIECE * 3)
-    process.stdin.flush()
-
-    async def has_begun() -> bool:
-        return any(name.endswith(".part") for name in desk.names())
-
-    await eventually(has_begun)
-
-    process.send_signal(number)
-    process.communicate(timeout=DEADLINE_S)
-
-    assert status == process.returncode
-    assert names == desk.names()
-
-
 def test_a_reader_that_has_seen_enough_is_no_error_in_words(desk: Desk) -> None:
     desk.well("seal", "-r", desk.user.recipient(), "-o", "a.age", stdin=PIECE * 4)
     process = desk.start("open", "-i", "user.txt", "a.age")
@@ -210,3 +188,81 @@ def test_a_sealed_file_is_not_written_to_a_terminal(desk: Desk) -> None:
 
     assert 2 == done.status
     assert "-o FILE" in done.stderr
+
+
+def comes(process: "subprocess.Popen[bytes]", size: int) -> bytes:
+    """Return the next `size` bytes that a command writes while its input stays open."""
+    assert process.stdout
+    data = b""
+    while len(data) < size:
+        ready, _, _ = select.select([process.stdout], [], [], DEADLINE_S)
+        assert ready, f"{len(data)} of {size} bytes came"
+        data += os.read(process.stdout.fileno(), size - len(data))
+    return data
+
+
+def test_a_slow_pipe_is_passed_on_as_its_bytes_come(desk: Desk) -> None:
+    sealing = desk.start("seal", "-r", desk.user.recipient())
+    opening = desk.start("open", "-i", "user.txt", "-")
+    for process in (sealing, opening):
+        assert process.stdin
+    chunk = PIECE[:CHUNK_SIZE]
+
+    # One byte more than a chunk: only then a chunk is known not to be the last.
+    for piece in (chunk[:1000], chunk[1000:], b"!"):
+        sealing.stdin.write(piece)  # type: ignore[union-attr]
+        sealing.stdin.flush()  # type: ignore[union-attr]
+    head = len(new_bare_head([desk.user.recipient()]).head)
+    sealed = comes(sealing, head + SEALED_CHUNK_SIZE)
+    for start in range(0, len(sealed), 9_999):
+        opening.stdin.write(sealed[start : start + 9_999])  # type: ignore[union-attr]
+        opening.stdin.flush()  # type: ignore[union-attr]
+
+    assert chunk == comes(opening, CHUNK_SIZE)
+    rest, _ = sealing.communicate(timeout=DEADLINE_S)
+    assert (b"!", b"") == opening.communicate(rest, timeout=DEADLINE_S)
+    assert (0, 0) == (sealing.returncode, opening.returncode)
+
+
+def test_a_pipe_that_does_not_block_is_read_to_its_end(desk: Desk) -> None:
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    process = measured(desk, "cid", stdin=ours)
+    with os.fdopen(theirs, "wb") as pipe:
+        for start in range(0, len(TEXT), 5):
+            pipe.write(TEXT[start : start + 5])
+            pipe.flush()
+            # So that it finds the pipe empty, and open: what must not be taken for the end.
+            until_it_waits(process, ours)
+    told, _ = process.communicate(timeout=DEADLINE_S)
+    os.close(ours)
+
+    assert desk.well("cid", stdin=TEXT) == told
+
+
+def until_it_waits(process: "subprocess.Popen[bytes]", pipe: int) -> None:
+    """Return when a process has read all of a pipe, and waits, or has ended."""
+    stat = Path(f"/proc/{process.pid}/stat")
+    deadline = time.monotonic() + DEADLINE_S
+    while unread(pipe) or stat.read_text("ascii").rsplit(")", 1)[1].split()[0] not in "SZ":
+        assert time.monotonic() < deadline
+
+
+def unread(pipe: int) -> int:
+    counted = fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))
+    return int.from_bytes(counted, sys.byteorder)
+
+
+def test_names_may_be_as_long_as_names_can_be(desk: Desk) -> None:
+    long = "n" * 255
+    desk.write("in", TEXT)
+
+    desk.well("seal", "-r", desk.user.recipient(), "-o", long, "in")
+    desk.well("open", "-i", "user.txt", "-o", "m" * 255, long)
+    desk.well("keygen", "-o", "k" * 255)
+    too_long = desk.run("open", "-i", "user.txt", "-o", "o" * 256, long)
+
+    assert TEXT == desk.read("m" * 255)
+    assert 3 == len(desk.read("k" * 255).splitlines())
+    assert 40 == too_long.status
+    assert "File name too long" in too_long.stderr

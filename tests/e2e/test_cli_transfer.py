@@ -220,6 +220,47 @@ def test_settings_from_the_environment(desk: Desk) -> None:
     assert 0 == done.status, done.err
 
 
+def test_a_report_and_a_file_do_not_share_stdout(desk: Desk) -> None:
+    for output in ([], ["-o", "-"]):
+        done = desk.run("get", UNKNOWN, "--json", *output)
+
+        assert (2, b"") == (done.status, done.out)
+        assert "--json needs -o FILE" in done.err
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain\r\nX-Evil: 1", "tëxt/plain", "a\nb"])
+def test_a_content_type_that_is_none_is_refused_before_anything_is_sent(
+    inside: Callable[..., Done], kind: str
+) -> None:
+    # Nobody listens there: another refusal would say that.
+    done = inside(
+        *("put", "--session", "101", "--task", "typed", "--content-type", kind, "content.bin"),
+        *("--url", "http://127.0.0.1:9", "--token-file", "user.token"),
+    )
+
+    assert (2, b"") == (done.status, done.out)
+    assert "storage-gateway put: --content-type: " in done.err
+
+
+def test_what_put_would_print_and_cannot_is_a_failure(desk: Desk) -> None:
+    options = f"--url {desk.gateway.url} --token-file user.token"
+    for task, output in (("closed", ">&-"), ("full", "> /dev/full")):
+        put = f"put --session 101 --task {task} {options} user.txt {output}"
+        done = subprocess.run(
+            ["sh", "-c", f"exec {sys.executable} -m storage_gateway {put}"],
+            stderr=subprocess.PIPE,
+            cwd=desk.path,
+            # Buffered, as a user has it.
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},
+            timeout=60,
+            check=False,
+        )
+
+        assert 1 == done.returncode
+        assert done.stderr.startswith(b"storage-gateway: standard output: ")
+        assert 1 == len(done.stderr.splitlines())
+
+
 # What is wrong.
 
 
@@ -399,15 +440,7 @@ def test_an_identity_that_does_not_open_leaves_no_file(desk: Desk) -> None:
 
 def test_an_interrupted_upload_leaves_its_slot_free(desk: Desk) -> None:
     arguments = ["put", "--session", "101", "--task", "interrupted"]
-    options = ["--url", desk.gateway.url, "--token-file", "user.token"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "storage_gateway", *arguments, *options, "-"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=desk.path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    process = start(desk, *arguments, "-")
     assert process.stdin is not None
     process.stdin.write(bytes(2_500_000))
     process.stdin.flush()
@@ -420,6 +453,34 @@ def test_an_interrupted_upload_leaves_its_slot_free(desk: Desk) -> None:
     assert b"Traceback" not in err
     while (done := desk.run(*arguments, "user.txt")).status != 0:
         assert "[slot_busy]" in done.err
+
+
+def start(desk: Desk, *arguments: str) -> "subprocess.Popen[bytes]":
+    options = ["--url", desk.gateway.url, "--token-file", "user.token"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "storage_gateway", *arguments, *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=desk.path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_an_upload_can_be_interrupted_while_its_input_stays_silent(desk: Desk) -> None:
+    slot = ["put", "--session", "101", "--task", "silent"]
+    process = start(desk, *slot, "-")
+    assert process.stdin is not None
+    process.stdin.write(bytes(1_000_000))
+    process.stdin.flush()
+    while desk.run(*slot, "user.txt").err.count("[slot_busy]") != 1:
+        assert process.poll() is None, "the upload did not begin"
+    process.send_signal(signal.SIGINT)
+
+    # Its input is open still.
+    assert 130 == process.wait(timeout=20)
+    _, err = process.communicate()
+    assert b"Traceback" not in err
 
 
 def test_a_reader_that_goes_away_is_no_trouble(desk: Desk) -> None:

@@ -103,11 +103,17 @@ def test_names_next_to_the_forbidden_are_kept(name: str) -> None:
         ("a/b", "a\x7fb"),
         ("a/b", "a\x85b"),
         ("a/b", "a\ud800b"),
+        # What a caller without types may give.
+        (None, None),
+        (b"a/b", None),
+        ("a/b", b"name"),
+        ("a/b", ["n"]),
+        ("a/b", 7),
     ],
 )
-def test_unlawful_values_are_refused(kind: str, name: str | None) -> None:
+def test_unlawful_values_are_refused(kind: object, name: object) -> None:
     with pytest.raises(MetaError):
-        Meta(kind, name)
+        Meta(kind, name)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,8 @@ def test_variables_of_others_are_let_be() -> None:
 
 
 FAULTS: list[tuple[dict[str, object], str]] = [
-    ({}, "data_dir"),
+    ({}, "--data-dir DIR, or set GATEWAY_DATA_DIR, or data_dir"),
+    ({"data_dir": None}, "no data folder"),
     ({"data_dir": 7}, "data_dir"),
     ({"data_dir": ""}, "data_dir"),
     (DATA_DIR | {"prot": 1}, "prot"),

@@ -244,6 +244,31 @@ def test_a_codec_that_could_not_be_read_again_is_refused(codec: int) -> None:
         CID(codec, DIGEST)  # type: ignore[arg-type]  # what a caller without types may do
 
 
+def test_a_codec_given_as_a_number_becomes_one() -> None:
+    cid = CID(0x70, DIGEST)  # type: ignore[arg-type]  # what a caller without types may do
+
+    assert cid.codec is Codec.DAG_PB
+    assert "Codec.DAG_PB" in repr(cid)
+    assert CID.parse(str(cid)) == cid
+
+
+def test_a_digest_is_kept_as_bytes() -> None:
+    mutable = bytearray(DIGEST)
+    for buffer in (mutable, memoryview(mutable)):
+        cid = CID(Codec.RAW, buffer)  # type: ignore[arg-type]  # any buffer will do
+        mutable[0] ^= 1
+
+        assert CID(Codec.RAW, DIGEST) == cid
+        assert hash(cid) == hash(CID(Codec.RAW, DIGEST))
+        mutable[0] ^= 1
+
+
+@pytest.mark.parametrize("digest", ["d" * 32, [0] * 32, 32])
+def test_a_digest_that_is_no_buffer_is_refused(digest: object) -> None:
+    with pytest.raises(TypeError):
+        CID(Codec.RAW, digest)  # type: ignore[arg-type]
+
+
 def test_an_error_survives_pickling() -> None:
     copy = pickle.loads(pickle.dumps(CIDError("reason", 7)))  # noqa: S301 - made here
 
