@@ -4,18 +4,21 @@ import asyncio
 import logging
 import os
 import ssl
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 from aiohttp import web
 
-from .api import GatewayRunner, Services, make_application
+from .api import GatewayRunner, HandedSite, Services, make_application
 from .catalog.work import has_marker
-from .config import Config, ConfigError
+from .config import Config, ConfigError, cannot_listen, url_of
 from .erase import Erasure
 from .errors import GatewayError, StorageFull
 from .ids import new_random_id
 from .instance import Instance
+from .line import Report, WorkerEnd
 from .parts import Parts, open_parts
 from .read import Reads
 from .recovery import Recovery
@@ -26,16 +29,31 @@ from .write import Uploads
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handed:
+    """How a worker process gets its connections."""
+
+    line: WorkerEnd
+    url: str
+    """What the parent listens on."""
+    on_end: Callable[[], None]
+    """Called when the parent is gone."""
+
+
 class Gateway:
     """One running gateway process. `start` it, ask for its `url`, `stop` it."""
 
-    def __init__(self, config: Config, parts: Parts | None = None) -> None:
+    def __init__(
+        self, config: Config, parts: Parts | None = None, *, handed: Handed | None = None
+    ) -> None:
         """Nothing is touched before `start`.
 
-        Without ``parts`` it works on the data folder's own, and opens and closes them.
+        Without ``parts`` it works on the data folder's own, and opens and closes them. With
+        ``handed`` it does not listen: a parent process does.
         """
         self._config = config
         self._given_parts = parts
+        self._handed = handed
         self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="seal")
         self._opened = AsyncExitStack()
         self.url = ""
@@ -124,25 +142,29 @@ class Gateway:
         )
 
     async def _listen(self) -> None:
-        config = self._config
+        config, handed = self._config, self._handed
+        line = None if handed is None else handed.line
         self._runner = GatewayRunner(
             make_application(self.services),
             drain_s=config.drain_s,
             connections_max=config.connections_max,
+            on_lost=(lambda: None) if line is None else (lambda: line.report(Report.CLOSED)),
         )
         await self._runner.setup()
         self._opened.push_async_callback(self._runner.cleanup)
         context = await asyncio.to_thread(_tls_context, config)
+        if handed is not None:
+            self.url = handed.url
+            await HandedSite(
+                self._runner, handed.line, ssl_context=context, on_end=handed.on_end
+            ).start()
+            return
         site = web.TCPSite(self._runner, config.host, config.port, ssl_context=context)
         try:
             await site.start()
         except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {config.host} port {config.port}: {error.strerror}"
-            ) from error
-        host, port = self._runner.addresses[0][:2]
-        shown = f"[{host}]" if ":" in host else host
-        self.url = f"{'http' if context is None else 'https'}://{shown}:{port}"
+            raise cannot_listen(config, error) from error
+        self.url = url_of(config, self._runner.addresses[0])
 
     def _check_room(self) -> None:
         """Keep the reserve: a full disk would leave no way to erase what fills it."""

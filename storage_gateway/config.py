@@ -30,11 +30,17 @@ class ConfigError(ValueError):
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """All settings of one gateway process. Times are seconds, sizes bytes."""
+    """All settings of one gateway process. Times are seconds, sizes bytes.
+
+    With several ``workers`` each of them has these settings: what is limited (connections,
+    transfers, memory) is limited for each worker alone.
+    """
 
     data_dir: Path
     host: str = "127.0.0.1"
     port: Port = 0
+    workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    """Processes that share the port and the data folder."""
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     behind_proxy: str | None = None
@@ -125,6 +131,28 @@ def load_config(
         return msgspec.convert(settings, Config, strict=False, dec_hook=_decode_path)
     except msgspec.ValidationError as error:
         raise ConfigError(str(error)) from error.__cause__
+
+
+def url_of(config: Config, address: tuple[Any, ...]) -> str:
+    """Return the base URL of what listens on a socket's address."""
+    host, port = address[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'http' if config.tls_certificate is None else 'https'}://{shown}:{port}"
+
+
+def cannot_listen(config: Config, error: OSError) -> ConfigError:
+    """Return what to raise when nothing can listen where it should."""
+    return ConfigError(f"cannot listen on {config.host} port {config.port}: {error.strerror}")
+
+
+def encode_config(config: Config) -> bytes:
+    """Return a configuration in a form for another process of ours."""
+    return msgspec.json.encode(config, enc_hook=str)
+
+
+def decode_config(encoded: bytes) -> Config:
+    """Return what `encode_config` was given."""
+    return msgspec.json.decode(encoded, type=Config, dec_hook=_decode_path)
 
 
 def _decode_path(kind: type, value: object) -> object:

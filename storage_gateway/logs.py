@@ -13,7 +13,12 @@ _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", 
 
 
 class JSONFormatter(logging.Formatter):
-    """Formats a record as one line of JSON: time, level, event, fields, trace."""
+    """Formats a record as one line of JSON: time, level, event, worker, fields, trace."""
+
+    def __init__(self, worker: int | None = None) -> None:
+        """``worker`` is the number of this process where several share one log."""
+        super().__init__()
+        self._common = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -22,6 +27,7 @@ class JSONFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             "logger": record.name,
+            **self._common,
         }
         line |= {
             name: value
@@ -33,10 +39,10 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def configure_logs(level: str) -> None:
+def configure_logs(level: str, worker: int | None = None) -> None:
     """Send the logs of this program, and warnings of libraries, to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JSONFormatter())
+    handler.setFormatter(JSONFormatter(worker))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)

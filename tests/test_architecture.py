@@ -31,6 +31,7 @@ MAY_ASK = {
     "storage_gateway/cli/commands.py": {"os.environ"},  # defaults of options, shown in the help
     "storage_gateway/cli/offline.py": {"datetime.now"},  # the creation date in a key file
     "storage_gateway/cli/serve.py": {"os.environ"},
+    "storage_gateway/cli/supervisor.py": {"os.environ"},  # what its workers inherit
     "storage_gateway/cli/transfer.py": {"os.environ"},  # the token, which no option may carry
     "storage_gateway/custody.py": {"datetime.now"},  # as cli/offline
 }

@@ -7,6 +7,7 @@ those may hold a token. Here neither shows them.
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 
 from aiohttp import HttpVersion10, HttpVersion11, StreamReader, hdrs, web
@@ -109,8 +110,11 @@ def _noting_what_aiohttp_acts_on(make_request: _RequestFactory) -> _RequestFacto
 class _Server(web.Server):
     """Makes our connections instead of aiohttp's."""
 
-    def __init__(self, plain: web.Server, *, connections_max: int) -> None:
+    def __init__(
+        self, plain: web.Server, *, connections_max: int, on_lost: Callable[[], None]
+    ) -> None:
         self._connections_max = connections_max
+        self._on_lost = on_lost
         super().__init__(
             plain.request_handler,
             request_factory=_noting_what_aiohttp_acts_on(plain.request_factory),
@@ -128,6 +132,13 @@ class _Server(web.Server):
             connection = transport.get_extra_info("socket")
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS_MAX)
 
+    def connection_lost(
+        self, handler: web.RequestHandler, exc: BaseException | None = None
+    ) -> None:
+        """Tell that a connection has ended."""
+        super().connection_lost(handler, exc)
+        self._on_lost()
+
     def __call__(self) -> web.RequestHandler:
         return _Handler(self, loop=self._loop, **self._kwargs)
 
@@ -135,11 +146,22 @@ class _Server(web.Server):
 class GatewayRunner(web.AppRunner):
     """Runs the application on a server whose every answer is ours."""
 
-    def __init__(self, app: web.Application, *, drain_s: float, connections_max: int) -> None:
-        """Requests under way have ``drain_s`` seconds to end once `cleanup` is called."""
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        drain_s: float,
+        connections_max: int,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Requests under way have ``drain_s`` seconds to end once `cleanup` is called.
+
+        ``on_lost`` is called for each connection that has ended.
+        """
         super().__init__(app, shutdown_timeout=CUT_OFF_S)
         self._drain_s = drain_s
         self._connections_max = connections_max
+        self._on_lost = on_lost
 
     async def cleanup(self) -> None:
         """Stop listening, let what is under way end, then cut off the rest.
@@ -155,4 +177,8 @@ class GatewayRunner(web.AppRunner):
         await super().cleanup()
 
     async def _make_server(self) -> web.Server:
-        return _Server(await super()._make_server(), connections_max=self._connections_max)
+        return _Server(
+            await super()._make_server(),
+            connections_max=self._connections_max,
+            on_lost=self._on_lost,
+        )

@@ -59,11 +59,13 @@ def _add_serve(commands: Commands) -> None:
         "Run a gateway. The first line on stdout is its base URL.",
         "  storage-gateway serve --data-dir ./data --port 8420\n"
         "  GATEWAY_PORT=8420 storage-gateway serve --data-dir ./data\n"
+        "  storage-gateway serve --data-dir ./data --workers 4\n"
         "  storage-gateway serve --config gateway.toml",
     )
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where everything is kept")
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default 0: any free one)")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default 1)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
     parser.add_argument("--behind-proxy", metavar="CIDR", help="the proxy that ends TLS")
     parser.add_argument("--tls-certificate", type=Path, metavar="FILE", help="PEM, with the chain")

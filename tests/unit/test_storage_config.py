@@ -17,6 +17,7 @@ DATA_DIR: dict[str, object] = {"data_dir": "/srv/gateway"}
 EVERY_SETTING = {
     "data_dir": "/srv/gateway",
     "host": "::1",
+    "workers": "3",
     "port": "8420",
     "tls_certificate": "/etc/cert.pem",
     "tls_key": "/etc/key.pem",
