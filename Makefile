@@ -8,7 +8,7 @@ SECONDS ?= 60
 BIN := .venv/bin
 CODE := storage_gateway crypto urn retention tests $(wildcard bench)
 
-.PHONY: help demo serve check test nightly fuzz bench lock format clean static test-tools fuzz-tools
+.PHONY: help demo serve check test nightly fuzz bench lock format clean static test-tools fuzz-tools bench-tools
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
@@ -32,7 +32,7 @@ nightly: static test-tools fuzz-tools ## every test, full counts, random seeds (
 fuzz: fuzz-tools ## look for inputs that break a parser, guided by coverage; SECONDS=60
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
-bench: .venv/made ## measure against peers and limits; writes docs/performance.md
+bench: bench-tools ## measure against peers and limits; writes docs/performance.md
 	@$(BIN)/python -m bench --write
 
 lock: ## renew requirements/*.lock from pyproject.toml; UPGRADE=1 takes the newest versions
@@ -43,7 +43,7 @@ format: .venv/made ## apply formatting and safe fixes
 	@$(BIN)/ruff format --quiet .
 
 clean: ## remove what make made (never ./data, which holds objects)
-	@rm -rf .venv .venv-lock dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .venv-lock .venv-bench dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 static: .venv/made
@@ -68,6 +68,18 @@ fuzz-tools: .venv/made
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
 		--only-binary :all: --require-hashes -r requirements/fuzz.lock >/dev/null 2>&1 || \
 		echo 'atheris could not be installed: no wheel for this Python and platform, or no network'
+
+# Peers of `python -m bench kernels`: Python packages in an environment of their own, one of npm, and
+# the age command. What cannot be had is named in the report.
+bench-tools: .venv/made test-tools
+	@[ .venv-bench/made -nt requirements/bench.lock ] || { \
+		$(BIN)/python -m venv --clear .venv-bench && \
+		.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+			--no-deps --only-binary :all: --require-hashes -r requirements/bench.lock \
+			>/dev/null 2>&1 && touch .venv-bench/made; } || \
+		echo 'peers of the bench could not be installed: no wheel for this Python, or no network'
+	@$(BIN)/python -c 'from tests.interop.node_modules import node_home; node_home()' \
+		>/dev/null 2>&1 || echo 'npm packages could not be installed: no Node.js 20, or no network'
 
 # .venv/made says where and with which PYTHON; a moved checkout or another PYTHON starts again.
 ifneq ($(shell cat .venv/made 2>/dev/null),$(strip $(CURDIR) $(PYTHON)))

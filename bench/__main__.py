@@ -10,13 +10,14 @@ from pathlib import Path
 
 import aiohttp
 
-from . import envelopes, memory, report, small, transfers
+from . import kernels, memory, plot, report, small, transfers
 from .figures import Row, Verdict
 from .machine import NotMeasurable, describe
 from .plan import Plan, full_plan, quick_plan
 from .thin import TransferFailed
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+PLOT = DOCUMENT.with_name("kernels.svg")
 RUNS = 5
 EXIT_FLOOR_MISSED = 1
 EXIT_USAGE = 2
@@ -25,7 +26,7 @@ EXIT_NOT_MEASURED = 3
 Benchmarks = Mapping[str, tuple[Callable[[Plan], list[Row]], str]]
 
 BENCHMARKS: Benchmarks = {
-    "envelopes": (envelopes.measure, "seal and open in memory, against pyrage"),
+    "kernels": (kernels.measure, "seal and open, heads, against other libraries and age"),
     "uploads": (transfers.measure_uploads, "1 GiB in, against bare aiohttp and the limit"),
     "downloads": (transfers.measure_downloads, "1 GiB out, against bare aiohttp and the limit"),
     "memory": (memory.measure, "peak memory of 2 GiB in and out"),
@@ -34,11 +35,14 @@ BENCHMARKS: Benchmarks = {
 
 EXAMPLES = """\
 examples:
-  python -m bench                       everything, about three minutes
-  python -m bench envelopes --runs 9    one benchmark, more runs
+  python -m bench                       everything, about five minutes
+  python -m bench kernels --runs 9      one benchmark, more runs
+  python -m bench kernels --plot FILE   and draw it, as SVG
   python -m bench --quick               a few MiB, seconds; floors are not judged
   python -m bench --json figures.json   every single value as JSON, too
-  python -m bench --write               put the figures into docs/performance.md
+  python -m bench --write               put the figures and the plot into docs/
+
+Peers come with `make bench-tools`; what is not there is said and left out.
 
 exit status: 0 all floors hold, 1 a floor is missed, 2 wrong usage, 3 could not measure
 Files go to a temporary folder (TMPDIR chooses the disk) and are removed."""
@@ -63,7 +67,7 @@ def main(arguments: Sequence[str], benchmarks: Benchmarks = BENCHMARKS) -> int:
 
 
 def _measure(options: argparse.Namespace, benchmarks: Benchmarks, command: str) -> int:
-    about = {"machine": describe(), "command": command, "date": _now()}
+    machine, date = describe(), _now()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="storage-gateway-bench-") as scratch:
         folder = Path(scratch)
@@ -71,12 +75,16 @@ def _measure(options: argparse.Namespace, benchmarks: Benchmarks, command: str) 
         for name in options.names or benchmarks:
             rows += benchmarks[name][0](plan)
     judged = plan.judged
-    print(report.text_table(rows, judged=judged))
+    notes = plan.notes
+    about = {"machine": machine, "command": command, "date": date}
+    print("\n".join([report.text_table(rows, judged=judged), *notes]))
     if options.json:
-        document = report.as_json(rows, judged=judged, **about)
+        document = report.as_json(rows, judged=judged, notes=notes, **about)
         options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     if options.write:
-        report.rewrite(DOCUMENT, report.markdown(rows, judged=judged, **about))
+        report.rewrite(DOCUMENT, report.markdown(rows, judged=judged, notes=notes, **about))
+    for path in [options.plot] if options.plot else [PLOT] if options.write else []:
+        path.write_text(plot.draw(rows, _caption(date, options.runs)), encoding="utf-8")
     missed = [row.name for row in rows if row.verdict(judged=judged) is Verdict.MISSED]
     for name in missed:
         _say(f"floor missed: {name}")
@@ -97,8 +105,13 @@ def _parser(benchmarks: Benchmarks) -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, one run, no floors")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every value to FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw seal and open as SVG")
     parser.add_argument("--write", action="store_true", help=f"rewrite docs/{DOCUMENT.name}")
     return parser
+
+
+def _caption(date: str, runs: int) -> str:
+    return f"{date}, medians of {runs} runs; the lines go from the least to the most of them"
 
 
 def _now() -> str:

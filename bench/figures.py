@@ -101,6 +101,22 @@ def interleave(
     return {name: Sample(tuple(found)) for name, found in values.items()}
 
 
+def rate_of(seconds: Sample, unit: float) -> Sample:
+    """Return units a second, run by run, where `unit` of them took `seconds`."""
+    return Sample(tuple(unit / value for value in seconds.values))
+
+
+def in_microseconds(seconds: Sample) -> Sample:
+    """Return the same in microseconds."""
+    return Sample(tuple(value * 1e6 for value in seconds.values))
+
+
+def net_of(whole: Sample, start: Sample) -> Sample | None:
+    """Return what is left of each run without the start, None where noise hides what is left."""
+    values = tuple(value - start.median for value in whole.values)
+    return Sample(values) if min(values) > 0 else None
+
+
 def one_after_the_other(first: Sample, second: Sample) -> Sample:
     """Return the rate of doing both kinds of work on one core, run by run.
 

@@ -1,7 +1,7 @@
 """How much is measured: sizes, runs, and where the files go."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .figures import MIB
@@ -18,10 +18,15 @@ class Plan:
     transfer_size: int
     memory_size: int
     small_count: int
+    small_seconds: float
+    """For how long calls of less than a millisecond are repeated to make one value."""
     judged: bool
     folder: Path
     say: Callable[[str], None]
     """Tells a person, on stderr, what is being measured."""
+
+    notes: list[str] = field(default_factory=list)
+    """What the report has to tell beside the figures: versions, and what could not be measured."""
 
     def note(self, what: str) -> Callable[[str, float], None]:
         """Return what tells of each value of a measurement."""
@@ -36,6 +41,7 @@ def full_plan(folder: Path, runs: int, say: Callable[[str], None]) -> Plan:
         transfer_size=GIB,
         memory_size=2 * GIB,
         small_count=1000,
+        small_seconds=0.2,
         judged=True,
         folder=folder,
         say=say,
@@ -50,6 +56,7 @@ def quick_plan(folder: Path, say: Callable[[str], None]) -> Plan:
         transfer_size=9 * MIB,
         memory_size=9 * MIB,
         small_count=8,
+        small_seconds=0.0,
         judged=False,
         folder=folder,
         say=say,

@@ -25,11 +25,20 @@ def text_table(rows: Iterable[Row], *, judged: bool) -> str:
     )
 
 
-def markdown(rows: Iterable[Row], *, judged: bool, machine: str, command: str, date: str) -> str:
+def markdown(
+    rows: Iterable[Row],
+    *,
+    judged: bool,
+    machine: str,
+    command: str,
+    date: str,
+    notes: Sequence[str] = (),
+) -> str:
     """Return the figures section: when, where and how measured, and the table."""
     lines = [
         f"Measured {date} with `{command}`.",
         f"Machine: {machine}.",
+        *([f"Beside ours: {'; '.join(notes)}."] if notes else []),
         "",
         f"| {' | '.join(HEADINGS)} |",
         f"|{' --- |' * len(HEADINGS)}",
@@ -60,7 +69,13 @@ def _shown(sample: Sample, unit: str) -> str:
 
 
 def as_json(
-    rows: Sequence[Row], *, judged: bool, machine: str, command: str, date: str
+    rows: Sequence[Row],
+    *,
+    judged: bool,
+    machine: str,
+    command: str,
+    date: str,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return everything that was measured, every single value too."""
     return {
@@ -68,6 +83,7 @@ def as_json(
         "command": command,
         "machine": machine,
         "judged": judged,
+        "notes": list(notes),
         "rows": [
             {
                 "what": row.name,

@@ -6,19 +6,25 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from xml.dom.minidom import parseString
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.__main__ import Benchmarks, main
-from bench.figures import Row, Sample, Verdict, interleave, one_after_the_other
+from bench.figures import Row, Sample, Verdict, interleave, net_of, one_after_the_other, rate_of
+from bench.kernels import Peer, against, started
 from bench.machine import NotMeasurable, cores, require_space
-from bench.plan import Plan
+from bench.plan import Plan, quick_plan
+from bench.plot import draw, panels
 from bench.report import BEGIN, END, RegionMissing, markdown, replace_region, text_table
 from bench.servers import bare_server
+from bench.sides import Side
 from bench.thin import Connection, TransferFailed
+from bench.worker import timed
 from tests.requirements import ROOT
 
 RATES = st.floats(min_value=0.1, max_value=1e5)
@@ -128,6 +134,107 @@ def test_the_document_of_the_project_has_the_marks() -> None:
     assert replace_region(document, "new") != document
 
 
+def test_a_rate_is_that_of_each_run() -> None:
+    assert Sample((500.0, 250.0)) == rate_of(Sample((0.002, 0.004)), 1.0)
+
+
+def test_a_start_is_taken_off_each_run_unless_noise_hides_what_is_left() -> None:
+    start = Sample((1.0, 3.0, 2.0))
+
+    assert Sample((3.0, 1.0)) == net_of(Sample((5.0, 3.0)), start)
+    assert net_of(Sample((5.0, 2.0)), start) is None
+
+
+def compared(rates: dict[str, float], counted: set[str]) -> list[tuple[str, str]]:
+    """Return who stands beside ours, and with what floor."""
+    samples = {side: Sample((rate,)) for side, rate in rates.items()}
+    titles = {side: side.upper() for side in rates}
+    rows = against("seal", "/s", samples, titles=titles, counted=counted, ratio_min=1.0)
+    return [(found.peer_name, found.floor) for found in rows]
+
+
+def test_the_floor_stands_at_the_best_peer_that_counts() -> None:
+    rates = {"ours": 5.0, "slow": 1.0, "odd": 9.0, "fast": 2.0}
+
+    assert [("ODD", ""), ("FAST", ">= 1 x"), ("SLOW", "")] == compared(rates, {"slow", "fast"})
+    assert [("", "")] == compared({"ours": 5.0}, {"slow"})
+
+
+class Reversing(Side):
+    """Seals by turning around; forgets a byte when it is told to."""
+
+    version = "0"
+
+    def __init__(self, lost: int = 0) -> None:
+        self.calls = 0
+        self.lost = lost
+
+    def seal(self) -> None:
+        self.calls += 1
+        self.sealed = self.plaintext[self.lost :][::-1]
+
+    def open(self) -> None:
+        self.opened = self.sealed[::-1]
+
+
+def test_a_side_is_timed_for_as_long_as_asked_and_at_least_once() -> None:
+    side = Reversing()
+
+    assert 1 == timed(side, "seal", 100, 0.0)["count"]
+    assert 100 == len(side.plaintext)
+    found = timed(side, "seal", 100, 0.01)
+    assert found["seconds"] >= 0.01
+    assert side.calls == 1 + 1 + found["count"]  # the first seals once more, to get ready
+
+
+@pytest.mark.parametrize("work", ["seal", "open"])
+def test_a_side_that_does_not_give_the_plaintext_back_has_no_figure(work: str) -> None:
+    with pytest.raises(AssertionError, match="plaintext"):
+        timed(Reversing(lost=1), work, 100, 0.0)
+    side = Reversing()
+    timed(side, work, 100, 0.0)
+    side.lost = 1
+    side.sealed = b"" if work == "open" else side.sealed
+    with pytest.raises(AssertionError, match="plaintext"):
+        timed(side, work, 100, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (("/nowhere/python",), "there is no python"),
+        ((sys.executable, "-c", 'print(\'{"missing": "no library"}\')'), "no library"),
+        ((sys.executable, "-c", "pass"), "it did not start"),
+    ],
+)
+def test_a_peer_that_is_not_there_is_named(
+    tmp_path: Path, command: tuple[str, ...], reason: str
+) -> None:
+    plan = quick_plan(tmp_path, lambda _text: None)
+
+    with ExitStack() as stack:
+        worker = started(plan, stack, Peer("a peer", command))
+
+    assert worker is None
+    assert [f"a peer: NOT MEASURED, {reason} (to get it: make bench-tools)"] == plan.notes
+    assert reason in markdown([], judged=True, machine="m", command="c", date="d", notes=plan.notes)
+
+
+def test_the_plot_shows_whole_plaintexts_best_first() -> None:
+    rows = [
+        Row("seal 1 KiB", "/s", Sample((5.0, 7.0)), "a < b", Sample((9.0,))),
+        Row("seal 1 KiB", "/s", Sample((5.0, 7.0)), "c", Sample((1.0,))),
+        Row("seal head", "µs", Sample((5.0,))),
+        Row("upload", "MB/s", Sample((5.0,))),
+    ]
+
+    (panel,) = panels(rows)
+    assert ["a < b", "storage gateway", "c"] == [name for name, _ in panel.bars]
+    drawn = parseString(draw(rows, "today & here"))  # noqa: S318 - drawn a line above
+    texts = {text.childNodes[0].nodeValue for text in drawn.getElementsByTagName("text")}
+    assert {"a < b", "9", "today & here", "seal 1 KiB, /s"} <= texts
+
+
 def floors(*rows: Row) -> Benchmarks:
     """Return benchmarks that answer with the rows at once."""
 
@@ -195,6 +302,9 @@ def test_a_quick_run_measures_everything_and_leaves_nothing(tmp_path: Path) -> N
     assert [] == list(scratch.iterdir())
     document = json.loads(figures.read_text())
     measured = {found["what"].split()[0] for found in document["rows"]}
-    assert {"seal", "open", "upload", "sealed", "plaintext", "peak", "4"} == measured
+    assert {
+        "seal", "open", "splice", "the", "upload", "sealed", "plaintext", "peak", "4",
+    } == measured  # fmt: skip
+    assert any(note.startswith("pyrage: ") for note in document["notes"])
     assert all(found["ours"] > 0 for found in document["rows"])
     assert {"not_judged", "no_floor"} == {found["verdict"] for found in document["rows"]}
