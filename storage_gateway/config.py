@@ -145,16 +145,6 @@ def cannot_listen(config: Config, error: OSError) -> ConfigError:
     return ConfigError(f"cannot listen on {config.host} port {config.port}: {error.strerror}")
 
 
-def encode_config(config: Config) -> bytes:
-    """Return a configuration in a form for another process of ours."""
-    return msgspec.json.encode(config, enc_hook=str)
-
-
-def decode_config(encoded: bytes) -> Config:
-    """Return what `encode_config` was given."""
-    return msgspec.json.decode(encoded, type=Config, dec_hook=_decode_path)
-
-
 def _decode_path(kind: type, value: object) -> object:
     if kind is Path and isinstance(value, (str, Path)) and str(value):
         return Path(value)

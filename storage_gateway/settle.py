@@ -69,6 +69,7 @@ class Settler:
             )
             if step is IntentStep.WAIT:
                 return False
+            logger.debug("settling", extra={"payload_id": intent.payload_id, "step": step})
             if step is IntentStep.DELETE:
                 await self._delete_and_bury(intent)
                 return True

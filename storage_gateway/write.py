@@ -219,14 +219,18 @@ class Uploads:
         try:
             placer, unrecorded = await self._place_all(draft, owner, leaves, produce, progress)
             manifest = _manifest(draft, head, file_key_print, placer.leaf_digests)
-            return await self._catalog.run(
+            logger.debug("commit began", extra={"payload_id": draft.payload_id})
+            committed = await self._catalog.run(
                 lambda c: commit_upload(
                     c, owner, manifest, placed=unrecorded, backend=self._store.name
                 )
             )
+            logger.debug("upload committed", extra={"payload_id": draft.payload_id})
+            return committed
         except BaseException:
             self._settler.working.discard(draft.payload_id)
             await self._settle(draft, progress)
+            logger.debug("upload failed", extra={"payload_id": draft.payload_id})
             raise
         finally:
             self._settler.working.discard(draft.payload_id)
@@ -252,6 +256,8 @@ class Uploads:
                     )
 
             await self._catalog.run(unit)
+            if not progress.wrote:
+                logger.debug("upload began", extra={"payload_id": draft.payload_id})
             progress.wrote = True
 
         prefix = f"{self._payloads}{draft.payload_id}/"

@@ -32,6 +32,7 @@ MAY_ASK = {
     "storage_gateway/cli/offline.py": {"datetime.now"},  # the creation date in a key file
     "storage_gateway/cli/serve.py": {"os.environ"},
     "storage_gateway/cli/supervisor.py": {"os.environ"},  # what its workers inherit
+    "storage_gateway/cli/worker.py": {"os.environ"},  # as cli/serve
     "storage_gateway/cli/transfer.py": {"os.environ"},  # the token, which no option may carry
     "storage_gateway/custody.py": {"datetime.now"},  # as cli/offline
 }

@@ -36,7 +36,7 @@ def serve(options: argparse.Namespace) -> int:
         if config.workers > 1:
             from .supervisor import supervise
 
-            return asyncio.run(supervise(config))
+            return asyncio.run(supervise(config, file=options.config, options=settings))
         asyncio.run(_serve(fit_descriptors(config)))
     except (ConfigError, GatewayError) as error:
         print(f"storage-gateway serve: {error}", file=sys.stderr)

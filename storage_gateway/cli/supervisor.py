@@ -1,19 +1,21 @@
 """The parent process of ``serve --workers N``: starts workers, replaces those that die, ends all.
 
-It holds the listening sockets and no secret, opens neither catalog nor store, and serves nothing
+It holds the listening sockets, opens neither catalog nor store, reads no identity, serves nothing
 itself. A worker is a program of its own, never a fork: what threads hold is not copied.
 """
 
 import asyncio
+import json
 import logging
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import storage_gateway
-from storage_gateway.config import Config, cannot_listen, encode_config, url_of
+from storage_gateway.config import Config, cannot_listen, url_of
 from storage_gateway.line import open_line
 
 from .balancer import Balancer, Member, bind
@@ -33,10 +35,11 @@ RESTART_DELAY_S_MAX = 5.0
 FAILED_STARTS_MAX = 5
 
 
-async def supervise(config: Config) -> int:
+async def supervise(config: Config, *, file: Path | None, options: Mapping[str, object]) -> int:
     """Run ``config.workers`` workers until SIGTERM or SIGINT; return the exit status.
 
-    The first line on stdout is the base URL, printed when all of them are ready.
+    The first line on stdout is the base URL, printed when all of them are ready. ``config`` was
+    made from ``file`` and ``options``, and each worker makes its own from the same.
 
     Raises:
         ConfigError: the address cannot be listened on.
@@ -49,7 +52,9 @@ async def supervise(config: Config) -> int:
         raise cannot_listen(config, error) from error
     url = url_of(config, listeners[0].getsockname())
     balancer = Balancer(listeners)
-    supervisor = _Supervisor(config, balancer, url, stop)
+    asked = {name: value for name, value in options.items() if value is not None}
+    told = json.dumps({"url": url, "file": file, "options": asked}, default=str)
+    supervisor = _Supervisor(config, balancer, told.encode(), stop)
     try:
         if await supervisor.start():
             try:
@@ -66,10 +71,13 @@ async def supervise(config: Config) -> int:
 
 
 class _Supervisor:
-    def __init__(self, config: Config, balancer: Balancer, url: str, stop: asyncio.Event) -> None:
+    def __init__(
+        self, config: Config, balancer: Balancer, told: bytes, stop: asyncio.Event
+    ) -> None:
+        """``told`` is what each worker reads on its stdin."""
         self._config = config
         self._balancer = balancer
-        self._url = url
+        self._told = told
         self._stop = stop
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._ready: set[int] = set()
@@ -202,14 +210,14 @@ class _Supervisor:
         path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "storage_gateway.cli.worker"),
-            *(str(number), str(down), str(reports), self._url),
+            *(str(number), str(down), str(reports)),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=(down, reports),
             env={**os.environ, "PYTHONPATH": path},
         )
         if process.stdin is not None:
-            process.stdin.write(encode_config(self._config))
+            process.stdin.write(self._told)
             process.stdin.close()
         return process
 

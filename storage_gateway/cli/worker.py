@@ -1,15 +1,18 @@
 """A worker of ``serve --workers N``: a gateway that gets its connections from the parent process.
 
-Started by `supervisor` as a program of its own, with its configuration on stdin. It ends when it is
-told to, or when the parent is gone.
+Started by `supervisor` as a program of its own, told on stdin what the command was given. It ends
+when it is told to, or when the parent is gone.
 """
 
 import asyncio
+import json
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from storage_gateway.app import Gateway, Handed
-from storage_gateway.config import Config, ConfigError, decode_config
+from storage_gateway.config import Config, ConfigError, load_config
 from storage_gateway.errors import GatewayError
 from storage_gateway.line import WorkerEnd, worker_end
 
@@ -18,12 +21,14 @@ from .process import fit_descriptors, prepare_process, stop_on_signals
 
 
 def work(arguments: Sequence[str]) -> int:
-    """Run; the arguments are the worker's number, its two descriptors and the base URL."""
-    number, down, reports = map(int, arguments[:3])
-    config = decode_config(sys.stdin.buffer.read())
-    prepare_process(config.log_level, number)
+    """Run; the arguments are the worker's number and the two descriptors of its line."""
+    number, down, reports = map(int, arguments)
+    told = json.load(sys.stdin.buffer)
+    file = told["file"] and Path(told["file"])
     try:
-        asyncio.run(_serve(fit_descriptors(config), worker_end(down, reports), arguments[3]))
+        config = load_config(file=file, environment=os.environ, options=told["options"])
+        prepare_process(config.log_level, number)
+        asyncio.run(_serve(fit_descriptors(config), worker_end(down, reports), told["url"]))
     except (ConfigError, GatewayError) as error:
         print(f"storage-gateway serve: {error}", file=sys.stderr)
         return EXIT_FAILED
