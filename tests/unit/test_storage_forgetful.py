@@ -120,3 +120,58 @@ def test_by_chance_what_was_not_synced_may_also_be_there() -> None:
     outcomes = {tuple(fs.crash(Random(seed)).scan(BASE)) for seed in range(50)}
 
     assert {(), (("f", False, 0),), (("f", False, 1),)} == outcomes
+
+
+def test_every_state_that_a_name_went_through_may_be_found() -> None:
+    fs = ForgetfulFs()
+    _write(fs, BASE / "f", b"x", sync=True)
+    fs.remove(BASE / "f")
+    outcomes = [
+        [name for name, _, _ in fs.crash_choosing([chosen]).scan(BASE)] for chosen in range(3)
+    ]
+
+    assert [3] == fs.choices()
+    assert [[], ["f"], []] == outcomes
+
+
+def test_a_write_may_be_torn_and_either_half_is_found() -> None:
+    fs = ForgetfulFs()
+    _write(fs, BASE / "f", b"abc", sync=False)
+    fs.sync_folder(BASE)
+    found = [fs.crash_choosing(kept).read_at(BASE / "f", 0, 9) for kept in ([1, 0], [0, 1])]
+
+    assert [2, 2] == fs.choices()
+    assert [b"ab", b"\0\0c"] == found
+
+
+def test_what_is_chosen_on_does_not_depend_on_what_was_chosen() -> None:
+    """A folder that is lost with its name still has its choices, so that they can be counted."""
+    fs = ForgetfulFs()
+    fs.make_folder(BASE / "d")
+    _write(fs, BASE / "d" / "f", b"abc", sync=False)
+    _write(fs, BASE / "e", b"a", sync=True)
+
+    assert [2, 2, 2, 2, 2] == fs.choices()
+    assert [("e", False, 1)] == list(fs.crash_choosing([0, 1, 1, 1, 1]).scan(BASE))
+    assert [("f", False, 3)] == list(fs.crash_choosing([1, 1, 1, 1, 0]).scan(BASE / "d"))
+
+
+def test_a_copy_has_what_is_not_synced_and_goes_its_own_way() -> None:
+    fs = ForgetfulFs()
+    _write(fs, BASE / "f", b"abc", sync=False)
+    copy = fs.copy()
+    fs.sync_folder(BASE)
+    fs.remove(BASE / "f")
+
+    assert b"abc" == copy.read_at(BASE / "f", 0, 9)
+    assert [2, 2, 2] == copy.choices()
+
+
+def test_equal_disks_have_equal_fingerprints() -> None:
+    fs = ForgetfulFs()
+    _write(fs, BASE / "f", b"abc", sync=True)
+    fs.make_folder(BASE / "d")
+
+    assert fs.crash().fingerprint() == fs.crash_choosing([0, 0]).fingerprint()
+    assert fs.crash().fingerprint() != fs.crash_choosing([0, 1]).fingerprint()
+    assert fs.crash_choosing([1, 0]).fingerprint() != fs.crash_choosing([0, 1]).fingerprint()
