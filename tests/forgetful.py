@@ -123,7 +123,7 @@ class ForgetfulFs:
         return other
 
     def fingerprint(self) -> object:
-        """Return what is equal only for disks that hold the same; of synced data alone."""
+        """Return what is equal only for disks that hold the same, synced or not."""
         return _fingerprint(self._base)
 
     # The protocol.
@@ -280,7 +280,7 @@ def _fingerprint(folder: _Folder) -> object:
             _fingerprint(node)
             if isinstance(node, _Folder)
             # The same bytes in memory: to compare what they hold would cost more than it saves.
-            else tuple((at, id(data)) for at, data in node.durable if data),
+            else tuple((at, id(data)) for at, data in (*node.durable, *node.unsynced) if data),
         )
         for name, node in sorted(folder.names.items())
     )
