@@ -145,8 +145,10 @@ class Recovery:
                 await self._catalog.run(lambda c: touch_grave(c, grave.payload_id))
                 return
             if step is ErasureStep.CLOSE:
-                # No blob is there, but dying in the midst of a deletion leaves an empty folder.
-                await self._settler.delete_payload(grave.payload_id)
+                # Dying in the midst of a deletion leaves an empty folder, which no list shows.
+                if await self._settler.delete_payload(grave.payload_id):
+                    await self._catalog.run(lambda c: touch_grave(c, grave.payload_id))
+                    return
                 report.graves_closed += await self._catalog.run(lambda c: close_grave(c, grave))
                 return
             if step is ErasureStep.CLEAN_PAGES:

@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
@@ -17,6 +17,8 @@ PACKAGES = ["storage_gateway", "crypto", "urn", "retention"]
 
 # Blocking calls of ours that blockbuster does not know by itself.
 ALSO_BLOCKING = ("os.fdatasync", "os.fsync", "os.ftruncate", "os.open", "os.pread", "os.pwrite")
+
+_MEASURED = pytest.StashKey[list[str]]()
 
 settings.register_profile(
     "check", max_examples=50, deadline=None, derandomize=True, database=None, print_blob=True
@@ -28,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that `make nightly` and a person after a failure use."""
     parser.addoption("--nightly", action="store_true", help="full counts, random seeds")
     parser.addoption("--seed", type=int, help="the seed that a failed test printed")
+    parser.addoption("--schedule", help="one schedule of tests/crash/schedules.py, instead of all")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,8 +52,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=nightly)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say once for each reason what was skipped."""
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say what tests have measured, and once for each reason what was skipped."""
+    for line in config.stash.get(_MEASURED, []):
+        terminalreporter.write_line(f"measured: {line}")
     reasons = {
         report.longrepr[2].removeprefix("Skipped: ").removeprefix("not tested: ")
         for report in terminalreporter.getreports("skipped")
@@ -64,6 +71,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def nightly(request: pytest.FixtureRequest) -> bool:
     """Tell whether this run has time for full counts."""
     return bool(request.config.getoption("nightly"))
+
+
+@pytest.fixture(scope="session")
+def measured(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Return what takes a line to be shown at the end of the run, also when all tests pass."""
+    return pytestconfig.stash.setdefault(_MEASURED, []).append
 
 
 @pytest.fixture

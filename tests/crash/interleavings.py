@@ -70,3 +70,10 @@ def at_random(stage: Stage, scripts: str, tries: int, random: Random) -> None:
         turns = [f"{random.choice(letters)}{random.randrange(1, 9)}" for _ in range(16)]
         ends = random.sample(letters, len(letters))
         stage.play("/".join([scripts, *turns, *ends]))
+
+
+def killed_late(stage: Stage, first: str, second: str, *, most: int, stride: int = 1) -> None:
+    """Stop A, let the whole of B happen there, let A take a few steps more, and kill it."""
+    for beginning in list(_steps(stage, f"{first}+{second}", "A", "", stride)):
+        for steps in range(1, most + 1):
+            stage.play(f"{beginning}/B/A.renew/A{steps}")

@@ -4,9 +4,9 @@ from storage_gateway.backends.disk import Disk
 from storage_gateway.verify import Checker
 from tests.workers import MARKER, PAYLOADS, SESSION
 
-from .processes import ROOT, ROUTER, Process, StepCatalog, start_process, whole
+from .processes import ROUTER, Process, StepCatalog, start_process, whole
 from .scripts import recover
-from .world import Attempt, World
+from .world import ROOT, Attempt, World
 
 
 def settle_down(world: World, name: str = "last") -> None:
@@ -78,7 +78,9 @@ def _slot(inspector: Process, task_id: str, attempts: list[Attempt]) -> list[str
     if answered and answered[0].erase_answered:
         return [f"the erased object of {task_id} is back"]
     try:
-        content = inspector.loop.run_until_complete(whole(inspector.reads.plaintext(str(object_id))))
+        content = inspector.loop.run_until_complete(
+            whole(inspector.reads.plaintext(str(object_id)))
+        )
     except Exception as error:  # noqa: BLE001 - whatever it is, the object is not readable
         return [f"the object of {task_id} is not readable: {error!r}"]
     if content not in {attempt.content for attempt in answered or attempts}:

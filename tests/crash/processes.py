@@ -29,15 +29,13 @@ from storage_gateway.records import INPUT, Manifest, Session, Slot
 from storage_gateway.recovery import Recovery
 from storage_gateway.settle import Settler
 from storage_gateway.write import Uploads
-from tests.forgetful import BASE
 from tests.workers import PAYLOADS, SESSION
 
-from .world import Attempt, World
+from .world import ROOT, Attempt, World
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-ROOT = BASE / "store"
 ROUTER = X25519Identity.generate()
 LEASE_S = 60.0
 HORIZON_S = 900.0
@@ -115,11 +113,11 @@ class StepLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self.now_s
 
-    def run_in_executor(  # type: ignore[override]
+    def run_in_executor(
         self,
         executor: Executor | None,
         func: Callable[[Unpack[Ts]], T],
-        *args: Unpack[Ts],
+        *args: *Ts,
     ) -> "asyncio.Future[T]":
         future: asyncio.Future[T] = self.create_future()
         self._jobs.waiting.append((future, partial(func, *args)))
@@ -216,7 +214,7 @@ class StepCatalog(Catalog):
 class _NoThreads(ThreadPoolExecutor):
     """What a `StepLoop` never asks: it does the work itself."""
 
-    def submit(self, *args: object, **kwargs: object) -> Any:  # type: ignore[override] # noqa: ANN401
+    def submit(self, *args: object, **kwargs: object) -> Any:  # noqa: ANN401
         raise AssertionError("a step would run in a thread")
 
 
@@ -234,13 +232,16 @@ class Process:
     erasure: Erasure
     recovery: Recovery
     reads: Reads
+    ended: bool = False
 
     def run(self, script: Callable[["Process"], Coroutine[Any, Any, T]]) -> T:
-        """Run a script to its end."""
+        """Run a script to its end, with which the process ends."""
         try:
             return self.loop.run_until_complete(script(self))
         finally:
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.ended = True
+            self.loop.set_exception_handler(lambda _loop, _context: None)
+            self.loop.run_until_complete(_end_tasks(self.loop))
 
     async def upload(
         self,
@@ -276,11 +277,11 @@ class Process:
         await self.loop.run_in_executor(None, self.gate, "answer")
         self.world.attempts[key] = replace(self.world.attempts[key], **changes)
 
-    def let_pass(self, seconds: float) -> None:
-        """Let time pass for all; only this process is awake and renews its lease."""
+    async def let_pass(self, seconds: float) -> None:
+        """Let time pass for all; only this process is awake and renews its lease. No step."""
         self.world.time_passed = True
         self.world.ledger.now_ms += int(seconds * 1000)
-        self.renew()
+        await self.loop.run_in_executor(None, self.renew)
 
     def renew(self) -> None:
         """Renew the lease, as a process does as soon as it goes on after a pause."""
@@ -291,17 +292,25 @@ def start_process(
     world: World, name: str, gate: Gate = lambda _step: None, order: Random | None = None
 ) -> Process:
     """Start a process: a lease is taken, nothing else is done. No step."""
-    catalog = StepCatalog(world, gate)
-    store = LocalStore(ROOT, StepFs(world, gate))
+
+    def live_gate(step: str) -> None:
+        if process.ended:
+            raise Killed
+        gate(step)
+
+    catalog = StepCatalog(world, live_gate)
+    store = LocalStore(ROOT, StepFs(world, live_gate))
     instance_id = name.rjust(32, "0")
     world.ledger.run(lambda c: start_instance(c, instance_id, LEASE_S))
     settler = Settler(catalog, store, instance_id=instance_id, payloads=PAYLOADS)
     threads = _NoThreads(1)
-    return Process(
+    loop = StepLoop(order)
+    world.ledger.loops.append(loop)
+    process = Process(
         name=name,
         world=world,
-        loop=StepLoop(order),
-        gate=gate,
+        loop=loop,
+        gate=live_gate,
         instance_id=instance_id,
         session=world.ledger.read(lambda c: load_session(c, SESSION)),
         uploads=Uploads(
@@ -325,6 +334,16 @@ def start_process(
             catalog=catalog, store=store, threads=threads, identity=ROUTER, payloads=PAYLOADS
         ),
     )
+    return process
+
+
+async def _end_tasks(loop: StepLoop) -> None:
+    """Let what is still under way come to nothing."""
+    while tasks := asyncio.all_tasks(loop) - {asyncio.current_task(loop)}:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    await loop.shutdown_asyncgens()
 
 
 async def whole(pieces: AsyncIterator[bytes | bytearray]) -> bytes:
@@ -340,9 +359,13 @@ class Actor:
     """
 
     def __init__(
-        self, world: World, name: str, script: Callable[[Process], Coroutine[Any, Any, None]]
+        self,
+        world: World,
+        name: str,
+        script: Callable[[Process], Coroutine[Any, Any, None]],
+        order: Random | None = None,
     ) -> None:
-        self.process = start_process(world, name, self._gate)
+        self.process = start_process(world, name, self._gate, order)
         self.finished = False
         self.error: BaseException | None = None
         self._script = script

@@ -4,6 +4,9 @@ A schedule is one line, as in ``upload-small+take-over/A9/B4/A.renew/A/B`` or
 ``upload-leaves/A7/cut.0121/R5/cut.00``. Before the first slash are the scripts of the processes A,
 B and so on; then come moves:
 
+A script's name may end in ``~5``: what its process would do in several threads at once is then
+done in the fifth of many orders, else in the order of asking.
+
 * ``A9``: process A takes nine steps and is stopped before the next; ``A``: it runs to its end.
 * ``A.renew``: A renews its lease, as a process does that goes on after a pause.
 * ``cut.0121``: the power is cut; the digits say in which state each piece that was not synced is
@@ -19,11 +22,14 @@ from itertools import product
 from math import prod
 from random import Random
 
+import pytest
+
 from crypto import X25519Identity
+from storage_gateway import write
 
 from .invariants import settle_down, violations
 from .processes import Actor, start_process
-from .scripts import SCRIPTS, image_before
+from .scripts import SCRIPTS, Script, image_before
 from .world import Image, Ledger, World
 
 
@@ -36,23 +42,37 @@ class Findings:
     """Each the schedule and what did not hold after it."""
 
 
+class BrokenError(Exception):
+    """A schedule broke something, and that was enough."""
+
+
+def _script(name: str) -> tuple[Script, Random | None]:
+    """Return the script of that name, and the order in which it does what threads would do."""
+    name, _, order = name.partition("~")
+    return SCRIPTS[name], Random(int(order)) if order else None
+
+
 class Stage:
     """What schedules are run on; used for many, one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, stop_at_first: bool = False) -> None:
         self.ledger = Ledger()
         self.findings = Findings()
+        self._stop_at_first = stop_at_first
         self._user = str(X25519Identity.generate().recipient())
         self._before: dict[int, Image] = {}
         self._checked: dict[object, list[str]] = {}
         self._seen: set[object] = set()
+        self._patches = pytest.MonkeyPatch()
+        self._patches.setattr(write, "new_random_id", self.ledger.next_id)
 
     def close(self) -> None:
+        self._patches.undo()
         self.ledger.close()
 
     def before(self, scripts: Sequence[str]) -> Image:
         """Return what the processes of a schedule find when they start."""
-        victim = SCRIPTS[scripts[0]].victim
+        victim = _script(scripts[0])[0].victim
         if len(victim) not in self._before:
             self._before[len(victim)] = image_before(self.ledger, victim, self._user)
         return self._before[len(victim)]
@@ -71,12 +91,15 @@ class Stage:
         fingerprint = world.fingerprint()
         if fingerprint not in self._checked:
             self._checked[fingerprint] = violations(world)
+        self.ledger.end_processes()
         wrong = [*errors, *self._checked[fingerprint]]
         if wrong:
             self.findings.broken.append(f"{schedule}: {'; '.join(wrong)}")
+            if self._stop_at_first:
+                raise BrokenError(self.findings.broken[-1])
 
     def play(self, schedule: str) -> list[bool]:
-        """Run one schedule from its line; for each move, tell whether its process had then ended."""
+        """Run one schedule from its line; tell for each move whether its process has then ended."""
         scripts, *moves = schedule.split("/")
         world = World(self.ledger, self.before(scripts.split("+")))
         cast = _Cast(world, dict(zip("ABCD", scripts.split("+"), strict=False)))
@@ -89,6 +112,8 @@ class Stage:
                 errors += cast.end()
                 cuts += 1
                 chosen = [int(digit) for digit in move.removeprefix("cut.")]
+                if len(chosen) != (pieces := len(image.fs.choices())):
+                    raise ValueError(f"{move} has to say what becomes of {pieces} pieces")
                 world = World(self.ledger, image.after_power_cut(chosen))
                 cast = _Cast(world, {"R": "recover"}, generation=cuts)
                 ended.append(True)
@@ -98,7 +123,6 @@ class Stage:
         settle_down(world)
         self.judge(world, schedule, errors)
         return ended
-
 
     def play_and_cut(self, schedule: str, random: Random) -> None:
         """Run a schedule, cut the power at its end, and keep some part of the disk by chance."""
@@ -127,9 +151,9 @@ class _Cast:
     def move(self, move: str) -> bool:
         letter, rest = move[0], move[1:]
         if letter not in self._actors:
-            script = SCRIPTS[self._scripts[letter]]
+            script, order = _script(self._scripts[letter])
             name = f"{letter}{self._generation or ''}"
-            self._actors[letter] = Actor(self.world, name, script.run)
+            self._actors[letter] = Actor(self.world, name, script.run, order)
         actor = self._actors[letter]
         if rest == ".renew":
             actor.process.renew()
@@ -142,7 +166,9 @@ class _Cast:
         wrong = []
         for letter, actor in self._actors.items():
             if actor.finished:
-                wrong += [f"{letter} lost sight of an error: {e}" for e in actor.process.loop.unseen]
+                wrong += [
+                    f"{letter} lost sight of an error: {e}" for e in actor.process.loop.unseen
+                ]
                 if actor.error is not None:
                     wrong.append(f"{letter} ended with {actor.error!r}")
             actor.kill()
@@ -159,9 +185,12 @@ def record(world: World, name: str, script: str) -> tuple[list[tuple[int, Image]
     images: list[tuple[int, Image]] = []
     steps = 0
     last: object = None
+    errors: list[str] = []
+    run, order = _script(script)
 
     def look() -> None:
         nonlocal last
+        errors.extend(world.buried_alive())
         now = (world.fs.operations, world.ledger.committed, tuple(world.attempts.items()))
         if now != last:
             images.append((steps, world.image()))
@@ -172,10 +201,9 @@ def record(world: World, name: str, script: str) -> tuple[list[tuple[int, Image]
         look()
         steps += 1
 
-    process = start_process(world, name, gate)
-    errors = []
+    process = start_process(world, name, gate, order)
     try:
-        process.run(SCRIPTS[script].run)
+        process.run(run.run)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is reported with the schedule
         errors.append(f"{name} ended with {error!r}")
     look()

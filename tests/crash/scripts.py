@@ -12,14 +12,15 @@ from typing import Any
 import pyrage  # type: ignore[import-untyped]
 
 from crypto import LEAF_PLAINTEXT_SIZE, SEGMENT_LEAVES, intake_identity
+from storage_gateway.backends.disk import Disk, OpenBlob
 from storage_gateway.catalog.sessions import create_session, register_router
 from storage_gateway.catalog.work import load_deployment
 from storage_gateway.errors import BodyIncomplete
 from storage_gateway.records import USER, Manifest, Party, Slot
 from tests.workers import DEPLOYMENT, MARKER, SESSION, body_of
 
-from .processes import HORIZON_S, LEASE_S, META, ROOT, ROUTER, Process, start_process
-from .world import Image, Ledger, World
+from .processes import HORIZON_S, LEASE_S, META, ROUTER, Process, start_process
+from .world import ROOT, Image, Ledger, World
 
 SEGMENT = LEAF_PLAINTEXT_SIZE * SEGMENT_LEAVES
 BYTES = Random(7).randbytes(2 * SEGMENT + 1)
@@ -109,10 +110,10 @@ async def _upload_and_erase(process: Process) -> None:
 async def recover(process: Process) -> None:
     """Do what a process does that starts after a crash, until the horizon has passed twice."""
     await process.recovery.run_once()
-    process.let_pass(LEASE_S + 1)
+    await process.let_pass(LEASE_S + 1)
     await process.recovery.run_once()
     for _ in range(4):
-        process.let_pass(HORIZON_S + 1)
+        await process.let_pass(HORIZON_S + 1)
         report = await process.recovery.run_once()
         if not report.graves_waiting and not report.blobs_deleted:
             break
@@ -120,7 +121,7 @@ async def recover(process: Process) -> None:
 
 async def _take_over(process: Process) -> None:
     """Claim what others began whose leases have run out; twice, within the horizon."""
-    process.let_pass(LEASE_S + 1)
+    await process.let_pass(LEASE_S + 1)
     await process.recovery.run_once()
     await process.recovery.run_once()
 
@@ -164,7 +165,9 @@ SCRIPTS = {
 
 
 def image_before(ledger: Ledger, victim: bytes, session_user: str) -> Image:
-    """Return a deployment with a session and two objects, all of it durable."""
+    """Return a deployment with a session and two objects, all of it durable, also where a planted
+    bug would have lost it.
+    """
 
     def prepare() -> World:
         world = World(ledger)
@@ -192,13 +195,10 @@ def image_before(ledger: Ledger, victim: bytes, session_user: str) -> Image:
     process = start_process(world, "before")
     process.run(run)
     image = world.image()
-    lost = [choice for choice in image.fs.choices() if choice > 1]
-    return image.after_power_cut([0] * len(lost))
+    return image.after_power_cut([states - 1 for states in image.fs.choices()])
 
 
 def _put_marker(world: World) -> None:
-    from storage_gateway.backends.disk import Disk, OpenBlob  # noqa: PLC0415
-
     blob = OpenBlob(Disk("local", ROOT, world.fs), MARKER)
     blob.write(0, memoryview(b"marker"))
     blob.finish()

@@ -6,6 +6,9 @@ memory behind the transactions of `SQLiteCatalog`; what it had committed survive
 ``synchronous=FULL``, and nothing of a transaction that was under way.
 """
 
+import asyncio
+import base64
+import hashlib
 import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -17,10 +20,13 @@ from sqlalchemy import Connection, text
 
 from storage_gateway.catalog import Unit, sqlite
 from storage_gateway.catalog.tables import instances, metadata
-from tests.forgetful import ForgetfulFs
+from tests.forgetful import BASE, ForgetfulFs
+from tests.planted_bugs import LIFE
+from tests.workers import PAYLOADS
 
 T = TypeVar("T")
 
+ROOT = BASE / "store"
 START_MS = 1_700_000_000_000
 
 _CONTENT = [
@@ -53,6 +59,7 @@ class Image:
     fs: ForgetfulFs
     catalog: bytes
     now_ms: int
+    ids_made: int
     attempts: dict[str, Attempt]
 
     def after_power_cut(self, chosen: Sequence[int]) -> "Image":
@@ -68,6 +75,9 @@ class Ledger:
 
     def __init__(self) -> None:
         self.now_ms = START_MS
+        self.ids_made = 0
+        self.loops: list[asyncio.AbstractEventLoop] = []
+        """Those of the processes that used it."""
         engine = sqlite._make_engine(
             Path(":memory:"), writing=True, clock=lambda _true_ms: self.now_ms
         )
@@ -92,17 +102,37 @@ class Ledger:
         with self._connection.begin():
             return unit(self._connection)
 
+    def next_id(self) -> str:
+        """Stand in for `new_random_id`: a schedule that is played again has the same ids, since
+        their order is the order in which recovery takes things up.
+        """
+        self.ids_made += 1
+        digest = hashlib.sha256(b"%d" % self.ids_made).digest()
+        return base64.b32encode(digest[:20]).decode().lower()
+
     def content(self) -> object:
         """Return every row of every table but leases, and without times."""
         return tuple(tuple(self._raw.execute(query)) for query in _CONTENT)
 
+    def aborted(self) -> list[str]:
+        """Return the payload ids of graves of uploads."""
+        query = "SELECT payload_id FROM graves WHERE reason = 'aborted'"
+        return [row[0] for row in self._raw.execute(query)]
+
     def restore(self, committed: bytes) -> None:
         """Go back to what a transaction had left."""
+        self._connection.info[LIFE] = object()
         self._raw.rollback()
         self._raw.deserialize(committed)
         self.committed = committed
 
+    def end_processes(self) -> None:
+        """Close the loops of processes that have ended, or will never go on."""
+        while self.loops:
+            self.loops.pop().close()
+
     def close(self) -> None:
+        self.end_processes()
         self._connection.close()
         self._connection.engine.dispose()
 
@@ -114,16 +144,31 @@ class World:
         self.ledger = ledger
         self.time_passed = False
         if image is None:
-            image = Image(ForgetfulFs(), ledger.empty, START_MS, {})
+            image = Image(ForgetfulFs(), ledger.empty, START_MS, 0, {})
         self.fs = image.fs.copy()
         self.attempts = dict(image.attempts)
         ledger.restore(image.catalog)
         ledger.now_ms = image.now_ms
+        ledger.ids_made = image.ids_made
 
     def image(self) -> Image:
+        ledger = self.ledger
         return Image(
-            self.fs.copy(), self.ledger.committed, self.ledger.now_ms, dict(self.attempts)
+            self.fs.copy(), ledger.committed, ledger.now_ms, ledger.ids_made, dict(self.attempts)
         )
+
+    def buried_alive(self) -> list[str]:
+        """Return which uploads have a grave while something of them is stored.
+
+        That is wrong where nobody can have written since: they are buried once all is deleted.
+        """
+        folder = ROOT / PAYLOADS.rstrip("/")
+        stored = {name for name, _, _ in self.fs.scan(folder)}
+        return [
+            f"{payload_id} was buried before it was deleted"
+            for payload_id in self.ledger.aborted()
+            if payload_id in stored and any(True for _ in self.fs.scan(folder / payload_id))
+        ]
 
     def fingerprint(self) -> object:
         """Return what is equal only where all that invariants look at is equal."""
