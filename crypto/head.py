@@ -22,7 +22,7 @@ from crypto.errors import (
     NoIdentityMatch,
 )
 from crypto.geometry import FILE_KEY_SIZE, NONCE_SIZE
-from crypto.header import Header, Stanza, end_header, mac_input, parse_header
+from crypto.header import Header, Stanza, covered_by_mac, end_header, mac_input, parse_header
 from crypto.keys import Identity, Recipient, common_class
 from crypto.meta import Meta, check_meta_shape, meta_stanza, open_meta
 from crypto.opener import Opener
@@ -128,7 +128,7 @@ def open_head(head: bytes, identities: Sequence[Identity]) -> OpenedHead:
     header, nonce = split_head(head)
     check_types(header)
     file_key = unwrap(header, identities)
-    check_mac(header, file_key)
+    check_mac(head, header, file_key)
     return OpenedHead(header, nonce, file_key)
 
 
@@ -168,9 +168,13 @@ def unwrap(header: Header, identities: Sequence[Identity]) -> Secret:
     )
 
 
-def check_mac(header: Header, file_key: Secret) -> None:
-    """Raise HeaderMACError unless the MAC is that of the stanzas under the file key."""
-    if not hmac.compare_digest(_header_mac(header.stanzas, file_key), header.mac):
+def check_mac(head: bytes, header: Header, file_key: Secret) -> None:
+    """Raise HeaderMACError unless the MAC is that of the head's very bytes under the file key.
+
+    `header` is what `split_head` made of `head`.
+    """
+    covered = covered_by_mac(head[:-NONCE_SIZE])
+    if not hmac.compare_digest(_header_mac(covered, file_key), header.mac):
         raise HeaderMACError("the header was changed after it was made; read another copy")
 
 
@@ -184,7 +188,7 @@ def check_class(recipients: Sequence[Recipient], context: Context) -> None:
 def build_head(stanzas: Sequence[Stanza], file_key: Secret, nonce: bytes) -> bytes:
     """Return header with its MAC, and nonce. Raises StanzaLimitError, HeaderSizeError."""
     covered = mac_input(tuple(stanzas))
-    return end_header(covered, _mac_of(covered, file_key)) + nonce
+    return end_header(covered, _header_mac(covered, file_key)) + nonce
 
 
 def payload_key(file_key: Secret, nonce: bytes) -> Secret:
@@ -210,9 +214,5 @@ def _new_head(
     return SealedHead(head, Sealer(payload_key(file_key, nonce)), print_of(file_key))
 
 
-def _header_mac(stanzas: tuple[Stanza, ...], file_key: Secret) -> bytes:
-    return _mac_of(mac_input(stanzas), file_key)
-
-
-def _mac_of(covered: bytes, file_key: Secret) -> bytes:
+def _header_mac(covered: bytes, file_key: Secret) -> bytes:
     return mac(derive(file_key, labels.HEADER_MAC), covered)

@@ -22,7 +22,6 @@ _COLUMNS: Final = 64
 _MAC_LENGTH: Final = 43
 _CLASSES: Final = {labels.STANZA_X25519: "classic", labels.STANZA_HYBRID: "hybrid"}
 
-_ARGUMENT: Final = re.compile(r"[!-~]+")
 _ARGUMENTS: Final = re.compile(r"[!-~]+(?: [!-~]+)*")
 # A first look at a stream in C speed: whole stanzas, then what may still become one or the end.
 # Each repetition begins with a byte that the one before cannot hold, which keeps it linear. No
@@ -92,6 +91,11 @@ def mac_input(stanzas: tuple[Stanza, ...]) -> bytes:
     return b"".join([_MAGIC, *(stanza.encode() for stanza in stanzas), b"---"])
 
 
+def covered_by_mac(data: bytes) -> bytes:
+    """Return what the MAC covers of a header that `parse_header` took, as it stands there."""
+    return data[: -len(" ") - _MAC_LENGTH - len("\n")]
+
+
 def end_header(covered: bytes, mac: bytes) -> bytes:
     """Return the header: what its MAC covers, the MAC (32 bytes), and the line break that ends it.
 
@@ -149,22 +153,20 @@ class _Lines:
     """A cursor over the lines after the first, which counts them for the error texts."""
 
     def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._position = len(_MAGIC)
+        # Latin-1 maps any byte to a character; the grammar lets only ASCII through. What follows
+        # the last line break is no line: it is empty unless the header was cut short.
+        self._lines = data[len(_MAGIC) :].decode("latin-1").split("\n")
+        self._rest = self._lines.pop()
         self._number = 1
 
     def next(self) -> str:
-        end = self._data.find(b"\n", self._position)
         self._number += 1
-        if end < 0:
+        if self._number - 2 >= len(self._lines):
             raise self.fault("the header ends here; it was cut short")
-        # Latin-1 maps any byte to a character; the grammar lets only ASCII through.
-        line = self._data[self._position : end].decode("latin-1")
-        self._position = end + 1
-        return line
+        return self._lines[self._number - 2]
 
     def at_end(self) -> bool:
-        return self._position == len(self._data)
+        return self._number - 1 == len(self._lines) and not self._rest
 
     def fault(self, reason: str) -> HeaderError:
         return HeaderError(f"line {self._number} of the header: {reason}")
@@ -174,10 +176,10 @@ def _parse_lines(lines: _Lines) -> Header:
     stanzas: list[Stanza] = []
     while (line := lines.next()).startswith("->"):
         _check_count(len(stanzas) + 1)
-        words = tuple(line.split(" ")[1:])
-        if not line.startswith("-> ") or not all(_ARGUMENT.fullmatch(word) for word in words):
+        if not line.startswith("-> ") or not _ARGUMENTS.fullmatch(line, 3):
             raise lines.fault("a stanza begins with '->' and words of printable ASCII")
-        stanzas.append(Stanza(words[0], words[1:], _parse_body(lines)))
+        kind, *args = line[3:].split(" ")
+        stanzas.append(Stanza(kind, tuple(args), _parse_body(lines)))
     mac = _parse_end(line, lines)
     if not stanzas:
         raise lines.fault("a header has at least one stanza")

@@ -166,7 +166,7 @@ def _checked(
     try:
         header, _ = split_head(head)
         # Under a wrong file key the MAC, which was made under the right one, does not fit.
-        check_mac(header, unwrap(header, able) if able else source.file_key)
+        check_mac(head, header, unwrap(header, able) if able else source.file_key)
     except CryptoError as error:
         raise SelfCheckError("the new head does not open; the old one stays valid") from error
     return head

@@ -86,6 +86,7 @@ def test_what_parses_is_written_back_byte_for_byte(header: Header, place: int, b
         (GOOD[:-1], "cut short"),
         (GOOD + b"\n", "more bytes"),
         (GOOD + END, "more bytes"),
+        (GOOD + b"x", "more bytes"),
         (MAGIC + b"\n" + STANZA + END, "line 2"),
         (MAGIC + b"->\nAAAA\n" + END, "line 2"),
         (MAGIC + b"-> \nAAAA\n" + END, "line 2"),
