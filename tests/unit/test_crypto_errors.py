@@ -194,9 +194,15 @@ def _needles(case: Case) -> list[str]:
 
 
 def _everything_told(error: CryptoError) -> str:
-    pickled = pickle.dumps(error)
-    parts = [str(error), repr(error), repr(error.args), repr(vars(error)), repr(pickled)]
-    return "\n".join([*parts, *traceback.format_exception(error)])
+    parts = [*traceback.format_exception(error), repr(pickle.dumps(error))]
+    # Also of the errors it came from: a program may show those that a traceback leaves out.
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        told = waiting.pop()
+        if told is not None:
+            parts += [str(told), repr(told), repr(told.args), repr(vars(told))]
+            waiting += [told.__cause__, told.__context__]
+    return "\n".join(parts)
 
 
 def test_every_type_of_error_is_provoked() -> None:

@@ -153,8 +153,9 @@ def test_runs_release_no_more_than_the_vector_says(
 def test_whole_files_and_file_keys(vector: Vector) -> None:
     identities = parse_identities(vector.head["identity"])
     if vector.head["expect"] != "success":
-        with pytest.raises(EnvelopeError):
+        with pytest.raises(EnvelopeError) as caught:
             open_file(vector.data, identities)
+        assert EXPECTATIONS[vector.head["expect"]] is caught.type
         return
     opened, payload = open_vector(vector)
     plaintext = open_file(vector.data, identities)
