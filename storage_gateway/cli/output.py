@@ -32,19 +32,26 @@ __all__ = [
     "progress",
 ]
 
+_TERMINAL = os.terminal_size((80, 24))
+_STATUS = {signal.SIGTERM: EXIT_TERMINATED, signal.SIGHUP: EXIT_HUNG_UP}
 _IDENTITY = re.compile(r"AGE-SECRET-KEY-[^\s'\"]*", re.IGNORECASE)
 
 
 @contextmanager
 def progress(total: int | None, label: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
     """Show a progress bar in bytes on stderr, when that is a terminal; yields what moves it."""
+    shown = sys.stderr.isatty() and not quiet
+    size = os.get_terminal_size(sys.stderr.fileno()) if shown else _TERMINAL
     bar: tqdm[NoReturn] = tqdm(
         total=total,
         desc=label,
         unit="B",
         unit_scale=True,
         unit_divisor=1024,
-        disable=quiet or not sys.stderr.isatty(),
+        # A terminal that does not say how large it is (0) would be shown nothing.
+        ncols=(size.columns or _TERMINAL.columns) - 1,
+        nrows=size.lines or _TERMINAL.lines,
+        disable=not shown,
     )
 
     def advance(count: int) -> None:
@@ -90,7 +97,7 @@ def _whole_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
     # Not made from the file's name, which may be as long as names can be; chosen before the file is
     # made, so that whatever stops us, we know what to remove.
     temporary = path.with_name(f".storage-gateway-{new_random_id()}.part")
-    with _unwound_when_told_to_stop():
+    with _cleared_away_when_told_to_stop(temporary):
         try:
             descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
             with os.fdopen(descriptor, "wb") as file:
@@ -104,28 +111,24 @@ def _whole_file(path: Path, *, force: bool) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _unwound_when_told_to_stop() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an exit that clears away what was begun.
+def _cleared_away_when_told_to_stop(temporary: Path) -> Iterator[None]:
+    """Remove the file before SIGTERM or SIGHUP ends the program.
 
-    A signal that somebody ignores stays ignored, as nohup wants it.
+    There and then: an exception that a signal raises within a finalizer would be lost. A signal
+    that is ignored stays so, as nohup wants it.
     """
-    numbers = [
-        number
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is signal.SIG_DFL
-    ]
+    caught = [number for number in _STATUS if signal.getsignal(number) is signal.SIG_DFL]
 
-    def unwind(number: int, _frame: object) -> NoReturn:
-        for other in numbers:
-            signal.signal(other, signal.SIG_IGN)  # once is enough
-        raise SystemExit(EXIT_HUNG_UP if number == signal.SIGHUP else EXIT_TERMINATED)
+    def clear_away(number: int, _frame: object) -> NoReturn:
+        temporary.unlink(missing_ok=True)
+        os._exit(_STATUS[signal.Signals(number)])
 
-    for number in numbers:
-        signal.signal(number, unwind)
+    for number in caught:
+        signal.signal(number, clear_away)
     try:
         yield
     finally:
-        for number in numbers:
+        for number in caught:
             signal.signal(number, signal.SIG_DFL)
 
 

@@ -157,9 +157,9 @@ def test_a_named_pipe_and_a_device_are_written_as_they_are(desk: Desk) -> None:
 
 
 @contextmanager
-def terminal() -> Iterator[tuple[int, int]]:
+def terminal(columns: int = 80) -> Iterator[tuple[int, int]]:
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
+    termios.tcsetwinsize(theirs, (24 if columns else 0, columns))
     try:
         yield ours, theirs
     finally:
@@ -167,18 +167,27 @@ def terminal() -> Iterator[tuple[int, int]]:
         os.close(theirs)
 
 
+@pytest.mark.parametrize("columns", [80, 0])
 @pytest.mark.parametrize(("option", "shown"), [((), True), (("--quiet",), False)])
 def test_progress_is_shown_on_a_terminal(
-    desk: Desk, option: tuple[str, ...], *, shown: bool
+    desk: Desk, option: tuple[str, ...], *, shown: bool, columns: int
 ) -> None:
     desk.write("file", PIECE)
-    with terminal() as (ours, theirs):
-        process = desk.start("cid", *option, "file", stderr=theirs)
-        process.communicate(timeout=DEADLINE_S)
-        os.write(theirs, b"end")
-        told = os.read(ours, 4096)
+    user = str(desk.user.recipient())
+    for arguments in (
+        ("cid", "file"),
+        ("seal", "-r", user, "-o", "a.age", "file"),
+        ("open", "-i", "user.txt", "-o", "out", "a.age"),
+        ("rewrap", "-i", "user.txt", "--current", user, "--wanted", user, "-o", "b.age", "a.age"),
+        ("inspect", "--cid", "a.age"),
+    ):
+        with terminal(columns) as (ours, theirs):
+            process = desk.start(*arguments, *option, stderr=theirs)
+            process.communicate(timeout=DEADLINE_S)
+            os.write(theirs, b"end")
+            told = os.read(ours, 4096)
 
-    assert shown == (b"cid: 100%" in told), told
+        assert shown == (f"{arguments[0]}: 100%".encode() in told), told
     assert b"" == desk.run("cid", "file").stderr.encode()
 
 

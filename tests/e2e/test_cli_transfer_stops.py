@@ -58,6 +58,8 @@ def slow_gateway() -> Iterator[str]:
 def test_a_download_that_is_stopped_leaves_no_file(
     tmp_path: Path, number: int, status: int
 ) -> None:
+    # Not ignored, even if the test run is, under `nohup`.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with slow_gateway() as url:
         arguments = ["get", "urn:blob:v4:" + "a" * 32, "-o", "out", "--url", url]
         process = subprocess.Popen(
@@ -66,6 +68,7 @@ def test_a_download_that_is_stopped_leaves_no_file(
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT), "GATEWAY_TOKEN": "token"},
         )
+        signal.signal(signal.SIGHUP, before)
         while not any(path.name.endswith(".part") for path in tmp_path.iterdir()):
             assert process.poll() is None, "the download did not begin"
         process.send_signal(number)

@@ -13,12 +13,14 @@ import pytest
 
 from crypto import (
     Meta,
+    RangeOpener,
     Secret,
     new_head,
     open_head,
 )
 from tests.unit.crypto_samples import (
     CONTEXT,
+    HYBRID_USER,
     USER,
     flip,
 )
@@ -58,6 +60,33 @@ def test_it_cannot_be_copied(duplicate: Callable[[Secret], Secret]) -> None:
 def test_dataclasses_cannot_spill_it() -> None:
     with pytest.raises(TypeError, match="copied"):
         dataclasses.asdict(USER)
+
+
+def holders() -> dict[str, object]:
+    """Everything that holds a key, each a way for it to get out."""
+    sealed = new_head([USER.recipient()], context=CONTEXT)
+    opened = open_head(sealed.head, [USER])
+    payload = sealed.sealer.update(b"plaintext") + sealed.sealer.finish()
+    opener = opened.opener()
+    return {
+        "classic identity": USER,
+        "hybrid identity": HYBRID_USER,
+        "sealed head": sealed,
+        "opened head": opened,
+        "sealer": sealed.sealer,
+        "run": new_head([USER.recipient()], context=CONTEXT).sealer.claim(5, last=True),
+        "opener": opener,
+        "ranges": RangeOpener(opener, lambda at, size: payload[at : at + size], len(payload)),
+    }
+
+
+@pytest.mark.parametrize("name", holders())
+@pytest.mark.parametrize("spill", [pickle.dumps, copy.deepcopy])
+def test_what_holds_a_key_cannot_be_pickled_or_copied_either(
+    name: str, spill: Callable[[object], object]
+) -> None:
+    with pytest.raises(TypeError, match=r"pickle|copied"):
+        spill(holders()[name])
 
 
 def test_its_copy_is_overwritten_when_it_is_dropped() -> None:
