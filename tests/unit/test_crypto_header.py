@@ -117,6 +117,8 @@ def test_what_parses_is_written_back_byte_for_byte(header: Header, place: int, b
         (MAGIC + STANZA + END[:-2] + b"B\n", "line 4"),
         (MAGIC + STANZA + b"---\n", "line 4"),
         (MAGIC + STANZA + b"-" + END, "line 4"),
+        (MAGIC + STANZA + END.removeprefix(b"--- "), "line 4"),
+        (MAGIC + STANZA + END.removeprefix(b"-"), "line 4"),
     ],
 )
 def test_a_broken_header_is_refused_by_line(data: bytes, word: str) -> None:

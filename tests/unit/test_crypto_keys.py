@@ -96,6 +96,16 @@ def test_what_is_no_recipient_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("key", LOW_ORDER)
+def test_no_file_key_is_wrapped_under_a_secret_of_zero(key: bytes) -> None:
+    """Should a point of low order ever get past the constructor."""
+    recipient = X25519Recipient(USER.recipient().key)
+    object.__setattr__(recipient, "_point", X25519PublicKey.from_public_bytes(key))
+
+    with pytest.raises(RecipientError, match="zero"):
+        recipient.wrap(FILE_KEY)
+
+
+@pytest.mark.parametrize("key", LOW_ORDER)
 def test_a_recipient_of_low_order_is_refused(key: bytes) -> None:
     with pytest.raises(RecipientError, match="low order"):
         parse_recipient(bech32.encode("age", key))

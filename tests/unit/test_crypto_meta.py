@@ -101,7 +101,10 @@ def test_names_next_to_the_forbidden_are_kept(name: str) -> None:
         ("a/b", "a\nb"),
         ("a/b", "a\x00b"),
         ("a/b", "a\x7fb"),
+        ("a/b", "a\x80b"),
         ("a/b", "a\x85b"),
+        ("a/b", "a\x9fb"),
+        ("a/b", "a\x1fb"),
         ("a/b", "a\ud800b"),
         # What a caller without types may give.
         (None, None),
