@@ -24,6 +24,7 @@ from .read import Reads
 from .recovery import Recovery
 from .sessions import Sessions
 from .settle import Settler
+from .stress import Stress
 from .write import Uploads
 
 logger = logging.getLogger(__name__)
@@ -97,6 +98,24 @@ class Gateway:
         self._opened.push_async_callback(_cancel, passes)
         self._opened.push_async_callback(self._uploads.wait_settled)
         await self._listen()
+        if self._given_parts is None:
+            self._recover_stress()
+
+    def _recover_stress(self) -> None:
+        """Look for what runs of dead processes left, also where new runs are not enabled."""
+        stress = self.services.stress = Stress(
+            config=self._config,
+            catalog=self.parts.catalog,
+            deployment_id=self.parts.deployment_id,
+            instance_id=self._instance.instance_id,
+            sessions=self.services.sessions,
+            erasure=self.services.erasure,
+            serving_url=lambda: self.url,
+            make_gateway=Gateway,
+        )
+        passes = asyncio.create_task(stress.recover_forever(self._config.recovery_interval_s))
+        self._opened.push_async_callback(_cancel, passes)
+        self._opened.push_async_callback(stress.close)
 
     def _assemble(self, parts: Parts) -> None:
         config, catalog, store, payloads = self._config, parts.catalog, parts.store, parts.payloads

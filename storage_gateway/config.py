@@ -69,6 +69,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     recovery_interval_s: Seconds = 10.0
     late_write_horizon_s: Seconds = 900.0
 
+    enable_stress: bool = False
+    """Answer at /v1/stress: runs that load this machine, for the operator's token alone."""
+    stress_duration_s_max: Seconds = 600.0
+    stress_clients_max: Count = 256
+    stress_body_bytes_max: Count = 6 * GIB
+    stress_bytes_max: Count = 16 * GIB
+    """All that one run may send and read."""
+
     def __post_init__(self) -> None:
         """Check what types alone cannot say."""
         if self.instance_renew_s * 2 > self.instance_lease_s:

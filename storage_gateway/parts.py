@@ -37,6 +37,13 @@ STORE_FOLDER = "store"
 MAIN = "main"
 """The namespace of a deployment's own objects. No setting: with another value nothing that is
 stored would be found."""
+STRESS = "stress-"
+"""What the namespaces of stress runs begin with."""
+
+
+def stress_namespace(run_id: str) -> str:
+    """Return the namespace of a stress run; `stress_runs` in the catalog names all there are."""
+    return f"{STRESS}{run_id}"
 
 
 def payloads_prefix(deployment_id: str, namespace: str = MAIN) -> str:

@@ -29,8 +29,10 @@ from .backends.disk import Disk
 from .catalog import Catalog
 from .catalog.consistency import damage, objects_without_slot, slots_of_nothing
 from .catalog.objects import is_committed, list_objects, load_manifest, load_segments
+from .catalog.stress_runs import find_running
 from .catalog.work import find_intent, has_grave, list_graves, list_intents
 from .errors import BlobMissing, GatewayError, NotFound
+from .parts import STRESS
 from .records import Manifest, ObjectState, Segment
 
 PAGE = 200
@@ -74,14 +76,21 @@ class Checker:
         identity: Identity,
         payloads: str,
         marker: str,
+        scope: str = "",
         on_bytes: Callable[[int], None] = lambda _count: None,
     ) -> None:
-        """``on_bytes`` is told of every leaf's size once it was verified."""
+        """``on_bytes`` is told of every leaf's size once it was verified.
+
+        ``scope`` is the folder below which the store is looked through, the whole store if empty.
+        """
         self._catalog = catalog
         self._disk = disk
         self._identity = identity
         self._payloads = payloads
         self._marker = marker
+        self._scope = scope
+        self._of_runs: dict[str, list[str]] = {}
+        """Blobs of stress runs, by run id."""
         self.on_bytes = on_bytes
         self._report = CheckReport()
 
@@ -113,6 +122,7 @@ class Checker:
         for payload_id in sorted(stored - named):
             if not self._named_by_now(payload_id):
                 self._find("orphan", payload_id, "stored, but nothing names it", MOVE_AWAY)
+        self._check_runs()
         return self._report
 
     def _find(self, kind: str, where: str, detail: str, remedy: str) -> None:
@@ -128,13 +138,25 @@ class Checker:
     def _stored_payloads(self) -> set[str]:
         """Return the payload ids under which anything lies; the whole store is looked through."""
         stored: set[str] = set()
-        for blob in self._disk.list(""):
+        runs = f"{self._marker.rpartition('/')[0]}/{STRESS}"
+        for blob in self._disk.list(self._scope):
             payload_id, slash, _ = blob.key.removeprefix(self._payloads).partition("/")
             if blob.key.startswith(self._payloads) and slash:
                 stored.add(payload_id)
+            elif blob.key.startswith(runs):
+                run_id = blob.key.removeprefix(runs).partition("/")[0]
+                self._of_runs.setdefault(run_id, []).append(blob.key)
             elif blob.key != self._marker:
                 self._find("orphan", blob.key, "stored where no payload is", MOVE_AWAY)
         return stored
+
+    def _check_runs(self) -> None:
+        """Look at what stress runs left; one that runs, or is to be recovered, may have blobs."""
+        running = self._catalog.read_blocking(find_running)
+        for run_id, keys in self._of_runs.items():
+            folder = f"{keys[0].partition(run_id)[0]}{run_id}/"
+            if (running is None or running.run_id != run_id) and any(self._disk.list(folder)):
+                self._find("orphan", folder, "stored by a stress run that has ended", MOVE_AWAY)
 
     def _check_catalog(self) -> None:
         fault = self._catalog.read_blocking(damage)

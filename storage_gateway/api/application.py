@@ -21,12 +21,14 @@ from .session_handlers import (
     reissue_token,
     show_session,
 )
+from .stress_handlers import list_cases, show_events, show_run, start_run, stop_run
 
 _USER = frozenset({TokenKind.USER})
 _MINER = frozenset({TokenKind.MINER})
 
 SESSION = "/v1/sessions/{session}"
 OBJECT = "/v1/objects/{urn}"
+STRESS_RUN = "/v1/stress/runs/{run}"
 
 ROUTES = (
     Route("GET", "/healthz", None, healthz),
@@ -43,6 +45,11 @@ ROUTES = (
     Route("HEAD", OBJECT, PARTIES, get_object),
     Route("DELETE", OBJECT, OPERATOR | _USER, erase_object),
     Route("GET", f"{OBJECT}/manifest", EVERYONE_KNOWN, show_manifest),
+    Route("GET", "/v1/stress", OPERATOR, list_cases),
+    Route("POST", "/v1/stress/{case}", OPERATOR, start_run),
+    Route("GET", STRESS_RUN, OPERATOR, show_run),
+    Route("DELETE", STRESS_RUN, OPERATOR, stop_run),
+    Route("GET", f"{STRESS_RUN}/events", OPERATOR, show_events),
 )
 
 

@@ -13,6 +13,7 @@ from storage_gateway.erase import Erasure
 from storage_gateway.errors import Busy
 from storage_gateway.read import Reads
 from storage_gateway.sessions import Sessions
+from storage_gateway.stress import Stress
 from storage_gateway.write import Uploads
 
 
@@ -71,6 +72,8 @@ class Services:
     erasure: Erasure
     check_ready: Callable[[], Awaitable[dict[str, str]]]
     """Answers ``ok`` or an error code for each part that must work."""
+    stress: Stress | None = None
+    """None in the gateway of a stress run."""
     draining: bool = False
     under_way: UnderWay = field(default_factory=UnderWay)
 

@@ -112,6 +112,18 @@ class Disk:
         if not self._answers():
             raise self._gone()
 
+    def drop_folders(self, prefix: str) -> None:
+        """Remove the empty folders under a prefix, and its own."""
+        folder = self._path(prefix.rstrip("/"))
+        try:
+            entries = list(self._fs.scan(folder))
+        except FileNotFoundError:
+            return
+        for name, is_folder, _ in entries:
+            if is_folder:
+                self.drop_folders(f"{prefix}{name}/")
+        self._ignoring(self._fs.remove_folder, folder)
+
     def _ignoring(self, function: Callable[[Path], None], path: Path) -> bool:
         """Do it; False when there was nothing to do, or other blobs are in the folder."""
         try:

@@ -72,6 +72,10 @@ class LocalStore:
         for blob in await self._in_thread(lambda: list(self.disk.list(prefix))):
             yield blob
 
+    async def drop_folders(self, prefix: str) -> None:
+        """Remove the folders that are left, empty, of a prefix that is never used again."""
+        await self._in_thread(self.disk.drop_folders, prefix)
+
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))

@@ -168,3 +168,24 @@ tokens = Table(
     Column("revoked_ms", BigInteger, nullable=True),
     Index("tokens_by_party", "kind", "session_id", "miner"),
 )
+
+stress_runs = Table(
+    "stress_runs",
+    metadata,
+    Column("run_id", String(32), primary_key=True),
+    Column("case_name", String(64), nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("parameters", JSON, nullable=False),
+    Column("state", String, nullable=False),
+    # 1 while anything of the run may be there, then NULL, of which the index allows many: so there
+    # is one run at a time.
+    Column("running", Integer, nullable=True, unique=True),
+    Column("stop_asked", Integer, nullable=False),
+    Column("instance_id", String(32), nullable=False),
+    Column("children", JSON, nullable=False),
+    Column("progress", JSON, nullable=False),
+    Column("report", JSON, nullable=True),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger, nullable=True),
+)
+"""Written before anything of a run is made: what a crash leaves of it is found by its run id."""

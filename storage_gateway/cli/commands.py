@@ -71,6 +71,12 @@ def _add_serve(commands: Commands) -> None:
     parser.add_argument("--tls-certificate", type=Path, metavar="FILE", help="PEM, with the chain")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM")
     parser.add_argument("--log-level", help="debug, info, warning or error (default info)")
+    parser.add_argument(
+        "--enable-stress",
+        action="store_true",
+        default=None,
+        help="allow the operator stress runs, which load this machine: docs/stress.md",
+    )
     parser.set_defaults(command=_serve)
 
 

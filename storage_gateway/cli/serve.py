@@ -20,6 +20,7 @@ SETTINGS = (
     "tls_certificate",
     "tls_key",
     "log_level",
+    "enable_stress",
 )
 
 

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from storage_gateway.backends import KeyedStore, LocalStore
+from storage_gateway.backends.faulty import FaultyStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,4 +42,11 @@ async def _local(tmp_path: Path) -> AsyncIterator[OpenStore]:
         await asyncio.to_thread(store.close)
 
 
-KINDS = {"local": _local}
+@asynccontextmanager
+async def _faulty(tmp_path: Path) -> AsyncIterator[OpenStore]:
+    """Without faults it must be as the store below it."""
+    async with _local(tmp_path) as opened:
+        yield replace(opened, store=FaultyStore(opened.store, seed=1))
+
+
+KINDS = {"faulty": _faulty, "local": _local}

@@ -26,6 +26,8 @@ from tests.gateway import OpenSession, RunningGateway, eventually, payload_keys
 from tests.http.age_files import age_file, flipped, stanza
 from tests.http.raw import CHUNKED, EXPECT, Answer, chunk, connected, exchange, request
 from tests.http.steps import LEAF, fetch, made_bytes, upload, upload_sealed, uploaded
+from tests.stress.runs import ask, ended
+from tests.stress.runs import start as start_run
 
 BODY_BYTES_MAX = 3 * LEAF
 BODY_IDLE_S = 0.3
@@ -157,6 +159,21 @@ async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
     user = {"recipient": str(session.user.recipient())}
     document = {"session_id": "101", "parties": {"user": user}}
     return await _post_session(gateway, json.dumps(document).encode())
+
+
+@provokes(errors.StressDisabled)
+async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
+    gateway.gateway.services.stress = None
+    return await exchange(gateway.address, request("GET", "/v1/stress", gateway.operator_token))
+
+
+@provokes(errors.StressBusy)
+async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
+    run = await start_run(gateway, "tiny-objects")
+    answer = await ask(gateway, "POST", "/v1/stress/tiny-objects")
+    await ask(gateway, "DELETE", f"/v1/stress/runs/{run['id']}")
+    await ended(gateway, run["id"])
+    return answer
 
 
 @provokes(errors.CIDSuperseded)

@@ -27,7 +27,7 @@ LEAVES_WORK: dict[type[GatewayError], str] = {
 @pytest.fixture
 async def small(tmp_path: Path) -> AsyncIterator[RunningGateway]:
     async with running_gateway(
-        tmp_path, object_bytes_max=BODY_BYTES_MAX, body_idle_s=BODY_IDLE_S
+        tmp_path, object_bytes_max=BODY_BYTES_MAX, body_idle_s=BODY_IDLE_S, enable_stress=True
     ) as running:
         yield running
 

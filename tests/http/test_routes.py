@@ -83,6 +83,7 @@ ERASING = _row(
     foreign_user=NOT_KNOWN,
     foreign_miner=NOT_ALLOWED,
 )
+STRESS = NO_TOKEN | OPERATOR_ALONE | {"operator": (404, "stress_disabled")}
 
 EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
     ("GET", "/healthz"): {"": ANYBODY},
@@ -122,6 +123,11 @@ EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
         "input": READING_INPUT | {"operator": 200},
         "output": READING_OUTPUT | {"operator": 200},
     },
+    ("GET", "/v1/stress"): {"": STRESS},
+    ("POST", "/v1/stress/{case}"): {"": STRESS},
+    ("GET", "/v1/stress/runs/{run}"): {"": STRESS},
+    ("DELETE", "/v1/stress/runs/{run}"): {"": STRESS},
+    ("GET", "/v1/stress/runs/{run}/events"): {"": STRESS},
 }
 """For each route, and each kind of object where it is about one: what each token gets."""
 
@@ -176,6 +182,7 @@ async def _store_token(gateway: RunningGateway, *, lifetime_s: float) -> str:
 async def _call(world: _World, route: Route, kind: str, task_id: str, token: str | None) -> Answer:
     """Make the one good request of a route; whose token it is decides."""
     path = route.path.replace("{session}", "101").replace("{task}", task_id)
+    path = path.replace("{case}", "tiny-objects").replace("{run}", "a" * 32)
     headers, body = [], None
     if "{urn}" in path:
         operator = world.gateway.operator_token

@@ -1,0 +1,115 @@
+"""Clearing a run away: its processes, blobs, files, and what it put into the serving catalog.
+
+Every step is idempotent, and finds all it needs by the run's id alone: whoever recovers a dead
+process's run does the same.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage_gateway.backends import LocalStore
+from storage_gateway.catalog import Catalog, Unit
+from storage_gateway.catalog.objects import list_objects
+from storage_gateway.catalog.stress_runs import RunRow, revoke_tokens_of
+from storage_gateway.config import Config
+from storage_gateway.erase import Erasure
+from storage_gateway.parts import STORE_FOLDER, stress_namespace
+from storage_gateway.records import Manifest, ObjectState
+
+from .world import STRESS_FOLDER, run_folder
+
+PAGE = 200
+
+
+@dataclass(slots=True)
+class Cleared:
+    """What was found and removed."""
+
+    blobs: int = 0
+    control_objects: int = 0
+    processes: int = 0
+
+
+def control_session(run_id: str) -> str:
+    """Return the id of a run's session in the serving catalog."""
+    return f"stress.{run_id}"
+
+
+async def clear_run(
+    config: Config, catalog: Catalog, erasure: Erasure, deployment_id: str, run: RunRow
+) -> Cleared:
+    """Remove everything of a run.
+
+    Raises:
+        GatewayError, OSError: something could not be removed now; do it again later.
+
+    """
+    cleared = Cleared()
+    for pid, started in run.children:
+        cleared.processes += end_process(pid, started)
+    store = LocalStore(config.data_dir / STORE_FOLDER)
+    try:
+        prefix = f"{deployment_id}/{stress_namespace(run.run_id)}/"
+        async for blob in store.list(prefix):
+            await store.delete(blob.key)
+            cleared.blobs += 1
+        await store.drop_folders(prefix)
+    finally:
+        await asyncio.to_thread(store.close)
+    await asyncio.to_thread(_remove_files, config, run.run_id)
+    cleared.control_objects = await _erase_all(catalog, erasure, control_session(run.run_id))
+    await catalog.run(lambda c: revoke_tokens_of(c, control_session(run.run_id)))
+    return cleared
+
+
+async def _erase_all(catalog: Catalog, erasure: Erasure, session_id: str) -> int:
+    erased = 0
+    after: tuple[str, int] | None = None
+    while True:
+        page = await catalog.read(_page_of(session_id, after))
+        if not page:
+            return erased
+        for manifest in page:
+            if manifest.state is ObjectState.COMMITTED:
+                await erasure.erase(manifest.object_id)
+                erased += 1
+        after = (session_id, page[-1].sequence)
+
+
+def _page_of(session_id: str, after: tuple[str, int] | None) -> Unit[list[Manifest]]:
+    return lambda c: list_objects(c, session_id, after=after, limit=PAGE)
+
+
+def _remove_files(config: Config, run_id: str) -> None:
+    folder = run_folder(config, run_id)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+    with contextlib.suppress(OSError):  # there is another run's
+        (config.data_dir / STRESS_FOLDER).rmdir()
+
+
+def start_time(pid: int) -> int:
+    """Return when a process was started, in the kernel's ticks since boot; 0 when that is not told
+    (no Linux), or there is no such process.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    # The name, in brackets, may hold spaces and brackets. Source: proc(5), field 22.
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def end_process(pid: int, started: int) -> bool:
+    """Kill a run's process if it is still the one that was started; True if it was."""
+    if not started or start_time(pid) != started:
+        return False
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+        return True
+    return False

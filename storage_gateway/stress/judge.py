@@ -1,0 +1,188 @@
+"""Judging what a run left: after the load, with all faults off, by everything that is there."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Iterator
+from functools import partial
+
+from crypto import CryptoError, open_file
+from storage_gateway.catalog.objects import list_objects
+from storage_gateway.errors import InternalError
+from storage_gateway.parts import marker_key
+from storage_gateway.records import Manifest, ObjectState
+from storage_gateway.verify import Checker, CheckReport
+from urn import mint
+
+from .bodies import MARK_SIZE
+from .load import Customer
+from .record import OK
+from .trial import Trial
+from .world import GatewayLike
+
+DRAIN_S_MAX = 30.0
+SEALED_READ_MAX = 20
+SEARCHED_BYTES_MAX = 256 << 20
+AGE_VERSION_LINE = b"age-encryption.org/v1"
+FOLDER = "the run's "
+MARKS_MAX = 100
+PIECE_START = 8 + MARK_SIZE
+"""Shorter bodies do not hold their whole mark."""
+READERS = 8
+PAGE = 1000
+
+_INVARIANT_OF = {"orphan": 7, "slot": 5, "segment": 1, "size": 1, "leaf": 1, "marker": 1}
+"""By the kinds of a check's findings; all others say that an object cannot be read."""
+
+
+async def judge(trial: Trial, gateway: GatewayLike) -> None:
+    """Let recovery drain, then look at every promise, every object and every blob of the run."""
+    await drain(trial)
+    report = await asyncio.to_thread(_check, trial)
+    _judge_findings(trial, report)
+    await _judge_promises(trial, gateway)
+    await _judge_objects(trial, gateway)
+    await asyncio.to_thread(_judge_secrets, trial)
+    internal = sum(trial.record.count(name, InternalError.code) for name in trial.record.outcomes)
+    trial.verdict.require(
+        "no request ended in an internal error",
+        met=not internal,
+        evidence=f"{internal} of {trial.record.total()} requests",
+    )
+
+
+async def drain(trial: Trial) -> None:
+    """Wait until recovery has nothing left to do; note how long that took."""
+    began = time.monotonic()
+    left = await trial.world.unsettled()
+    while left and time.monotonic() - began < DRAIN_S_MAX:
+        await asyncio.sleep(0.05)
+        left = await trial.world.unsettled()
+    took_s = time.monotonic() - began
+    trial.notes["drained_s"] = round(took_s, 3)
+    for number in (5, 7):
+        if left:
+            trial.verdict.broken(number, f"after {took_s:.0f} s recovery still has {left}")
+    if not left:
+        trial.verdict.holds(5, f"recovery had nothing left after {took_s:.1f} s")
+
+
+def _check(trial: Trial) -> CheckReport:
+    world = trial.world
+    checker = Checker(
+        catalog=world.catalog.inner,
+        disk=world.local.disk,
+        identity=world.parts.identity,
+        payloads=world.parts.payloads,
+        marker=marker_key(world.parts.deployment_id),
+        scope=world.prefix,
+    )
+    return checker.run()
+
+
+def _judge_findings(trial: Trial, report: CheckReport) -> None:
+    wrong: dict[int, list[str]] = {number: [] for number in (1, 2, 5, 7)}
+    for finding in report.findings:
+        said = f"{finding.kind} {finding.where}: {finding.detail}"
+        wrong[_INVARIANT_OF.get(finding.kind, 2)].append(said)
+    trial.notes["leftovers_found"] = len(wrong[7])
+    looked_at = f"{report.objects} objects, {report.bytes_verified} bytes looked at"
+    for number, found in wrong.items():
+        trial.verdict.judge(number, found, f"{looked_at}, nothing wrong")
+
+
+async def _judge_promises(trial: Trial, gateway: GatewayLike) -> None:
+    """Read back every URN that was answered; open some sealed files as their user would."""
+    wrong: list[str] = []
+    promises = [
+        (urn, *promise)
+        for urn, promise in trial.ledger.acknowledged.items()
+        if urn not in trial.ledger.erased
+    ]
+    waiting = iter(enumerate(promises))
+
+    async def reader() -> None:
+        for number, (urn, member, body) in waiting:
+            customer = Customer(trial.http, lambda: gateway.url, member, trial.record)
+            answer = await customer.fetch(urn)
+            if answer.outcome != OK:
+                wrong.append(f"{urn} was answered, and reading it says {answer.outcome}")
+            elif answer.digest != body.digest:
+                wrong.append(f"{urn} holds other bytes than were sent for it")
+            if number < SEALED_READ_MAX and body.size < SEARCHED_BYTES_MAX // SEALED_READ_MAX:
+                wrong.extend(await _judge_sealed(customer, urn, body.digest))
+
+    await asyncio.gather(*(reader() for _ in range(READERS)))
+    read = f"{len(promises)} URNs that were answered were read back, byte for byte"
+    trial.verdict.judge(2, wrong, read)
+
+
+async def _judge_sealed(customer: Customer, urn: str, digest: bytes) -> list[str]:
+    answer = await customer.fetch(urn, sealed=True)
+    if answer.outcome != OK:
+        return [f"{urn} was answered, and fetching the sealed file says {answer.outcome}"]
+    try:
+        plaintext = open_file(answer.content, [customer.member.user])
+    except CryptoError as error:
+        return [f"{urn} does not open for its user: {type(error).__name__}"]
+    same = hashlib.sha256(plaintext).digest() == digest
+    return [] if same else [f"{urn} opens to other bytes than were sent for it"]
+
+
+def _manifests(trial: Trial) -> Iterator[Manifest]:
+    after: tuple[str, int] | None = None
+    catalog = trial.world.catalog.inner
+
+    while page := catalog.read_blocking(
+        partial(list_objects, session_id=None, after=after, limit=PAGE)
+    ):
+        yield from page
+        after = (page[-1].slot.session_id, page[-1].sequence)
+
+
+async def _judge_objects(trial: Trial, gateway: GatewayLike) -> None:
+    """Look at what nobody was told of, too: each must be whole, and of those sent for its slot."""
+    manifests = await asyncio.to_thread(lambda: list(_manifests(trial)))
+    wrong = []
+    for manifest in manifests:
+        urn = mint(manifest.object_id).urn
+        if manifest.state is not ObjectState.COMMITTED or urn in trial.ledger.acknowledged:
+            continue
+        slot = manifest.slot
+        offered = trial.ledger.offered.get((slot.session_id, slot.task_id, slot.direction), [])
+        member = trial.members.get(slot.session_id)
+        if member is None or not offered:
+            wrong.append(f"{urn} lies where nothing was sent")
+            continue
+        answer = await Customer(trial.http, lambda: gateway.url, member, trial.record).fetch(urn)
+        if answer.outcome != OK or answer.digest not in {body.digest for body in offered}:
+            wrong.append(f"{urn} is none of the bodies that were sent for its task")
+    trial.verdict.judge(
+        8, wrong, f"{len(manifests)} objects each hold what was sent for their task"
+    )
+
+
+def _judge_secrets(trial: Trial) -> None:
+    """Search what was stored for heads, and it and the run's folder for what was sent in clear."""
+    bodies = (body for offered in trial.ledger.offered.values() for body in offered)
+    marks = [body.mark for body in bodies if body.size >= PIECE_START][:MARKS_MAX]
+    heads, plaintexts, searched = [], [], 0
+    for name, content in _stored(trial):
+        if searched > SEARCHED_BYTES_MAX:
+            break
+        searched += len(content)
+        if AGE_VERSION_LINE in content and not name.startswith(FOLDER):
+            heads.append(f"{name} holds an age header")
+        if any(mark in content for mark in marks):
+            plaintexts.append(f"{name} holds plaintext")
+    looked = f"{searched} stored bytes searched for"
+    trial.verdict.judge(3, heads, f"{looked} age headers: none")
+    trial.verdict.judge(4, plaintexts, f"{looked} the marks of {len(marks)} bodies: none")
+
+
+def _stored(trial: Trial) -> Iterator[tuple[str, bytes]]:
+    for blob in trial.world.local.disk.list(trial.world.prefix):
+        yield blob.key, trial.world.local.disk.read(blob.key, 0, blob.size)
+    for path in sorted(trial.world.folder.rglob("*")):
+        if path.is_file():
+            yield f"{FOLDER}{path.name}", path.read_bytes()

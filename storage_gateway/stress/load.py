@@ -1,0 +1,174 @@
+"""Clients of a run: they send what they are told to and note what came of it. No judgement."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from crypto import Identity, X25519Identity
+from storage_gateway.records import INPUT
+from storage_gateway.sessions import MinerEntry, Sessions
+
+from .bodies import Body
+from .record import OK, Record
+
+REQUEST_S_MAX = 60.0
+BROKEN, TIMED_OUT = "connection_broken", "timed_out"
+"""Outcomes without an answer."""
+SENT_WHOLE_MAX = 1 << 20
+MINER = "0x00000000000000000000000000000000000000a1"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request came to: ``outcome`` is `OK`, the problem's code, or one of the two above."""
+
+    outcome: str
+    status: int
+    seconds: float
+    document: dict[str, Any] = field(default_factory=dict)
+    digest: bytes = b""
+    size: int = 0
+    content: bytes = field(default=b"", repr=False)
+    """Of sealed files that were asked to be kept."""
+
+    @property
+    def urn(self) -> str:
+        """The URN that was answered."""
+        return str(self.document.get("urn", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A session of a run, with what its user and its one miner hold."""
+
+    session_id: str
+    user: Identity = field(repr=False)
+    user_token: str = field(repr=False)
+    miner_token: str = field(repr=False)
+
+
+async def open_member(sessions: Sessions, session_id: str) -> Member:
+    """Open a session with fresh identities."""
+    user, miner = X25519Identity.generate(), X25519Identity.generate()
+    opened = await sessions.open(
+        session_id=session_id,
+        custody="router",
+        user_recipient=str(user.recipient()),
+        miners=[MinerEntry(MINER, str(miner.recipient()))],
+    )
+    return Member(session_id, user, opened.user_token, opened.miner_tokens[MINER])
+
+
+class Customer:
+    """A member's clients at one gateway."""
+
+    def __init__(
+        self, http: aiohttp.ClientSession, url: Callable[[], str], member: Member, record: Record
+    ) -> None:
+        """``url`` is asked before each request: a gateway may come back on another port."""
+        self._http = http
+        self._url = url
+        self.member = member
+        self.record = record
+
+    async def upload(
+        self,
+        task_id: str,
+        body: Body,
+        *,
+        direction: str = INPUT,
+        source: AsyncIterable[bytes] | None = None,
+        timeout_s: float = REQUEST_S_MAX,
+    ) -> Answer:
+        """Upload a body, as it is, or as ``source`` sends it while its whole size is announced."""
+        token = self.member.user_token if direction == INPUT else self.member.miner_token
+        data: bytes | AsyncIterable[bytes]
+        if source is not None:
+            data = source
+        elif body.size <= SENT_WHOLE_MAX:
+            data = b"".join(body.pieces())
+        else:
+            data = _in_turns(body)
+        path = f"/v1/sessions/{self.member.session_id}/tasks/{task_id}/{direction}"
+        headers = {"Content-Length": str(body.size), "Content-Type": "application/octet-stream"}
+        return await self._ask(
+            "upload", "POST", path, token, headers=headers, data=data, timeout_s=timeout_s
+        )
+
+    async def fetch(
+        self, urn: str, *, sealed: bool = False, timeout_s: float = REQUEST_S_MAX
+    ) -> Answer:
+        """Read an object to its end: the plaintext's digest, or the sealed file itself."""
+        accept = "application/age" if sealed else "application/octet-stream"
+        return await self._ask(
+            "fetch_sealed" if sealed else "fetch",
+            "GET",
+            f"/v1/objects/{urn}",
+            self.member.user_token,
+            headers={"Accept": accept},
+            keep=sealed,
+            timeout_s=timeout_s,
+        )
+
+    async def erase(self, urn: str) -> Answer:
+        """Erase an object."""
+        return await self._ask("erase", "DELETE", f"/v1/objects/{urn}", self.member.user_token)
+
+    async def _ask(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        token: str,
+        *,
+        headers: dict[str, str] | None = None,
+        data: bytes | AsyncIterable[bytes] | None = None,
+        keep: bool = False,
+        timeout_s: float = REQUEST_S_MAX,
+    ) -> Answer:
+        began = time.perf_counter()
+        status, document, digest, size, content = 0, {}, b"", 0, b""
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._http.request(
+                    method,
+                    f"{self._url()}{path}",
+                    headers={"Authorization": f"Bearer {token}"} | (headers or {}),
+                    data=data,
+                ) as answer,
+            ):
+                status = answer.status
+                if answer.ok and method == "GET":
+                    digest, size, content = await _taken_in(answer, keep=keep)
+                else:
+                    document = await answer.json(content_type=None)
+                outcome = OK if answer.ok else str(document.get("code", status))
+        except TimeoutError:
+            outcome = TIMED_OUT
+        except (aiohttp.ClientError, ConnectionError, ValueError):
+            outcome = BROKEN
+        seconds = time.perf_counter() - began
+        self.record.note(operation, outcome, seconds)
+        return Answer(outcome, status, seconds, document, digest, size, content)
+
+
+async def _taken_in(answer: aiohttp.ClientResponse, *, keep: bool) -> tuple[bytes, int, bytes]:
+    digest, size, kept = hashlib.sha256(), 0, bytearray()
+    async for piece in answer.content.iter_any():
+        digest.update(piece)
+        size += len(piece)
+        if keep:
+            kept += piece
+    return digest.digest(), size, bytes(kept)
+
+
+async def _in_turns(body: Body) -> AsyncIterator[bytes]:
+    for piece in body.pieces():
+        yield piece
+        await asyncio.sleep(0)  # others have a turn

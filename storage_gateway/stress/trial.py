@@ -1,0 +1,191 @@
+"""What a case works with while it runs: the world, clients, what was promised, time and budget."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from storage_gateway.chance import Chance
+from storage_gateway.errors import SlotTaken
+from storage_gateway.records import INPUT
+
+from .bodies import Body
+from .load import BROKEN, TIMED_OUT, Answer, Customer, Member, open_member
+from .parameters import Parameters
+from .record import OK, Record
+from .verdict import Verdict
+from .world import GatewayLike, World
+
+RETRIES_MAX = 20
+RETRY_PAUSE_S = 0.05
+WORTH_RETRYING = frozenset(
+    {
+        BROKEN,
+        TIMED_OUT,
+        "backend_unavailable",
+        "body_incomplete",
+        "busy",
+        "catalog_unavailable",
+        "draining",
+        "intent_lost",
+        "slot_busy",
+        "storage_full",
+    }
+)
+"""What a client that wants its body stored tries again after, as the problems themselves say."""
+
+
+class LoadSpent(Exception):
+    """Time or bytes of the run are used up."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What was offered, and what was promised."""
+
+    offered: dict[tuple[str, str, str], list[Body]] = field(default_factory=dict)
+    """By session, task and direction: every body that was sent there, finished or not."""
+    acknowledged: dict[str, tuple[Member, Body]] = field(default_factory=dict)
+    """By URN that was answered."""
+    erased: set[str] = field(default_factory=set)
+
+    def offer(self, member: Member, task_id: str, direction: str, body: Body) -> None:
+        """Note a body before its first byte is sent."""
+        self.offered.setdefault((member.session_id, task_id, direction), []).append(body)
+
+
+@dataclass(slots=True)
+class Trial:
+    """One run of a case."""
+
+    world: World
+    parameters: Parameters
+    verdict: Verdict
+    http: aiohttp.ClientSession = field(repr=False)
+    bytes_left: int
+    seed: int
+    record: Record = field(default_factory=Record)
+    ledger: Ledger = field(default_factory=Ledger)
+    members: dict[str, Member] = field(default_factory=dict)
+    """The run's sessions, by their ids."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What else the case has to say, for the report."""
+    began: float = field(default_factory=time.monotonic)
+    fault_began: float | None = None
+    fault_ended: float | None = None
+    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+    _tasks: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def chance(self, *labels: str | int) -> Chance:
+        """Return the row of draws of a label, decided by the run's seed."""
+        return Chance(self.seed, *labels)
+
+    def goes_on(self) -> bool:
+        """Tell whether there is time left."""
+        return time.monotonic() - self.began < self.parameters.duration_s
+
+    def body(self, size: int | None = None) -> Body:
+        """Return a fresh body of the given size, or of the next of the sizes.
+
+        Raises:
+            LoadSpent: the time is over, or the run's bytes are used up.
+
+        """
+        number = next(self._numbers)
+        sizes = self.parameters.sizes
+        size = sizes[number % len(sizes)] if size is None else size
+        # Each body is written and read back.
+        if not self.goes_on() or self.bytes_left < 2 * size:
+            raise LoadSpent
+        self.bytes_left -= 2 * size
+        return Body(f"{self.seed}/{number}", size)
+
+    def next_task(self) -> str:
+        """Return the id of a task that nothing was sent for yet."""
+        return f"t{next(self._tasks)}"
+
+    async def member(self, name: str) -> Member:
+        """Open a session of the run."""
+        self.members[name] = await open_member(self.world.sessions, name)
+        return self.members[name]
+
+    def customer(self, gateway: GatewayLike, member: Member) -> Customer:
+        """Return a member's clients at a gateway."""
+        return Customer(self.http, lambda: gateway.url, member, self.record)
+
+    async def crowd(self, client: Callable[[int], Awaitable[None]], count: int = 0) -> None:
+        """Run clients, each over and over, until time or budget are used up."""
+
+        async def again(number: int) -> None:
+            try:
+                while self.goes_on():
+                    await client(number)
+            except LoadSpent:
+                pass
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(count or self.parameters.clients):
+                group.create_task(again(number))
+
+    async def deliver(
+        self, customer: Customer, task_id: str, body: Body, *, direction: str = INPUT
+    ) -> Answer:
+        """Upload until it is stored, as a patient client would; the last answer.
+
+        A retry that is told the slot is taken has its URN from that answer: only this client ever
+        sends to the slot, so the object must be its own.
+        """
+        self.ledger.offer(customer.member, task_id, direction, body)
+        answer = await customer.upload(task_id, body, direction=direction)
+        for _ in range(RETRIES_MAX):
+            if answer.outcome not in WORTH_RETRYING:
+                break
+            self.record.retries += 1
+            await asyncio.sleep(RETRY_PAUSE_S)
+            answer = await customer.upload(task_id, body, direction=direction)
+        if answer.outcome == OK or (answer.outcome == SlotTaken.code and answer.urn):
+            self.acknowledge(customer.member, answer.urn, body)
+        return answer
+
+    def acknowledge(self, member: Member, urn: str, body: Body) -> None:
+        """Note that the gateway has promised to keep a body under a URN."""
+        known = self.ledger.acknowledged.get(urn)
+        if known is not None and known[1] != body:
+            self.verdict.broken(8, f"{urn} was answered for two bodies")
+        self.ledger.acknowledged[urn] = (member, body)
+
+    async def read_back(self, customer: Customer, urn: str, body: Body) -> Answer:
+        """Read what was just stored; wrong content is noted, a refusal only counted."""
+        began = time.perf_counter()
+        answer = await customer.fetch(urn)
+        for _ in range(RETRIES_MAX):
+            if answer.outcome not in WORTH_RETRYING:
+                break
+            self.record.retries += 1
+            await asyncio.sleep(RETRY_PAUSE_S)
+            answer = await customer.fetch(urn)
+        if answer.outcome == OK:
+            if answer.digest == body.digest:
+                self.record.readable_s.append(time.perf_counter() - began)
+            else:
+                self.verdict.broken(8, f"{urn} was read with other content than was sent for it")
+        elif answer.outcome not in WORTH_RETRYING:
+            self.verdict.broken(2, f"{urn} was answered, and reading it said {answer.outcome}")
+        return answer
+
+    def require_all(self, criterion: str, exceptions: list[str]) -> None:
+        """Require that there were no exceptions to a criterion."""
+        evidence = "; ".join(exceptions[:5]) if exceptions else "without exception"
+        self.verdict.require(criterion, met=not exceptions, evidence=evidence)
+
+    def begin_faults(self) -> None:
+        """Note when things began to go wrong."""
+        self.fault_began = time.monotonic()
+
+    def end_faults(self) -> None:
+        """Note when nothing goes wrong any more."""
+        self.fault_ended = time.monotonic()

@@ -1,0 +1,199 @@
+"""The gateway that a run works on: the real one, over parts of the run's own.
+
+Its catalog is a private SQLite file in the run's folder (also where the deployment's is another
+database), its payloads lie in the deployment's store under the run's namespace, its identity and
+its sessions are made for the run and are known to nobody else.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from sqlalchemy import Connection, func, select
+
+from crypto import Identity
+from storage_gateway.backends import LocalStore
+from storage_gateway.backends.faulty import FaultyStore
+from storage_gateway.catalog import SQLiteCatalog
+from storage_gateway.catalog.faulty import FaultyCatalog
+from storage_gateway.catalog.sessions import register_router
+from storage_gateway.catalog.tables import graves, intents
+from storage_gateway.catalog.work import load_deployment, record_marker
+from storage_gateway.config import Config
+from storage_gateway.custody import make_identity
+from storage_gateway.parts import CATALOG_FILE, STORE_FOLDER, Parts, stress_namespace
+from storage_gateway.sessions import Sessions
+
+STRESS_FOLDER = "stress"
+
+HORIZON_S = 0.5
+RECOVERY_INTERVAL_S = 0.1
+LEASE_S, RENEW_S = 2.0, 0.5
+BODY_IDLE_S = 2.0
+DRAIN_S = 2.0
+
+
+class GatewayLike(Protocol):
+    """What is needed of a gateway here; `app.Gateway` is one."""
+
+    url: str
+
+    async def start(self) -> None:
+        """Listen."""
+
+    async def stop(self) -> None:
+        """End."""
+
+
+MakeGateway = Callable[[Config, Parts], GatewayLike]
+
+
+class RunClock:
+    """A database clock that a case can set forward and back."""
+
+    def __init__(self) -> None:
+        """Begin with the true time."""
+        self.shift_ms = 0
+
+    def __call__(self, database_ms: int) -> int:
+        """Return the time that units see."""
+        return database_ms + self.shift_ms
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The run's parts, with their faults, and the config that its gateways get."""
+
+    config: Config
+    folder: Path
+    catalog: FaultyCatalog
+    store: FaultyStore
+    local: LocalStore
+    parts: Parts
+    clock: RunClock
+    sessions: Sessions = field(repr=False)
+    make_gateway: MakeGateway = field(repr=False)
+
+    @property
+    def prefix(self) -> str:
+        """Below which every blob of the run lies."""
+        return f"{self.parts.deployment_id}/{self.parts.namespace}/"
+
+    @asynccontextmanager
+    async def gateway(self, **settings: object) -> AsyncIterator[GatewayLike]:
+        """Run a gateway over the parts, in this process."""
+        running = self.make_gateway(msgspec.structs.replace(self.config, **settings), self.parts)
+        await running.start()
+        try:
+            yield running
+        finally:
+            await running.stop()
+
+    async def unsettled(self) -> dict[str, int]:
+        """Count the intents and graves that are left, without the catalog's faults."""
+
+        def unit(connection: Connection) -> dict[str, int]:
+            return {
+                table.name: count
+                for table in (intents, graves)
+                if (count := connection.execute(select(func.count()).select_from(table)).scalar())
+            }
+
+        return await self.catalog.inner.read(unit)
+
+
+def run_folder(config: Config, run_id: str) -> Path:
+    """Return where a run keeps its files."""
+    return config.data_dir / STRESS_FOLDER / run_id
+
+
+def run_config(config: Config, run_id: str) -> Config:
+    """Return the serving gateway's settings, with short times, on loopback, for a run's gateway."""
+    return msgspec.structs.replace(
+        config,
+        data_dir=run_folder(config, run_id),
+        host="127.0.0.1",
+        port=0,
+        tls_certificate=None,
+        tls_key=None,
+        behind_proxy=None,
+        enable_stress=False,
+        body_idle_s=BODY_IDLE_S,
+        drain_s=DRAIN_S,
+        instance_lease_s=LEASE_S,
+        instance_renew_s=RENEW_S,
+        recovery_interval_s=RECOVERY_INTERVAL_S,
+        late_write_horizon_s=HORIZON_S,
+    )
+
+
+async def open_run_parts(
+    config: Config, store_folder: Path, deployment_id: str, run_id: str, opened: AsyncExitStack
+) -> tuple[Parts, RunClock]:
+    """Open or create the parts of a run: also for a process that comes back to them."""
+    clock = RunClock()
+    catalog = await asyncio.to_thread(
+        SQLiteCatalog.open, config.data_dir / CATALOG_FILE, clock=clock
+    )
+    opened.push_async_callback(asyncio.to_thread, catalog.close)
+    local = LocalStore(store_folder)
+    opened.push_async_callback(asyncio.to_thread, local.close)
+    identity: Identity = await asyncio.to_thread(make_identity, config.data_dir)
+
+    def prepare(connection: Connection) -> None:
+        load_deployment(connection, deployment_id)
+        record_marker(connection, local.name)
+        register_router(connection, str(identity.recipient()), identity.key_class)
+
+    await catalog.run(prepare)
+    parts = Parts(
+        catalog=catalog,
+        store=local,
+        identity=identity,
+        deployment_id=deployment_id,
+        namespace=stress_namespace(run_id),
+    )
+    return parts, clock
+
+
+@asynccontextmanager
+async def open_world(
+    serving: Config, deployment_id: str, run_id: str, *, seed: int, make_gateway: MakeGateway
+) -> AsyncIterator[World]:
+    """Make a run's folder and parts; at the end they are closed, and nothing is deleted."""
+    config = run_config(serving, run_id)
+    await asyncio.to_thread(lambda: config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True))
+    store_folder = serving.data_dir / STORE_FOLDER
+    async with AsyncExitStack() as opened:
+        plain, clock = await open_run_parts(config, store_folder, deployment_id, run_id, opened)
+        catalog = FaultyCatalog(plain.catalog, seed=seed)
+        store = FaultyStore(plain.store, seed=seed)
+        local = plain.store
+        if not isinstance(local, LocalStore):
+            raise TypeError("runs know the local store only")
+        yield World(
+            config=config,
+            folder=config.data_dir,
+            catalog=catalog,
+            store=store,
+            local=local,
+            parts=Parts(
+                catalog=catalog,
+                store=store,
+                identity=plain.identity,
+                deployment_id=deployment_id,
+                namespace=plain.namespace,
+            ),
+            clock=clock,
+            sessions=Sessions(
+                plain.catalog,
+                identity=plain.identity,
+                miners_max=config.miners_max,
+                token_lifetime_s=config.token_lifetime_s,
+            ),
+            make_gateway=make_gateway,
+        )

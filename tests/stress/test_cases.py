@@ -1,0 +1,64 @@
+"""Goal: every stress case passes on a gateway that is well, and fails on one with a bug that the
+case is there for. Method: each is run over HTTP, small by day and with its defaults by night, once
+as the code is and once with the bug of `tests.stress.planted`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage_gateway.stress.cases import CASES
+from tests.gateway import leftovers, running_gateway
+from tests.stress.planted import PLANTED
+from tests.stress.runs import carried_out, failed
+
+SMALL: dict[str, dict[str, Any]] = {
+    "concurrent-same-session": {"clients": 4},
+    "duplicate-submit": {"clients": 2},
+    "partial-write": {"torn_bodies": 0.5, "torn_writes": 0.5},
+    "tiny-objects": {"clients": 8},
+}
+"""What a case is given by day, beside the duration."""
+DURATION_S = 0.6
+PLANTED_SEED = 1
+"""Of the runs that must fail: they are short, and every seed need not show the bug so soon."""
+
+
+def parameters_of(case: str, seed: int, *, nightly: bool) -> dict[str, Any]:
+    """Return a case's parameters for this tier."""
+    return {"seed": seed} | ({} if nightly else {"duration_s": DURATION_S} | SMALL[case])
+
+
+def test_every_case_has_a_planted_bug() -> None:
+    assert set(CASES) == set(PLANTED) == set(SMALL)
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_a_case_passes(tmp_path: Path, case: str, seed: int, nightly: bool) -> None:
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        run = await carried_out(gateway, case, **parameters_of(case, seed, nightly=nightly))
+
+        assert {} == failed(run), json.dumps(run, indent=1)
+        assert ("done", "pass") == (run["state"], run["verdict"])
+        assert {str(number) for number in CASES[case].invariants} <= {
+            str(entry["number"]) for entry in run["invariants"]
+        }
+        assert seed == run["seed"]
+        assert [] == await leftovers(gateway.catalog, gateway.store)
+        assert not (gateway.data_dir / "stress").exists()
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_a_case_fails_on_its_planted_bug(
+    tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant, broken = PLANTED[case]
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        plant(monkeypatch)
+        run = await carried_out(gateway, case, **parameters_of(case, PLANTED_SEED, nightly=False))
+        monkeypatch.undo()
+
+        assert ("done", "fail") == (run["state"], run["verdict"])
+        assert broken in failed(run), json.dumps(run, indent=1)

@@ -1,0 +1,204 @@
+"""Goal: the stress endpoints keep their promises: bounded, one run at a time, stoppable, watchable,
+answered by every process, and nothing of a run is left. Method: a real gateway, small runs.
+"""
+
+import asyncio
+import json
+import re
+import shutil
+from pathlib import Path
+
+import aiohttp
+
+from storage_gateway.stress.cases import CASES
+from tests.gateway import (
+    RunningGateway,
+    eventually,
+    leftovers,
+    payload_keys,
+    running_gateway,
+)
+from tests.stress.runs import ask, carried_out, ended, show, start
+
+LONG_S = 60.0
+
+
+async def left_of_runs(gateway: RunningGateway) -> list[str]:
+    """Return, in words, all that is there of runs: blobs, files, objects."""
+    keys = await payload_keys(gateway.catalog, gateway.store)
+    folder = gateway.data_dir / "stress"
+    below = list(gateway.data_dir.rglob("stress-*"))
+    return [
+        *(key for key in keys if "/stress-" in key),
+        *([str(folder)] if folder.exists() else []),
+        *map(str, below),
+        *await leftovers(gateway.catalog, gateway.store),
+    ]
+
+
+async def test_the_list_tells_all_of_a_case(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        answer = await ask(gateway, "GET", "/v1/stress")
+
+        listed = {case["case"]: case for case in answer.json()["cases"]}
+        assert set(CASES) == set(listed)
+        for case in listed.values():
+            schema = case["parameters"]
+            assert {"seed", "duration_s", "clients", "sizes"} <= set(schema["properties"])
+            assert False is schema["additionalProperties"]
+            assert case["edge_case"].endswith(".")
+            assert case["invariants"]
+
+
+async def test_what_is_over_a_limit_is_refused(tmp_path: Path) -> None:
+    refused: list[tuple[dict[str, object], str]] = [
+        ({"duration_s": 2.5}, "duration_s"),
+        ({"clients": 5}, "clients"),
+        ({"sizes": [1, 2001]}, "sizes"),
+        ({"sizes": [1600]}, "sizes"),  # written and read back: more than a run may move
+        ({"duration_s": 0}, "duration_s"),
+        ({"clients": 0}, "clients"),
+        ({"sizes": []}, "sizes"),
+        ({"sizes": [-1]}, "sizes"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 1 << 53}, "seed"),
+        ({"speed": 1}, ""),
+    ]
+    async with running_gateway(
+        tmp_path,
+        enable_stress=True,
+        stress_duration_s_max=2,
+        stress_clients_max=4,
+        stress_body_bytes_max=2000,
+        stress_bytes_max=3000,
+    ) as gateway:
+        for parameters, field in refused:
+            good = {"duration_s": 1, "clients": 1, "sizes": [1]}
+            answer = await ask(gateway, "POST", "/v1/stress/tiny-objects", good | parameters)
+
+            assert field in answer.problem(422, "invalid_field")["field"], parameters
+
+
+async def test_an_unknown_case_or_run_is_not_found(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        (await ask(gateway, "POST", "/v1/stress/nonsense", {})).problem(404, "not_found")
+        for method, path in (("GET", ""), ("GET", "/events"), ("DELETE", "")):
+            answer = await ask(gateway, method, f"/v1/stress/runs/{'a' * 32}{path}")
+            answer.problem(404, "not_found")
+
+
+async def test_a_run_stays_within_its_bytes(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, enable_stress=True, stress_bytes_max=10_000) as gateway:
+        run = await carried_out(gateway, "tiny-objects", duration_s=LONG_S, sizes=[1000], clients=2)
+
+        assert "pass" == run["verdict"]
+        assert 5 == run["requests"]["upload"]["ok"]
+
+
+async def test_one_run_at_a_time(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        first = await start(gateway, "tiny-objects", duration_s=LONG_S)
+        answer = await ask(gateway, "POST", "/v1/stress/partial-write", {})
+
+        assert first["id"] == answer.problem(409, "stress_busy")["run_id"]
+        await ask(gateway, "DELETE", f"/v1/stress/runs/{first['id']}")
+        await ended(gateway, first["id"])
+        second = await carried_out(gateway, "tiny-objects", duration_s=0.2)
+        assert "pass" == second["verdict"]
+
+
+async def test_a_run_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        run = await start(gateway, "tiny-objects", duration_s=LONG_S)
+        await eventually(lambda: _has_stored(gateway, run["id"]), what="a stored object")
+        assert await left_of_runs(gateway)
+        answer = await ask(gateway, "DELETE", f"/v1/stress/runs/{run['id']}")
+
+        assert 202 == answer.status
+        over = await ended(gateway, run["id"])
+        assert ("stopped", "fail") == (over["state"], over["verdict"])
+        assert [] == await left_of_runs(gateway)
+        again = await ask(gateway, "DELETE", f"/v1/stress/runs/{run['id']}")
+        assert 200 == again.status
+
+
+async def _has_stored(gateway: RunningGateway, run_id: str) -> bool:
+    return bool((await show(gateway, run_id))["progress"].get("acknowledged"))
+
+
+async def test_events_tell_progress_and_bring_the_report(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        run = await start(gateway, "tiny-objects", duration_s=0.5, seed=7)
+        headers = {"Authorization": f"Bearer {gateway.operator_token}"}
+        url = f"{gateway.url}/v1/stress/runs/{run['id']}/events"
+        async with aiohttp.ClientSession(headers=headers) as http, http.get(url) as answer:
+            text = await answer.text()
+
+    assert "text/event-stream" == answer.content_type
+    events = [event.split("\n") for event in text.strip().split("\n\n")]
+    assert {"event: progress"} == {lines[0] for lines in events[:-1]}
+    assert "event: end" == events[-1][0]
+    report = json.loads(events[-1][1].removeprefix("data: "))
+    assert ("done", "pass", 7) == (report["state"], report["verdict"], report["seed"])
+
+
+async def test_a_gateway_that_stops_clears_its_run_away(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        run = await start(gateway, "tiny-objects", duration_s=LONG_S)
+        await eventually(lambda: _has_stored(gateway, run["id"]), what="a stored object")
+
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        assert "stopped" == (await show(gateway, run["id"]))["state"]
+        assert [] == await left_of_runs(gateway)
+
+
+async def test_another_process_answers_for_a_run_and_stops_it(tmp_path: Path) -> None:
+    async with (
+        running_gateway(tmp_path, enable_stress=True) as owner,
+        running_gateway(tmp_path, enable_stress=True) as other,
+    ):
+        run = await start(owner, "tiny-objects", duration_s=LONG_S)
+        await eventually(lambda: _has_stored(other, run["id"]), what="progress, seen from outside")
+        busy = await ask(other, "POST", "/v1/stress/tiny-objects", {})
+        await ask(other, "DELETE", f"/v1/stress/runs/{run['id']}")
+        over = await ended(other, run["id"])
+
+        assert 409 == busy.status
+        assert "stopped" == over["state"]
+        assert [] == await left_of_runs(owner)
+
+
+async def test_a_report_holds_no_secret(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        run = await carried_out(gateway, "tiny-objects", duration_s=0.3)
+        text = json.dumps(run)
+
+        assert not re.search(r"sg_(user|miner|operator)_|AGE-SECRET|Bearer", text)
+        assert gateway.operator_token not in text
+        assert str(tmp_path) not in text
+        for name in ("version", "config_digest", "overhead", "latency_ms", "retries", "leftovers"):
+            assert name in run
+
+
+async def test_control_objects_are_erased_and_their_tokens_revoked(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        run = await carried_out(gateway, "tiny-objects", duration_s=0.5)
+        answer = await ask(gateway, "GET", f"/v1/sessions/stress.{run['id']}/objects")
+
+        objects = answer.json()["objects"]
+        assert objects
+        assert "committed" not in {entry["state"] for entry in objects}
+        assert len(objects) == run["leftovers"]["removed"]["control_objects"]
+
+
+async def test_a_namespace_that_vanished_is_cleared_as_well(tmp_path: Path) -> None:
+    """Clearing is idempotent: what somebody else removed meanwhile does not stop it."""
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        run = await start(gateway, "tiny-objects", duration_s=LONG_S)
+        await eventually(lambda: _has_stored(gateway, run["id"]), what="a stored object")
+        (namespace,) = gateway.data_dir.rglob(f"stress-{run['id']}")
+        await ask(gateway, "DELETE", f"/v1/stress/runs/{run['id']}")
+        await asyncio.to_thread(shutil.rmtree, namespace, ignore_errors=True)
+
+        assert "stopped" == (await ended(gateway, run["id"]))["state"]
+        assert [] == await left_of_runs(gateway)

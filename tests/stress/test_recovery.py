@@ -1,0 +1,56 @@
+"""Goal: a run whose process was killed is cleared away by the next one, and `check` knows a run's
+blobs as long as they may be there. Method: SIGKILL of a real gateway in the midst of a run.
+"""
+
+import json
+import signal
+from pathlib import Path
+
+from tests.commands import command_beside
+from tests.gateway import (
+    GatewayProcess,
+    eventually,
+    gateway_process,
+)
+from tests.stress.runs import ended, show, start
+
+SETTINGS = {"enable_stress": True, "instance_lease_s": 1, "instance_renew_s": 0.3}
+
+
+async def _has_stored(gateway: GatewayProcess, run_id: str) -> bool:
+    return bool((await show(gateway, run_id))["progress"].get("acknowledged"))
+
+
+async def _nothing_of_runs(data_dir: Path) -> bool:
+    folders = [*data_dir.glob("store/*/stress-*"), *data_dir.glob("stress")]
+    return not folders
+
+
+async def check(data_dir: Path) -> list[dict[str, str]]:
+    """Return what ``storage-gateway check`` finds."""
+    done = await command_beside("check", "--data-dir", data_dir, "--json")
+    findings: list[dict[str, str]] = json.loads(done.out)["findings"]
+    return findings
+
+
+async def test_a_run_of_a_killed_process_is_cleared_away(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    async with gateway_process(data_dir, **SETTINGS) as gateway:
+        run = await start(gateway, "tiny-objects", duration_s=60)
+        await eventually(lambda: _has_stored(gateway, run["id"]), what="a stored object")
+        beside = await check(data_dir)
+        gateway.send_signal(signal.SIGKILL)
+        await gateway.wait()
+    dead = await check(data_dir)
+    blobs = list((data_dir / "store").rglob(f"stress-{run['id']}/payloads/*/0"))
+
+    assert blobs
+    assert [] == beside
+    assert [] == dead
+    # Cleared away also when runs are not enabled any more.
+    async with gateway_process(data_dir, **SETTINGS | {"enable_stress": False}):
+        await eventually(lambda: _nothing_of_runs(data_dir), what="the end of the dead run")
+    assert [] == await check(data_dir)
+    async with gateway_process(data_dir, **SETTINGS) as gateway:
+        over = await ended(gateway, run["id"])
+    assert ("stopped", "fail", True) == (over["state"], over["verdict"], over["recovered"])
