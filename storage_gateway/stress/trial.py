@@ -20,6 +20,7 @@ from .record import OK, Record
 from .verdict import Verdict
 from .world import GatewayLike, World
 
+ROUNDS_MIN = 3
 RETRIES_MAX = 20
 RETRY_PAUSE_S = 0.05
 WORTH_RETRYING = frozenset(
@@ -40,7 +41,7 @@ WORTH_RETRYING = frozenset(
 
 
 class LoadSpent(Exception):
-    """Time or bytes of the run are used up."""
+    """The bytes of the run are used up."""
 
 
 @dataclass(slots=True)
@@ -92,14 +93,14 @@ class Trial:
         """Return a fresh body of the given size, or of the next of the sizes.
 
         Raises:
-            LoadSpent: the time is over, or the run's bytes are used up.
+            LoadSpent: the run's bytes are used up.
 
         """
         number = next(self._numbers)
         sizes = self.parameters.sizes
         size = sizes[number % len(sizes)] if size is None else size
         # Each body is written and read back.
-        if not self.goes_on() or self.bytes_left < 2 * size:
+        if self.bytes_left < 2 * size:
             raise LoadSpent
         self.bytes_left -= 2 * size
         return Body(f"{self.seed}/{number}", size)
@@ -118,11 +119,15 @@ class Trial:
         return Customer(self.http, lambda: gateway.url, member, self.record)
 
     async def crowd(self, client: Callable[[int], Awaitable[None]], count: int = 0) -> None:
-        """Run clients, each over and over, until time or budget are used up."""
+        """Run clients, each over and over, until time or budget are used up; each does a few
+        rounds in any case, on a machine however slow.
+        """
 
         async def again(number: int) -> None:
             try:
-                while self.goes_on():
+                for rounds in itertools.count():
+                    if rounds >= ROUNDS_MIN and not self.goes_on():
+                        return
                     await client(number)
             except LoadSpent:
                 pass

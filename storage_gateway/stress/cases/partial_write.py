@@ -56,10 +56,10 @@ async def run(trial: Trial, parameters: PartialWrite) -> None:
             nonlocal broken_off
             body = trial.body()
             task_id = trial.next_task()
-            if body.size and torn.fraction() < parameters.torn_bodies:
+            if body.size > 1 and torn.fraction() < parameters.torn_bodies:
                 broken_off += 1
                 trial.ledger.offer(member, task_id, "input", body)
-                kept = torn.below(body.size)
+                kept = 1 + torn.below(body.size - 1)
                 answer = await customer.upload(task_id, body, source=_part(body, kept))
                 if answer.outcome == OK:
                     trial.verdict.broken(8, f"{answer.urn} was answered for a part of its body")
