@@ -38,6 +38,11 @@ EVERY_SETTING = {
     "instance_renew_s": "2",
     "recovery_interval_s": "0.5",
     "late_write_horizon_s": "0.25",
+    "enable_stress": "True",
+    "stress_duration_s_max": "30",
+    "stress_clients_max": "9",
+    "stress_body_bytes_max": "3000",
+    "stress_bytes_max": "4000",
 }
 
 
