@@ -5,8 +5,8 @@
     |  |- EnvelopeRefused .. a sealed upload that is not acceptable
     |  |- InvalidRequest, InvalidField, InvalidURN, UnsupportedEncoding, NotAcceptable, ...
     |  |- Unauthenticated, TokenExpired, Forbidden
-    |  |- NotFound, UnknownSession, ForeignName, StressDisabled, Erased
-    |  |- SlotBusy, SlotTaken, SessionExists, StressBusy, CIDSuperseded, FileKeyReused
+    |  |- NotFound, UnknownSession, ForeignName, Erased
+    |  |- SlotBusy, SlotTaken, SessionExists, CIDSuperseded, FileKeyReused
     |  `- BodyTooLarge, BodyIncomplete, BodyTimeout
     `- ServiceError ........ the service is at fault; Retry-After where trying again helps
        |- Draining, Busy, CatalogUnavailable, BackendUnavailable, IntentLost, StorageFull
@@ -151,14 +151,6 @@ class ForeignName(NotFound):
     remedy = "Resolve v1 to v3 names where they were minted, or have the operator import them."
 
 
-class StressDisabled(NotFound):
-    """Stress runs are off."""
-
-    code = "stress_disabled"
-    title = "Stress runs are not enabled"
-    remedy = "Start the gateway with --enable-stress, on a machine that may be loaded."
-
-
 class MethodNotAllowed(RequestError):
     """The route exists, the method does not."""
 
@@ -203,16 +195,6 @@ class SessionExists(RequestError):
     status = 409
     title = "Session exists"
     remedy = "Choose another session_id, or use the session that exists."
-
-
-class StressBusy(RequestError):
-    """One stress run at a time: another one is under way, or is being cleared away."""
-
-    code = "stress_busy"
-    status = 409
-    title = "A stress run is under way"
-    remedy = "Wait for the run that 'run_id' names to end, or stop it."
-    retry_after_s = 10
 
 
 class CIDSuperseded(RequestError):

@@ -7,9 +7,9 @@ from typing import Any
 from aiohttp import web
 
 from storage_gateway.catalog.stress_runs import RunRow, RunState
-from storage_gateway.errors import StressDisabled
 from storage_gateway.records import Caller
 from storage_gateway.stress import Stress
+from storage_gateway.stress.errors import StressDisabled
 
 from .body import read_json
 from .representations import timestamp

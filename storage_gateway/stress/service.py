@@ -32,8 +32,6 @@ from storage_gateway.errors import (
     GatewayError,
     InvalidField,
     NotFound,
-    StressBusy,
-    StressDisabled,
 )
 from storage_gateway.ids import new_random_id
 from storage_gateway.sessions import Sessions
@@ -41,6 +39,7 @@ from storage_gateway.sessions import Sessions
 from .cases import CASES
 from .clearing import Cleared, clear_run
 from .contract import Case
+from .errors import StressBusy, StressDisabled
 from .parameters import SEED_MAX, Parameters
 from .runner import Run, Runner
 from .verdict import FAIL

@@ -21,6 +21,7 @@ from storage_gateway.catalog.work import end_instance
 from storage_gateway.errors import GatewayError
 from storage_gateway.parts import CATALOG_FILE
 from storage_gateway.records import TokenKind
+from storage_gateway.stress.errors import StressBusy, StressDisabled
 from storage_gateway.tokens import token_digest
 from tests.gateway import OpenSession, RunningGateway, eventually, payload_keys
 from tests.http.age_files import age_file, flipped, stanza
@@ -161,13 +162,13 @@ async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
     return await _post_session(gateway, json.dumps(document).encode())
 
 
-@provokes(errors.StressDisabled)
+@provokes(StressDisabled)
 async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
     gateway.gateway.services.stress = None
     return await exchange(gateway.address, request("GET", "/v1/stress", gateway.operator_token))
 
 
-@provokes(errors.StressBusy)
+@provokes(StressBusy)
 async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
     run = await start_run(gateway, "tiny-objects")
     answer = await ask(gateway, "POST", "/v1/stress/tiny-objects")
