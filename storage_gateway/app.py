@@ -196,9 +196,9 @@ class Gateway:
         checks = {"process": "draining" if self.services.draining else "ok"}
         try:
             await parts.catalog.read(lambda c: has_marker(c, parts.store.name))
-            checks["catalog"] = "ok"
+            checks[f"catalog {parts.catalog.kind}"] = "ok"
         except GatewayError as error:
-            checks["catalog"] = error.code
+            checks[f"catalog {parts.catalog.kind}"] = error.code
         try:
             await parts.store.stat(parts.marker)
             await asyncio.to_thread(self._check_room)

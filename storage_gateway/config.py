@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from .database_url import DatabaseURL, parse_database_url
+
 ENVIRONMENT_PREFIX = "GATEWAY_"
 CLIENT_VARIABLES = frozenset({"GATEWAY_TOKEN", "GATEWAY_URL"})
 """Read by the client commands, not by `serve`."""
@@ -37,6 +39,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """
 
     data_dir: Path
+    catalog_url: DatabaseURL | None = None
+    """``postgresql://USER@HOST:PORT/DATABASE``; without it the catalog is a file in the folder."""
+    catalog_password_file: Path | None = None
     host: str = "127.0.0.1"
     port: Port = 0
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
@@ -81,6 +86,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """Check what types alone cannot say."""
         if self.instance_renew_s * 2 > self.instance_lease_s:
             raise ConfigError("instance_lease_s must be at least twice instance_renew_s")
+        if self.catalog_url is not None:
+            _check_catalog_url(self.catalog_url)
+        elif self.catalog_password_file is not None:
+            raise ConfigError("catalog_password_file is for a catalog_url, which is not set")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ConfigError("tls_certificate and tls_key go together: set both or neither")
         if self.behind_proxy is not None:
@@ -94,6 +103,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 " in clear. Set tls_certificate and tls_key, or behind_proxy to the CIDR of the"
                 " proxy that ends TLS"
             )
+
+
+def _check_catalog_url(url: DatabaseURL) -> None:
+    here = all(host.startswith(("/", "@")) or is_loopback(host) for host in url.hosts)
+    if not here and "sslmode" not in url.options:
+        raise ConfigError(
+            f"catalog_url {url} is on another machine and does not say how to protect the way"
+            " there: add ?sslmode=verify-full (and sslrootcert=FILE for a CA of your own)"
+        )
 
 
 def is_loopback(host: str) -> bool:
@@ -130,15 +148,23 @@ def load_config(
             if field not in Config.__struct_fields__:
                 raise ConfigError(f"unknown environment variable {name}")
             settings[field] = value
-    settings |= {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None}
+    settings |= given
     if "data_dir" not in settings:
         raise ConfigError(
             "no data folder: give --data-dir DIR, or set GATEWAY_DATA_DIR, or data_dir in the file"
         )
     try:
-        return msgspec.convert(settings, Config, strict=False, dec_hook=_decode_path)
+        config = msgspec.convert(settings, Config, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
-        raise ConfigError(str(error)) from error.__cause__
+        cause = error.__cause__
+        raise ConfigError(str(error)) from cause if isinstance(cause, ConfigError) else None
+    if "catalog_url" in given and config.catalog_url and config.catalog_url.has_password:
+        raise ConfigError(
+            "catalog_url: a password in an option is seen by everybody on this machine; give it in"
+            " catalog_password_file, GATEWAY_CATALOG_URL or the TOML file"
+        )
+    return config
 
 
 def url_of(config: Config, address: tuple[Any, ...]) -> str:
@@ -153,7 +179,11 @@ def cannot_listen(config: Config, error: OSError) -> ConfigError:
     return ConfigError(f"cannot listen on {config.host} port {config.port}: {error.strerror}")
 
 
-def _decode_path(kind: type, value: object) -> object:
+def _decode(kind: type, value: object) -> object:
+    if kind is DatabaseURL:
+        if not isinstance(value, str):
+            raise ValueError("Expected a URL: postgresql://user@host:5432/database")
+        return parse_database_url(value)
     if kind is Path and isinstance(value, (str, Path)) and str(value):
         return Path(value)
     raise ValueError("Expected the path of a file or folder")

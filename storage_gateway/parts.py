@@ -10,14 +10,14 @@ from pathlib import Path
 from crypto import Identity
 
 from .backends import KeyedStore, LocalStore
-from .catalog import Catalog, SQLiteCatalog
+from .catalog import Catalog, PostgresCatalog, SQLiteCatalog
 from .catalog.sessions import (
     has_operator_token,
     register_router,
     router_recipient,
     set_operator_token,
 )
-from .catalog.work import has_marker, load_deployment, record_marker
+from .catalog.work import find_deployment, has_marker, load_deployment, record_marker
 from .config import Config, ConfigError
 from .custody import (
     OPERATOR_TOKEN_FILE,
@@ -33,6 +33,8 @@ from .records import TokenKind
 from .tokens import TOKEN_LENGTH_MAX, TOKEN_LENGTH_MIN, new_token, token_digest
 
 CATALOG_FILE = "catalog.sqlite3"
+COPIED_FILE = f"{CATALOG_FILE}.copied"
+"""What becomes of the file once `catalog copy` has moved it to PostgreSQL."""
 STORE_FOLDER = "store"
 MAIN = "main"
 """The namespace of a deployment's own objects. No setting: with another value nothing that is
@@ -87,8 +89,7 @@ async def open_parts(config: Config, opened: AsyncExitStack) -> Parts:
     """
     # In threads throughout: the loop may be serving another gateway already.
     await asyncio.to_thread(make_data_dir, config.data_dir)
-    await asyncio.to_thread(_refuse_lost_catalog, config.data_dir)
-    catalog = await asyncio.to_thread(SQLiteCatalog.open, config.data_dir / CATALOG_FILE)
+    catalog = await asyncio.to_thread(open_catalog, config)
     opened.push_async_callback(asyncio.to_thread, catalog.close)
     store = LocalStore(config.data_dir / STORE_FOLDER)
     opened.push_async_callback(asyncio.to_thread, store.close)
@@ -181,12 +182,48 @@ async def _provide_operator_token(catalog: Catalog, path: Path) -> None:
         raise ConfigError(f"{path} holds a token that was revoked: put a new one there") from error
 
 
-def _refuse_lost_catalog(data_dir: Path) -> None:
-    """A store without a catalog is no new deployment: making one would hide what was lost."""
-    store = data_dir / STORE_FOLDER
-    # In this order: another process that starts now makes the catalog first, then the store.
-    if store.exists() and any(store.iterdir()) and not (data_dir / CATALOG_FILE).exists():
+def open_catalog(config: Config) -> Catalog:
+    """Open the deployment's catalog, or make it for a new deployment. Blocks.
+
+    Raises:
+        ConfigError: the catalog that the store belongs to is another one, or gone.
+        CatalogUnavailable: the catalog cannot be used.
+
+    """
+    file, store = config.data_dir / CATALOG_FILE, config.data_dir / STORE_FOLDER
+    # Looked at first: another process that starts now makes the catalog first, then the store.
+    holds_objects = store.exists() and any(store.iterdir())
+    if config.catalog_url is None:
+        copied = file.with_name(COPIED_FILE)
+        if copied.exists() and not file.exists():
+            raise ConfigError(
+                f"the catalog of this folder was copied to PostgreSQL ({copied} is what it was):"
+                " set catalog_url to that database"
+            )
+        if holds_objects and not file.exists():
+            raise _lost_catalog(store, f"{file}, is gone")
+        return SQLiteCatalog.open(file)
+    url = config.catalog_url
+    if file.exists():
         raise ConfigError(
-            f"{store} holds the objects of a deployment whose catalog, {data_dir / CATALOG_FILE},"
-            " is gone: restore it from a backup, or use an empty data folder"
+            f"catalog_url names {url}, but {file} is the catalog of this folder: move it with"
+            f" storage-gateway catalog copy, or leave catalog_url unset"
         )
+    if config.catalog_password_file is not None:
+        url = url.with_password(read_secret(config.catalog_password_file).strip())
+    catalog = PostgresCatalog.open(url)
+    try:
+        if holds_objects and catalog.read_blocking(find_deployment) is None:
+            raise _lost_catalog(store, f"{url}, is empty")
+    except BaseException:
+        catalog.close()
+        raise
+    return catalog
+
+
+def _lost_catalog(store: Path, what: str) -> ConfigError:
+    """A store without a catalog is no new deployment: making one would hide what was lost."""
+    return ConfigError(
+        f"{store} holds the objects of a deployment whose catalog, {what}: restore it from a"
+        " backup, set catalog_url if it is in PostgreSQL, or use an empty data folder"
+    )

@@ -13,6 +13,11 @@ import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
 from hypothesis import settings
 
+from storage_gateway.catalog import PostgresCatalog
+from storage_gateway.database_url import parse_database_url
+from tests.databases import databases
+from tests.servers.postgres import PostgresServer, postgres_server
+
 PACKAGES = ["storage_gateway", "crypto", "urn", "retention"]
 
 # Blocking calls of ours that blockbuster does not know by itself.
@@ -34,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Settle randomness and environment before any module of ours is imported."""
+    """Settle randomness and environment before any test module is imported."""
     settings.load_profile("nightly" if config.getoption("nightly") else "check")
     for name in list(os.environ):
         if name.startswith("GATEWAY_") and not name.startswith("GATEWAY_TEST_"):
@@ -87,6 +92,43 @@ def seed(request: pytest.FixtureRequest, nightly: bool) -> int:
     # Captured, so shown for failed tests only.
     print(f"to repeat: pytest --seed {chosen} '{request.node.nodeid}'")  # noqa: T201
     return chosen
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked so on both databases; by night every test that is over HTTP as well."""
+    nightly = metafunc.config.getoption("nightly")
+    both = metafunc.definition.get_closest_marker("both_databases") or (
+        nightly and metafunc.definition.path.parent.name == "http"
+    )
+    if both and "database" in metafunc.fixturenames:
+        metafunc.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Run one server for all tests that need one; each has databases of its own on it."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def empty_catalog(postgres: PostgresServer) -> str:
+    """Return a database with a catalog's tables in it, to be copied: quicker than making them."""
+    name = postgres.new_database()
+    PostgresCatalog.open(parse_database_url(postgres.url(name))).close()
+    return name
+
+
+@pytest.fixture(autouse=True)
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Say where the test's catalogs are: ``sqlite``, or ``postgresql`` where it asks for it."""
+    kind: str = getattr(request, "param", "sqlite")
+    if kind == "postgresql":
+        databases.server = request.getfixturevalue("postgres")
+        databases.template = request.getfixturevalue("empty_catalog")
+    yield kind
+    databases.server, databases.template = None, ""
+    databases.made.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

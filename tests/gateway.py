@@ -20,12 +20,13 @@ from sqlalchemy import Connection, select
 from crypto import X25519Identity
 from storage_gateway.app import Gateway
 from storage_gateway.backends import KeyedStore, LocalStore
-from storage_gateway.catalog import Catalog, SQLiteCatalog
+from storage_gateway.catalog import Catalog
 from storage_gateway.catalog.tables import deployment, intents, objects, slots
 from storage_gateway.client import Client
 from storage_gateway.config import load_config
 from storage_gateway.custody import OPERATOR_TOKEN_FILE
-from storage_gateway.parts import CATALOG_FILE, STORE_FOLDER
+from storage_gateway.parts import STORE_FOLDER
+from tests.databases import databases
 
 T = TypeVar("T")
 
@@ -137,7 +138,9 @@ async def running_gateway(tmp_path: Path, **settings: object) -> AsyncIterator[R
     """
     data_dir = tmp_path / "data"
     options = QUICK | {"data_dir": data_dir} | settings
-    gateway = Gateway(load_config(file=None, environment={}, options=options))
+    gateway = Gateway(
+        load_config(file=None, environment=databases.environment(data_dir), options=options)
+    )
     await gateway.start()
     try:
         token = (data_dir / OPERATOR_TOKEN_FILE).read_text().strip()
@@ -155,6 +158,7 @@ async def gateway_process(data_dir: Path, **settings: object) -> AsyncIterator[G
     options = QUICK | settings
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
     environment |= {f"GATEWAY_{name.upper()}": str(value) for name, value in options.items()}
+    environment |= await asyncio.to_thread(databases.environment, data_dir)
     command = [sys.executable, "-m", "storage_gateway", "serve", "--data-dir", str(data_dir)]
     log = data_dir.with_name(f"{data_dir.name}.log")
     with log.open("ab") as log_file:
@@ -248,7 +252,7 @@ async def eventually(
 
 def open_catalog(data_dir: Path) -> Catalog:
     """Open the catalog of a gateway that is not running (or beside one that is)."""
-    return SQLiteCatalog.open(data_dir / CATALOG_FILE)
+    return databases.open(data_dir)
 
 
 def open_store(data_dir: Path) -> LocalStore:

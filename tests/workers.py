@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 
 from crypto import Meta, X25519Identity
 from storage_gateway.backends import BlobInfo, LocalStore, SegmentWriter
-from storage_gateway.catalog import Catalog, SQLiteCatalog, Unit
+from storage_gateway.catalog import Catalog, Unit
 from storage_gateway.catalog.sessions import create_session, load_session, register_router
 from storage_gateway.catalog.work import load_deployment, start_instance
 from storage_gateway.errors import BackendUnavailable, BlobMissing, GatewayError
@@ -27,6 +27,7 @@ from storage_gateway.records import INPUT, USER, Manifest, Party, Session, Slot
 from storage_gateway.recovery import Recovery
 from storage_gateway.settle import Settler
 from storage_gateway.write import Uploads
+from tests.databases import databases
 
 T = TypeVar("T")
 
@@ -61,6 +62,7 @@ class ScriptedCatalog(Catalog):
 
     def __init__(self, inner: Catalog) -> None:
         self.inner = inner
+        self.kind = inner.kind
         self.script = Script()
 
     async def run(self, unit: Unit[T]) -> T:
@@ -227,9 +229,7 @@ class Folder:
         self, *, lease_s: float = 3600.0, horizon_s: float = 900.0
     ) -> AsyncIterator[Worker]:
         """Open a worker; at the end nothing of it is tidied up but files and threads."""
-        catalog = ScriptedCatalog(
-            await asyncio.to_thread(SQLiteCatalog.open, self.path / "catalog.sqlite3")
-        )
+        catalog = ScriptedCatalog(await asyncio.to_thread(databases.open, self.path))
         local = LocalStore(self.path / "store")
         store = ScriptedStore(local)
         instance_id = new_random_id()

@@ -2,6 +2,7 @@
 
 from .clock import Clock, now_ms
 from .contract import Catalog, Unit
+from .postgres import PostgresCatalog
 from .sqlite import SQLiteCatalog
 
-__all__ = ["Catalog", "Clock", "SQLiteCatalog", "Unit", "now_ms"]
+__all__ = ["Catalog", "Clock", "PostgresCatalog", "SQLiteCatalog", "Unit", "now_ms"]

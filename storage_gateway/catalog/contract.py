@@ -2,8 +2,8 @@
 
 A *unit* is a function of a SQLAlchemy connection. Units do no I/O but SQL, and may be run again
 from their beginning before their transaction took effect: what they do beside SQL must not add up.
-Each is run to its end even when the caller is cancelled, so whoever stops waiting must ask the
-catalog what became of it.
+Once begun, each is run to its end even when the caller is cancelled, so whoever stops waiting must
+ask the catalog what became of it, with `Catalog.run`: that sees what all earlier ones did.
 """
 
 from abc import ABC, abstractmethod
@@ -18,6 +18,9 @@ Unit = Callable[[Connection], T]
 
 class Catalog(ABC):
     """An open catalog: `run` writes, `read` reads, `close` ends it."""
+
+    kind: str
+    """What it is, as readiness shows it: ``sqlite``, ``postgresql``."""
 
     @abstractmethod
     async def run(self, unit: Unit[T]) -> T:

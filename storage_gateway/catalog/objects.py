@@ -33,7 +33,7 @@ from storage_gateway.plan import IntentState
 from storage_gateway.records import Manifest, ObjectState, Party, Segment, Slot
 
 from .clock import now_ms
-from .sessions import are_current
+from .sessions import are_current, lock_session
 from .statements import insert_once, key_of, miner_of
 from .tables import graves, instances, intents, objects, placements, segments, slots
 
@@ -198,8 +198,11 @@ def commit_upload(
         FileKeyReused: another object was sealed with this file key.
 
     """
-    now = now_ms(connection)
     removed = connection.execute(_END_INTENT, owner.parameters())
+    # Commits of one session go one after the other, in the order of their sequence: whoever lists
+    # up to a number has seen all that will ever be below it.
+    lock_session(connection, manifest.slot.session_id)
+    now = now_ms(connection)  # after the waiting
     living = {"instance_id_is": owner.instance_id, "now_ms": now}
     lease = connection.execute(_LEASE, living).first()
     if removed.rowcount != 1 or lease is None:
@@ -207,12 +210,11 @@ def commit_upload(
     if not are_current(connection, manifest.slot.session_id, manifest.wrapped_for):
         raise StaleParties("a key of a party was retired while the upload was under way")
     _record_placed(connection, owner.payload_id, placed, backend)
-    # One writer at a time commits, so the next number is free; the index would refuse it else.
     sequence = connection.execute(
         _NEXT_SEQUENCE, {"session_id_is": manifest.slot.session_id}
     ).scalar_one()
     row = _object_row(manifest) | {"sequence": sequence, "created_ms": now}
-    if not insert_once(connection, objects, row):
+    if not insert_once(connection, objects, row, key="file_key_print"):
         raise FileKeyReused("the file key was seen before")
     return load_manifest(connection, manifest.object_id)
 

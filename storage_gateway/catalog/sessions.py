@@ -10,7 +10,7 @@ from storage_gateway.records import ROUTER, Caller, Party, Session, TokenKind
 
 from .clock import now_ms
 from .statements import insert_once, key_of, miner_of
-from .tables import key_versions, parties, sessions, tokens
+from .tables import deployment, key_versions, parties, sessions, tokens
 
 DEPLOYMENT_SCOPE = ""
 """The session under which the router's key versions stand."""
@@ -18,6 +18,12 @@ ACTIVE = "active"
 
 # Built once, for these run with every request; see catalog/objects.
 _SESSION = select(sessions).where(sessions.c.session_id == bindparam("session_id_is"))
+# Not FOR UPDATE: every row that refers to the session would have to wait as well.
+_SESSION_LOCK = (
+    select(sessions.c.session_id)
+    .where(sessions.c.session_id == bindparam("session_id_is"))
+    .with_for_update(key_share=True)
+)
 _MEMBERS = (
     select(key_versions)
     .where(
@@ -70,23 +76,20 @@ def create_session(
     for party in members:
         scope = {"session_id": session_id, "role": party.role, "miner": key_of(party.miner)}
         connection.execute(parties.insert(), scope | {"created_ms": now})
-        _insert_key_version(connection, scope, party, key_class, now)
+        connection.execute(key_versions.insert(), scope | _key_version(party, key_class, now))
     for token in new_tokens:
         insert_token(connection, token, session_id=session_id, lifetime_s=token_lifetime_s)
     return load_session(connection, session_id)
 
 
-def _insert_key_version(
-    connection: Connection, scope: dict[str, str], party: Party, key_class: str, now: int
-) -> None:
-    row = {
+def _key_version(party: Party, key_class: str, now: int) -> dict[str, str | int]:
+    return {
         "version": party.version,
         "recipient": party.recipient,
         "key_class": key_class,
         "state": ACTIVE,
         "created_ms": now,
     }
-    connection.execute(key_versions.insert(), scope | row)
 
 
 def router_recipient(connection: Connection) -> str | None:
@@ -103,13 +106,20 @@ def router_recipient(connection: Connection) -> str | None:
 
 def register_router(connection: Connection, recipient: str, key_class: str) -> str:
     """Store the router's first recipient, or return the one that is already stored."""
-    found = router_recipient(connection)
-    if found is not None:
-        return found
     scope = {"session_id": DEPLOYMENT_SCOPE, "role": ROUTER, "miner": ""}
     party = Party(role=ROUTER, miner=None, version=1, recipient=recipient)
-    _insert_key_version(connection, scope, party, key_class, now_ms(connection))
-    return recipient
+    row = _key_version(party, key_class, now_ms(connection))
+    # Two processes may be at their first start: one of them is first, and both return its.
+    insert_once(connection, key_versions, scope | row)
+    return router_recipient(connection) or recipient
+
+
+def lock_session(connection: Connection, session_id: str) -> None:
+    """Wait for, and keep out, other transactions that do this, until this one has ended.
+
+    On SQLite there is one writer at a time, and nothing to do.
+    """
+    connection.execute(_SESSION_LOCK, {"session_id_is": session_id})
 
 
 def load_session(connection: Connection, session_id: str) -> Session:
@@ -165,6 +175,8 @@ def set_operator_token(connection: Connection, digest: bytes) -> None:
         TokenExpired: it was revoked before; nothing is changed.
 
     """
+    # One at a time: of two that each revoke what they see, both tokens would stay.
+    connection.execute(select(deployment.c.singleton).with_for_update())
     revoked = select(tokens.c.digest).where(
         tokens.c.digest == digest, tokens.c.revoked_ms.is_not(None)
     )
@@ -193,6 +205,7 @@ def reissue_token(
         UnknownSession: there is no such session, or it has no such party.
 
     """
+    lock_session(connection, session_id)  # as in `set_operator_token`
     session = load_session(connection, session_id)
     if session.party(token.kind.value, token.miner) is None:
         raise UnknownSession(f"session {session_id} has no such party")

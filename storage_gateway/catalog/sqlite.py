@@ -14,15 +14,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from storage_gateway.errors import CatalogUnavailable, StorageFull
 
-from . import tables
 from .clock import Clock, attach_clock, true_time
 from .contract import Catalog, Unit
+from .schema import prepare_schema
 
 T = TypeVar("T")
 
@@ -36,6 +36,8 @@ _PRIMARY_CODE = 0xFF
 
 class SQLiteCatalog(Catalog):
     """One SQLite file. Open it with `SQLiteCatalog.open`; `close` waits for what was begun."""
+
+    kind = "sqlite"
 
     def __init__(self, path: Path, *, clock: Clock = true_time) -> None:
         """Prepare; no file is touched before `open`."""
@@ -55,7 +57,7 @@ class SQLiteCatalog(Catalog):
 
     @classmethod
     def open(cls, path: Path, *, clock: Clock = true_time) -> Self:
-        """Open or create the catalog at ``path``; creates tables, checks the schema version.
+        """Open or create the catalog at ``path``; makes or migrates its tables.
 
         Raises:
             CatalogUnavailable: the file cannot be used, or is of another schema version.
@@ -64,7 +66,7 @@ class SQLiteCatalog(Catalog):
         catalog = cls(path, clock=clock)
         try:
             with catalog._writer_engine.begin() as connection:
-                _prepare(connection, path)
+                prepare_schema(connection, str(path))
         except DBAPIError as error:
             catalog._dispose()
             raise CatalogUnavailable(f"{path}: {error.orig}") from error
@@ -155,20 +157,6 @@ class SQLiteCatalog(Catalog):
                 _run_batch(connection, batch)
                 if ended:
                     return
-
-
-def _prepare(connection: Connection, path: Path) -> None:
-    """Create the tables unless they are there; refuse those of another schema version."""
-    version = connection.execute(text("PRAGMA user_version")).scalar_one()
-    if version == tables.SCHEMA_VERSION:
-        return
-    if version != 0:
-        raise CatalogUnavailable(
-            f"{path} has schema version {version}, this program writes {tables.SCHEMA_VERSION}:"
-            " use the matching version of the program"
-        )
-    tables.metadata.create_all(connection)
-    connection.execute(text(f"PRAGMA user_version = {tables.SCHEMA_VERSION}"))
 
 
 def _run_batch(connection: Connection, batch: list[tuple[Unit[Any], Future[Any]]]) -> None:

@@ -18,21 +18,32 @@ from sqlalchemy import (
 )
 
 SCHEMA_VERSION = 1
+"""The number of the newest file in ``migrations/versions``: every change has one there."""
 
 metadata = MetaData()
+
+
+def Text(length: int | None = None) -> String:  # noqa: N802 - it stands where types stand
+    """Return the type of text: sorted by its bytes on every database.
+
+    PostgreSQL would sort by the rules of a language, differently on each machine, and its indexes
+    would be wrong once the system's rules change.
+    """
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
 
 deployment = Table(
     "deployment",
     metadata,
-    Column("singleton", Integer, primary_key=True),
-    Column("deployment_id", String(32), nullable=False),
+    Column("singleton", Integer, primary_key=True, autoincrement=False),
+    Column("deployment_id", Text(32), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
 )
 
 markers = Table(
     "markers",
     metadata,
-    Column("backend", String, primary_key=True),
+    Column("backend", Text(), primary_key=True),
     Column("created_ms", BigInteger, nullable=False),
 )
 """Backends that are known to carry this deployment's marker object."""
@@ -40,7 +51,7 @@ markers = Table(
 instances = Table(
     "instances",
     metadata,
-    Column("instance_id", String(32), primary_key=True),
+    Column("instance_id", Text(32), primary_key=True),
     Column("started_ms", BigInteger, nullable=False),
     Column("lease_until_ms", BigInteger, nullable=False),
 )
@@ -48,9 +59,9 @@ instances = Table(
 sessions = Table(
     "sessions",
     metadata,
-    Column("session_id", String(64), primary_key=True),
-    Column("custody", String, nullable=False),
-    Column("key_class", String, nullable=False),
+    Column("session_id", Text(64), primary_key=True),
+    Column("custody", Text(), nullable=False),
+    Column("key_class", Text(), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
 )
 
@@ -58,21 +69,21 @@ parties = Table(
     "parties",
     metadata,
     Column("session_id", ForeignKey("sessions.session_id"), primary_key=True),
-    Column("role", String, primary_key=True),
-    Column("miner", String(42), primary_key=True),
+    Column("role", Text(), primary_key=True),
+    Column("miner", Text(42), primary_key=True),
     Column("created_ms", BigInteger, nullable=False),
 )
 
 key_versions = Table(
     "key_versions",
     metadata,
-    Column("session_id", String(64), primary_key=True),
-    Column("role", String, primary_key=True),
-    Column("miner", String(42), primary_key=True),
+    Column("session_id", Text(64), primary_key=True),
+    Column("role", Text(), primary_key=True),
+    Column("miner", Text(42), primary_key=True),
     Column("version", Integer, primary_key=True),
-    Column("recipient", String, nullable=False),
-    Column("key_class", String, nullable=False),
-    Column("state", String, nullable=False),
+    Column("recipient", Text(), nullable=False),
+    Column("key_class", Text(), nullable=False),
+    Column("state", Text(), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
 )
 """The router's own versions stand under the empty session: they serve the whole deployment."""
@@ -80,20 +91,20 @@ key_versions = Table(
 objects = Table(
     "objects",
     metadata,
-    Column("object_id", String(32), primary_key=True),
+    Column("object_id", Text(32), primary_key=True),
     Column("session_id", ForeignKey("sessions.session_id"), nullable=False),
-    Column("task_id", String(64), nullable=False),
-    Column("direction", String, nullable=False),
-    Column("miner", String(42), nullable=False),
-    Column("state", String, nullable=False),
+    Column("task_id", Text(64), nullable=False),
+    Column("direction", Text(), nullable=False),
+    Column("miner", Text(42), nullable=False),
+    Column("state", Text(), nullable=False),
     Column("generation", Integer, nullable=False),
-    Column("payload_id", String(32), nullable=False, unique=True),
+    Column("payload_id", Text(32), nullable=False, unique=True),
     Column("head", LargeBinary, nullable=True),
-    Column("cid", String, nullable=False),
+    Column("cid", Text(), nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("payload_size", BigInteger, nullable=False),
     Column("sealed_size", BigInteger, nullable=False),
-    Column("key_class", String, nullable=False),
+    Column("key_class", Text(), nullable=False),
     Column("wrapped_for", JSON, nullable=False),
     Column("file_key_print", LargeBinary, nullable=False, unique=True),
     # In the order of commits within the session: clocks repeat themselves and go backwards.
@@ -106,7 +117,7 @@ objects = Table(
 segments = Table(
     "segments",
     metadata,
-    Column("payload_id", String(32), primary_key=True),
+    Column("payload_id", Text(32), primary_key=True),
     Column("segment", Integer, primary_key=True),
     Column("size", BigInteger, nullable=True),
     Column("leaf_digests", LargeBinary, nullable=True),
@@ -118,40 +129,40 @@ segments = Table(
 placements = Table(
     "placements",
     metadata,
-    Column("payload_id", String(32), primary_key=True),
+    Column("payload_id", Text(32), primary_key=True),
     Column("segment", Integer, primary_key=True),
-    Column("backend", String, primary_key=True),
-    Column("state", String, nullable=False),
+    Column("backend", Text(), primary_key=True),
+    Column("state", Text(), nullable=False),
 )
 
 slots = Table(
     "slots",
     metadata,
-    Column("session_id", String(64), primary_key=True),
-    Column("task_id", String(64), primary_key=True),
-    Column("direction", String, primary_key=True),
-    Column("miner", String(42), primary_key=True),
-    Column("object_id", String(32), nullable=False),
-    Column("payload_id", String(32), nullable=False, unique=True),
+    Column("session_id", Text(64), primary_key=True),
+    Column("task_id", Text(64), primary_key=True),
+    Column("direction", Text(), primary_key=True),
+    Column("miner", Text(42), primary_key=True),
+    Column("object_id", Text(32), nullable=False),
+    Column("payload_id", Text(32), nullable=False, unique=True),
 )
 
 intents = Table(
     "intents",
     metadata,
-    Column("payload_id", String(32), primary_key=True),
-    Column("object_id", String(32), nullable=False),
-    Column("instance_id", String(32), nullable=False),
+    Column("payload_id", Text(32), primary_key=True),
+    Column("object_id", Text(32), nullable=False),
+    Column("instance_id", Text(32), nullable=False),
     Column("fence", Integer, nullable=False),
-    Column("state", String, nullable=False),
+    Column("state", Text(), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
 )
 
 graves = Table(
     "graves",
     metadata,
-    Column("payload_id", String(32), primary_key=True),
-    Column("object_id", String(32), nullable=False),
-    Column("reason", String, nullable=False),
+    Column("payload_id", Text(32), primary_key=True),
+    Column("object_id", Text(32), nullable=False),
+    Column("reason", Text(), nullable=False),
     Column("buried_ms", BigInteger, nullable=False),
 )
 """Payloads given up, aborted or erased, until the late-write horizon has passed over them."""
@@ -160,9 +171,9 @@ tokens = Table(
     "tokens",
     metadata,
     Column("digest", LargeBinary, primary_key=True),
-    Column("kind", String, nullable=False),
-    Column("session_id", String(64), nullable=False),
-    Column("miner", String(42), nullable=False),
+    Column("kind", Text(), nullable=False),
+    Column("session_id", Text(64), nullable=False),
+    Column("miner", Text(42), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("expires_ms", BigInteger, nullable=True),
     Column("revoked_ms", BigInteger, nullable=True),

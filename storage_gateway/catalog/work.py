@@ -61,6 +61,12 @@ def load_deployment(connection: Connection, candidate_id: str) -> str:
     return str(connection.execute(select(deployment.c.deployment_id)).scalar_one())
 
 
+def find_deployment(connection: Connection) -> str | None:
+    """Return the deployment's id, or None before its first start."""
+    found = connection.execute(select(deployment.c.deployment_id)).scalar_one_or_none()
+    return None if found is None else str(found)
+
+
 def has_marker(connection: Connection, backend: str) -> bool:
     """Tell whether the backend is known to carry our marker."""
     query = select(markers.c.backend).where(markers.c.backend == backend)

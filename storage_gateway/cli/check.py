@@ -2,31 +2,40 @@
 
 import argparse
 import json
+import os
 from dataclasses import asdict
 
-from sqlalchemy import select
-
 from storage_gateway.backends import LocalStore
-from storage_gateway.catalog import SQLiteCatalog
 from storage_gateway.catalog.sessions import router_recipient
-from storage_gateway.catalog.tables import deployment
-from storage_gateway.config import ConfigError
+from storage_gateway.catalog.work import find_deployment
+from storage_gateway.config import Config, ConfigError, load_config
 from storage_gateway.custody import load_identity
 from storage_gateway.errors import GatewayError
-from storage_gateway.parts import CATALOG_FILE, STORE_FOLDER, marker_key, payloads_prefix
+from storage_gateway.parts import (
+    CATALOG_FILE,
+    STORE_FOLDER,
+    marker_key,
+    open_catalog,
+    payloads_prefix,
+)
 from storage_gateway.verify import Checker, CheckReport
 
-from .output import EXIT_FAILED, EXIT_OK, fail, progress
+from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, fail, progress
 
 
 def check(options: argparse.Namespace) -> int:
     """Check; exit 0 only if all is well."""
-    path = options.data_dir / CATALOG_FILE
-    if not path.exists():
-        fail("check", f"{options.data_dir} holds no catalog ({CATALOG_FILE}): not a data folder")
+    settings = {"data_dir": options.data_dir, "catalog_url": options.catalog_url}
+    try:
+        config = load_config(file=options.config, environment=os.environ, options=settings)
+    except ConfigError as error:
+        fail("check", error)
+        return EXIT_USAGE
+    if config.catalog_url is None and not (config.data_dir / CATALOG_FILE).exists():
+        fail("check", f"{config.data_dir} holds no catalog ({CATALOG_FILE}): not a data folder")
         return EXIT_FAILED
     try:
-        report = _check(options)
+        report = _check(config, quiet=options.quiet)
     except (GatewayError, ConfigError) as error:
         fail("check", error)
         return EXIT_FAILED
@@ -37,24 +46,22 @@ def check(options: argparse.Namespace) -> int:
     return EXIT_OK if not report.findings else EXIT_FAILED
 
 
-def _check(options: argparse.Namespace) -> CheckReport:
-    identity = load_identity(options.data_dir)
+def _check(config: Config, *, quiet: bool) -> CheckReport:
+    identity = load_identity(config.data_dir)
     if identity is None:
-        raise ConfigError(f"the router's identity is missing from {options.data_dir}")
-    catalog = SQLiteCatalog.open(options.data_dir / CATALOG_FILE)
-    store = LocalStore(options.data_dir / STORE_FOLDER)
+        raise ConfigError(f"the router's identity is missing from {config.data_dir}")
+    catalog = open_catalog(config)
+    store = LocalStore(config.data_dir / STORE_FOLDER)
     try:
-        deployment_id = catalog.read_blocking(
-            lambda c: c.execute(select(deployment.c.deployment_id)).scalar_one_or_none()
-        )
+        deployment_id = catalog.read_blocking(find_deployment)
         if deployment_id is None:
             raise ConfigError(
-                f"{options.data_dir} holds no deployment yet: its first start did not get that far"
+                f"{config.data_dir} holds no deployment yet: its first start did not get that far"
             )
         known = catalog.read_blocking(router_recipient)
         if known != str(identity.recipient()):
             raise ConfigError(
-                f"the identity in {options.data_dir} is not the one that this deployment's objects"
+                f"the identity in {config.data_dir} is not the one that this deployment's objects"
                 f" are sealed to ({known}): restore that one"
             )
         checker = Checker(
@@ -64,7 +71,7 @@ def _check(options: argparse.Namespace) -> CheckReport:
             payloads=payloads_prefix(deployment_id),
             marker=marker_key(deployment_id),
         )
-        with progress(checker.expected_bytes(), "check", quiet=options.quiet) as advance:
+        with progress(checker.expected_bytes(), "check", quiet=quiet) as advance:
             checker.on_bytes = advance
             return checker.run()
     finally:

@@ -63,6 +63,7 @@ def _add_serve(commands: Commands) -> None:
         "  storage-gateway serve --config gateway.toml",
     )
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where everything is kept")
+    _add_catalog_option(parser)
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default 0: any free one)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default 1)")
@@ -78,6 +79,14 @@ def _add_serve(commands: Commands) -> None:
         help="allow the operator stress runs, which load this machine: docs/stress.md",
     )
     parser.set_defaults(command=_serve)
+
+
+def _add_catalog_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--catalog-url",
+        metavar="URL",
+        help="PostgreSQL, without the password (default: a file in the data folder)",
+    )
 
 
 def _add_demo(commands: Commands) -> None:
@@ -159,6 +168,8 @@ def _add_check(commands: Commands) -> None:
         "  storage-gateway check --data-dir ./data --json",
     )
     parser.add_argument("--data-dir", type=Path, required=True, metavar="DIR")
+    _add_catalog_option(parser)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(command=_check)

@@ -13,6 +13,7 @@ from .process import fit_descriptors, prepare_process, stop_on_signals
 
 SETTINGS = (
     "data_dir",
+    "catalog_url",
     "host",
     "port",
     "workers",

@@ -34,6 +34,8 @@ from tests.gateway import (
     open_session,
 )
 
+pytestmark = pytest.mark.both_databases
+
 KILLS = 20
 MOMENTS = ("any", "body", "commit", "answer")
 KILLS_NIGHTLY = 400

@@ -30,6 +30,8 @@ from storage_gateway.records import Manifest
 from tests.gateway import eventually
 from tests.workers import PAYLOADS, Folder, Script, Worker, body_of
 
+pytestmark = pytest.mark.both_databases
+
 SEGMENT_PLAINTEXT = LEAF_PLAINTEXT_SIZE * SEGMENT_LEAVES
 CONTENT = Random(2).randbytes(SEGMENT_PLAINTEXT + 1_000_000)
 SMALL = b"small"

@@ -28,6 +28,8 @@ from tests.gateway import (
     open_session,
 )
 
+pytestmark = pytest.mark.both_databases
+
 SEGMENT_PLAINTEXT = LEAF_PLAINTEXT_SIZE * SEGMENT_LEAVES
 SETTINGS = {
     "instance_lease_s": 0.6,

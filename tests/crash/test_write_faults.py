@@ -29,6 +29,8 @@ from storage_gateway.records import Manifest
 from tests.gateway import eventually
 from tests.workers import PIECE_SIZE, SESSION, Folder, Script, Worker, body_of
 
+pytestmark = pytest.mark.both_databases
+
 CONTENT = Random(3).randbytes(LEAF_PLAINTEXT_SIZE * SEGMENT_LEAVES + 100)
 SMALL = b"small"
 

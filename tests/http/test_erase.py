@@ -6,6 +6,7 @@ The catalog's own files, its log too, are searched for the bytes of the head.
 
 from pathlib import Path
 
+import pytest
 from sqlalchemy import select
 
 from storage_gateway.catalog.tables import graves, placements, segments
@@ -22,6 +23,8 @@ from tests.gateway import (
 from tests.http.age_files import head_size
 from tests.http.raw import connected, request
 from tests.http.steps import LEAF, PLAINTEXT, fetch, made_bytes, uploaded
+
+pytestmark = pytest.mark.both_databases
 
 NEEDLE_SIZE = 24
 

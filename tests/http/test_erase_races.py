@@ -6,8 +6,12 @@ Method: readers and a DELETE at the same time, many rounds; a DELETE that is ask
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tests.gateway import OpenSession, RunningGateway, eventually, open_session, running_gateway
 from tests.http.steps import fetch, uploaded
+
+pytestmark = pytest.mark.both_databases
 
 ROUNDS = 12
 READERS = 4

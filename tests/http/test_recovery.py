@@ -3,6 +3,7 @@
 Other processes are played by writing what they would have written: lease, intent, slot, blob.
 """
 
+import pytest
 from sqlalchemy import select
 
 from storage_gateway.catalog.objects import Ownership, begin_upload
@@ -20,6 +21,8 @@ from tests.http.steps import (
     made_bytes,
     upload,
 )
+
+pytestmark = pytest.mark.both_databases
 
 
 async def _upload_of_another_process(gateway: RunningGateway, task_id: str) -> str:

@@ -21,6 +21,8 @@ from tests.gateway import MINER, OpenSession, RunningGateway, open_session
 from tests.http.raw import Answer, exchange, request
 from tests.http.steps import uploaded
 
+pytestmark = pytest.mark.both_databases
+
 Outcome = int | tuple[int, str]
 
 NO_TOKEN: dict[str, Outcome] = {

@@ -34,7 +34,7 @@ MALFORMED = {
 }
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.both_databases]
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from tests.gateway import (
     MINER,
     OpenSession,
@@ -26,6 +28,8 @@ from tests.http.steps import (
     upload,
     uploaded,
 )
+
+pytestmark = pytest.mark.both_databases
 
 BODY = made_bytes(2 * LEAF)
 HELD_BACK = 10

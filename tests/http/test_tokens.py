@@ -50,7 +50,7 @@ ODD_HEADERS = {
 }
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.both_databases]
 
 
 @pytest.fixture

@@ -1,0 +1,91 @@
+"""Clearing dropped heads out of the files of PostgreSQL's tables.
+
+PostgreSQL never writes over a row: an UPDATE leaves the old version on its page, and VACUUM leaves
+its bytes there, in what is then free space. Only VACUUM FULL, which writes the living rows into a
+new file and removes the old one, leaves no file of a table that holds them. It keeps everybody out
+of the table meanwhile, so it does not wait for its turn, and takes at most a twentieth of the time.
+
+What this does not reach: the write-ahead log until it is recycled and written over, its archives,
+replicas, backups, and blocks that the file system freed. THREAT_MODEL.md has the list.
+"""
+
+import logging
+import re
+import threading
+import time
+
+import psycopg
+
+from storage_gateway.database_url import DatabaseURL
+from storage_gateway.errors import CatalogUnavailable
+
+from .postgres_link import connect
+
+logger = logging.getLogger(__name__)
+
+LOCK_PATIENCE_MS = 200
+VACUUM_S_MAX = 300.0
+FULL_BYTES_MAX = 2 << 30
+"""Of the table of manifests, some two million. Larger ones are only vacuumed: to rewrite them would
+keep requests waiting for longer than they wait."""
+REST_FACTOR = 19
+"""After a rewrite, rest so many times as long as it took."""
+LOCK_NOT_AVAILABLE = "55P03"
+_TABLE = "objects"
+
+
+class PageCleaner:
+    """Rewrites the one table that holds heads, when it is asked and may."""
+
+    def __init__(self, url: DatabaseURL) -> None:
+        """Nobody is asked before `clean`."""
+        self._url = url
+        self._lock = threading.Lock()
+        self._rest_until = 0.0
+
+    def clean(self) -> bool:
+        """Rewrite the table; False when that must wait, or when a version is still needed.
+
+        Raises:
+            CatalogUnavailable: it cannot be done.
+
+        """
+        with self._lock:
+            if time.monotonic() < self._rest_until:
+                return False
+            began = time.monotonic()
+            try:
+                return self._rewrite()
+            except psycopg.Error as error:
+                code = error.sqlstate
+            finally:
+                self._rest_until = time.monotonic() + REST_FACTOR * (time.monotonic() - began)
+        if code == LOCK_NOT_AVAILABLE:
+            return False
+        raise CatalogUnavailable(f"the catalog's pages cannot be cleaned (SQLSTATE {code})")
+
+    def _rewrite(self) -> bool:
+        details: list[str] = []
+        with connect(self._url, writing=True) as link:
+            link.begin_unit(time.monotonic() + VACUUM_S_MAX)
+            link.autocommit = True
+            link.execute("SET statement_timeout = 0")
+            link.execute(f"SET lock_timeout = {LOCK_PATIENCE_MS}")
+            link.add_notice_handler(lambda notice: details.append(notice.message_detail or ""))
+            (size,) = link.execute(f"SELECT pg_table_size('{_TABLE}')").fetchone() or (0,)
+            if size > FULL_BYTES_MAX:
+                logger.warning("catalog too large to rewrite", extra={"bytes": size})
+                link.execute(f"VACUUM {_TABLE}")
+                return True
+            link.execute(f"VACUUM (FULL, VERBOSE) {_TABLE}")
+        return _kept_versions(details) == 0
+
+
+def _kept_versions(details: list[str]) -> int | None:
+    """Return how many dead row versions VACUUM kept because a transaction may still see them.
+
+    It tells nowhere else. The number comes first in the notice's detail, in every language that the
+    server speaks ("3 dead row versions cannot be removed yet."). None: it was not told.
+    """
+    told = (re.match(r"\D*(\d+)", detail) for detail in details)
+    return next((int(found.group(1)) for found in told if found), None)

@@ -1,0 +1,42 @@
+"""Which database the catalogs of a test are in. Nobody but the fixture `database` decides that."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from storage_gateway.catalog import Catalog, PostgresCatalog, SQLiteCatalog
+from storage_gateway.database_url import parse_database_url
+from storage_gateway.parts import CATALOG_FILE
+from tests.servers.postgres import PostgresServer
+
+
+@dataclass(slots=True)
+class Databases:
+    """A catalog for each data folder: a file in it, or a database of the tests' own server."""
+
+    server: PostgresServer | None = None
+    template: str = ""
+    made: dict[Path, str] = field(default_factory=dict)
+
+    def url(self, data_dir: Path) -> str | None:
+        """Return the URL of a folder's catalog, with the password; None when it is a file."""
+        if self.server is None:
+            return None
+        if data_dir not in self.made:
+            self.made[data_dir] = self.server.new_database(self.template)
+        return self.server.url(self.made[data_dir])
+
+    def environment(self, data_dir: Path) -> dict[str, str]:
+        """Return what tells a gateway where the catalog of the folder is."""
+        url = self.url(data_dir)
+        return {} if url is None else {"GATEWAY_CATALOG_URL": url}
+
+    def open(self, data_dir: Path) -> Catalog:
+        """Open the catalog of a folder, made if need be."""
+        url = self.url(data_dir)
+        if url is None:
+            return SQLiteCatalog.open(data_dir / CATALOG_FILE)
+        return PostgresCatalog.open(parse_database_url(url))
+
+
+databases = Databases()
+"""Of the test that is running."""
