@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.databases import databases
+
 TIMEOUT_S = 60.0
 
 
@@ -26,8 +28,13 @@ def command(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Done:
-    """Run a command to its end. It sees no setting of ours but those given."""
+    """Run a command to its end. It sees no setting of ours but those given, and the database of the
+    test, if the command is about a data folder.
+    """
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+    if "--data-dir" in arguments:
+        data_dir = Path(arguments[arguments.index("--data-dir") + 1])
+        inherited |= databases.environment(data_dir)
     repository = str(Path(__file__).resolve().parent.parent)
     done = subprocess.run(
         [sys.executable, "-m", "storage_gateway", *map(str, arguments)],

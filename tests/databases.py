@@ -1,5 +1,7 @@
 """Which database the catalogs of a test are in. Nobody but the fixture `database` decides that."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +31,32 @@ class Databases:
         """Return what tells a gateway where the catalog of the folder is."""
         url = self.url(data_dir)
         return {} if url is None else {"GATEWAY_CATALOG_URL": url}
+
+    def is_unlocked(self, data_dir: Path) -> bool:
+        """Tell whether nobody is within a transaction that keeps others from writing."""
+        if self.server is not None:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            query += " AND state IN ('active', 'idle in transaction') AND backend_type LIKE 'cl%'"
+            self.url(data_dir)
+            return self.server.execute(query, self.made[data_dir]) == [(0,)]
+        path = data_dir / CATALOG_FILE
+        with closing(sqlite3.connect(path, timeout=0.1, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            connection.execute("ROLLBACK")
+            return True
+
+    def stored_bytes(self, data_dir: Path) -> list[bytes]:
+        """Return what the files of the folder's catalog hold; not PostgreSQL's log of changes."""
+        if self.server is None:
+            return [file.read_bytes() for file in data_dir.glob(f"{CATALOG_FILE}*")]
+        self.server.execute("CHECKPOINT")
+        query = "SELECT oid FROM pg_database WHERE datname = current_database()"
+        ((oid,),) = self.server.execute(query, self.made[data_dir])
+        folder = self.server.folder / "data" / "base" / str(oid)
+        return [file.read_bytes() for file in folder.iterdir()]
 
     def open(self, data_dir: Path) -> Catalog:
         """Open the catalog of a folder, made if need be."""

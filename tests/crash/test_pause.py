@@ -7,9 +7,8 @@ the second has claimed it, then goes on: its upload is refused, its slot is for 
 import asyncio
 import io
 import signal
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,8 @@ import pytest
 from crypto import LEAF_PLAINTEXT_SIZE, SEGMENT_LEAVES
 from storage_gateway.catalog.work import list_graves, list_intents
 from storage_gateway.client import Client, ClientError
-from storage_gateway.parts import CATALOG_FILE
 from tests.commands import command_beside
+from tests.databases import databases
 from tests.gateway import (
     GatewayProcess,
     OpenSession,
@@ -142,21 +141,11 @@ async def test_a_process_that_is_stopped_for_a_moment_keeps_its_upload(
 async def _paused(process: GatewayProcess) -> bool:
     """Stop a process; let it go on again when it was stopped within a write transaction.
 
-    With SQLite such a process keeps every other one from writing for as long as it is stopped.
+    With SQLite such a process keeps every other one from writing for as long as it is stopped, with
+    PostgreSQL only from the rows it wrote, and not for longer than the server bears with it.
     """
-
-    def is_unlocked() -> bool:
-        path = process.data_dir / CATALOG_FILE
-        with closing(sqlite3.connect(path, timeout=0.1, isolation_level=None)) as connection:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                return False
-            connection.execute("ROLLBACK")
-            return True
-
     process.send_signal(signal.SIGSTOP)
-    if await asyncio.to_thread(is_unlocked):
+    if await asyncio.to_thread(databases.is_unlocked, process.data_dir):
         return True
     process.send_signal(signal.SIGCONT)
     return False

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from storage_gateway.catalog.tables import graves, placements, segments
-from storage_gateway.parts import CATALOG_FILE
+from tests.databases import databases
 from tests.gateway import (
     OpenSession,
     RunningGateway,
@@ -198,7 +198,6 @@ def _needles(head: bytes) -> set[bytes]:
 
 
 def _found(data_dir: Path, needles: set[bytes]) -> set[bytes]:
-    files = list(data_dir.glob(f"{CATALOG_FILE}*"))
-    assert files
-    stored = [file.read_bytes() for file in files]
+    stored = databases.stored_bytes(data_dir)
+    assert stored
     return {needle for needle in needles if any(needle in text for text in stored)}
