@@ -48,6 +48,12 @@ class DatabaseURL:
         place = shown or self.options.get("host", "")
         return f"postgresql://{user}{place}{port}/{self.database}"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DatabaseURL) and self.expose_url() == other.expose_url()
+
+    def __hash__(self) -> int:
+        return hash(self.expose_url())
+
     @property
     def has_password(self) -> bool:
         """Tell whether a password is known."""

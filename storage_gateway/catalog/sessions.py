@@ -119,6 +119,8 @@ def lock_session(connection: Connection, session_id: str) -> None:
 
     On SQLite there is one writer at a time, and nothing to do.
     """
+    if connection.dialect.name == "sqlite":
+        return
     connection.execute(_SESSION_LOCK, {"session_id_is": session_id})
 
 

@@ -10,12 +10,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from storage_gateway.config import Config, ConfigError, load_config
+from storage_gateway.config import (
+    Config,
+    ConfigError,
+    decode_config,
+    encode_config,
+    load_config,
+)
 
 DATA_DIR: dict[str, object] = {"data_dir": "/srv/gateway"}
 
 EVERY_SETTING = {
     "data_dir": "/srv/gateway",
+    "catalog_url": "postgresql://gateway@[::1]:5432/catalog",
+    "catalog_password_file": "/etc/password",
     "host": "::1",
     "workers": "3",
     "port": "8420",
@@ -113,6 +121,12 @@ FAULTS: list[tuple[dict[str, object], str]] = [
     (DATA_DIR | {"miners_max": 30}, "miners_max"),
     (DATA_DIR | {"page_max": 1001}, "page_max"),
     (DATA_DIR | {"instance_lease_s": 9, "instance_renew_s": 5}, "instance_lease_s"),
+    (DATA_DIR | {"catalog_url": "postgresql://db.example/c"}, "sslmode=verify-full"),
+    (DATA_DIR | {"catalog_url": "postgresql:///c?host=127.0.0.1,192.0.2.1"}, "sslmode=verify-full"),
+    (DATA_DIR | {"catalog_url": "sqlite:///c"}, "catalog_url"),
+    (DATA_DIR | {"catalog_url": 7}, "catalog_url"),
+    (DATA_DIR | {"catalog_url": "postgresql://u:geheim@127.0.0.1/c"}, "password in an option"),
+    (DATA_DIR | {"catalog_password_file": "p"}, "not set"),
     (DATA_DIR | {"tls_key": "k"}, "tls_certificate"),
     (DATA_DIR | {"tls_certificate": "c"}, "tls_key"),
     (DATA_DIR | {"behind_proxy": "10.0.0.1/8"}, "behind_proxy"),
@@ -167,3 +181,25 @@ def test_a_bad_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
 def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=os.fspath(tmp_path)):
         load(DATA_DIR, {}, tmp_path)
+
+
+@pytest.mark.parametrize("source", ["environment", "file"])
+def test_a_password_is_taken_from_where_others_cannot_read_and_never_shown(
+    tmp_path: Path, source: str
+) -> None:
+    url = "postgresql://u:geheim%2F@127.0.0.1/c"
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'catalog_url = "{url}"\n' if source == "file" else "")
+    environment = {"GATEWAY_CATALOG_URL": url} if source == "environment" else {}
+
+    config = load(DATA_DIR, environment, file)
+
+    assert config.catalog_url is not None
+    assert "geheim/" == config.catalog_url.expose()["password"]
+    assert "geheim" not in repr(config) + str(config.catalog_url)
+    assert config == decode_config(encode_config(config))
+
+
+@pytest.mark.parametrize("way", ["sslmode=verify-full", "sslmode=disable"])
+def test_a_catalog_elsewhere_says_how_the_way_is_protected(way: str) -> None:
+    assert load(DATA_DIR | {"catalog_url": f"postgresql://db.example/c?{way}"}).catalog_url

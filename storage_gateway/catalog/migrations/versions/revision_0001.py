@@ -11,6 +11,16 @@ down_revision = None
 
 def upgrade() -> None:
     """Make all tables."""
+    _make_deployment()
+    _make_objects()
+    if op.get_bind().dialect.name == "postgresql":
+        # Else ANALYZE keeps samples of heads, which erasing would not reach.
+        for table, column in (("objects", "head"), ("segments", "tag_key")):
+            op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} SET STATISTICS 0")
+
+
+def _make_deployment() -> None:
+    """Who is who."""
     op.create_table(
         "deployment",
         sa.Column("singleton", sa.Integer(), primary_key=True, autoincrement=False),
@@ -18,11 +28,9 @@ def upgrade() -> None:
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
     )
     op.create_table(
-        "graves",
-        sa.Column("payload_id", text_type(32), primary_key=True),
-        sa.Column("object_id", text_type(32), nullable=False),
-        sa.Column("reason", text_type(), nullable=False),
-        sa.Column("buried_ms", sa.BigInteger(), nullable=False),
+        "markers",
+        sa.Column("backend", text_type(), primary_key=True),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
     )
     op.create_table(
         "instances",
@@ -31,12 +39,19 @@ def upgrade() -> None:
         sa.Column("lease_until_ms", sa.BigInteger(), nullable=False),
     )
     op.create_table(
-        "intents",
-        sa.Column("payload_id", text_type(32), primary_key=True),
-        sa.Column("object_id", text_type(32), nullable=False),
-        sa.Column("instance_id", text_type(32), nullable=False),
-        sa.Column("fence", sa.Integer(), nullable=False),
-        sa.Column("state", text_type(), nullable=False),
+        "sessions",
+        sa.Column("session_id", text_type(64), primary_key=True),
+        sa.Column("custody", text_type(), nullable=False),
+        sa.Column("key_class", text_type(), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+    )
+    op.create_table(
+        "parties",
+        sa.Column(
+            "session_id", text_type(64), sa.ForeignKey("sessions.session_id"), primary_key=True
+        ),
+        sa.Column("role", text_type(), primary_key=True),
+        sa.Column("miner", text_type(42), primary_key=True),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
     )
     op.create_table(
@@ -51,43 +66,6 @@ def upgrade() -> None:
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
     )
     op.create_table(
-        "markers",
-        sa.Column("backend", text_type(), primary_key=True),
-        sa.Column("created_ms", sa.BigInteger(), nullable=False),
-    )
-    op.create_table(
-        "placements",
-        sa.Column("payload_id", text_type(32), primary_key=True),
-        sa.Column("segment", sa.Integer(), primary_key=True),
-        sa.Column("backend", text_type(), primary_key=True),
-        sa.Column("state", text_type(), nullable=False),
-    )
-    op.create_table(
-        "segments",
-        sa.Column("payload_id", text_type(32), primary_key=True),
-        sa.Column("segment", sa.Integer(), primary_key=True),
-        sa.Column("size", sa.BigInteger(), nullable=True),
-        sa.Column("leaf_digests", sa.LargeBinary(), nullable=True),
-        sa.Column("tag_key", sa.LargeBinary(), nullable=True),
-        sa.Column("leaf_tags", sa.LargeBinary(), nullable=True),
-    )
-    op.create_table(
-        "sessions",
-        sa.Column("session_id", text_type(64), primary_key=True),
-        sa.Column("custody", text_type(), nullable=False),
-        sa.Column("key_class", text_type(), nullable=False),
-        sa.Column("created_ms", sa.BigInteger(), nullable=False),
-    )
-    op.create_table(
-        "slots",
-        sa.Column("session_id", text_type(64), primary_key=True),
-        sa.Column("task_id", text_type(64), primary_key=True),
-        sa.Column("direction", text_type(), primary_key=True),
-        sa.Column("miner", text_type(42), primary_key=True),
-        sa.Column("object_id", text_type(32), nullable=False),
-        sa.Column("payload_id", text_type(32), nullable=False, unique=True),
-    )
-    op.create_table(
         "tokens",
         sa.Column("digest", sa.LargeBinary(), primary_key=True),
         sa.Column("kind", text_type(), nullable=False),
@@ -98,6 +76,10 @@ def upgrade() -> None:
         sa.Column("revoked_ms", sa.BigInteger(), nullable=True),
     )
     op.create_index("tokens_by_party", "tokens", ["kind", "session_id", "miner"], unique=False)
+
+
+def _make_objects() -> None:
+    """What is stored, and what is under way."""
     op.create_table(
         "objects",
         sa.Column("object_id", text_type(32), primary_key=True),
@@ -124,15 +106,43 @@ def upgrade() -> None:
     )
     op.create_index("objects_by_session", "objects", ["session_id", "sequence"], unique=True)
     op.create_table(
-        "parties",
-        sa.Column(
-            "session_id", text_type(64), sa.ForeignKey("sessions.session_id"), primary_key=True
-        ),
-        sa.Column("role", text_type(), primary_key=True),
+        "segments",
+        sa.Column("payload_id", text_type(32), primary_key=True),
+        sa.Column("segment", sa.Integer(), primary_key=True),
+        sa.Column("size", sa.BigInteger(), nullable=True),
+        sa.Column("leaf_digests", sa.LargeBinary(), nullable=True),
+        sa.Column("tag_key", sa.LargeBinary(), nullable=True),
+        sa.Column("leaf_tags", sa.LargeBinary(), nullable=True),
+    )
+    op.create_table(
+        "placements",
+        sa.Column("payload_id", text_type(32), primary_key=True),
+        sa.Column("segment", sa.Integer(), primary_key=True),
+        sa.Column("backend", text_type(), primary_key=True),
+        sa.Column("state", text_type(), nullable=False),
+    )
+    op.create_table(
+        "slots",
+        sa.Column("session_id", text_type(64), primary_key=True),
+        sa.Column("task_id", text_type(64), primary_key=True),
+        sa.Column("direction", text_type(), primary_key=True),
         sa.Column("miner", text_type(42), primary_key=True),
+        sa.Column("object_id", text_type(32), nullable=False),
+        sa.Column("payload_id", text_type(32), nullable=False, unique=True),
+    )
+    op.create_table(
+        "intents",
+        sa.Column("payload_id", text_type(32), primary_key=True),
+        sa.Column("object_id", text_type(32), nullable=False),
+        sa.Column("instance_id", text_type(32), nullable=False),
+        sa.Column("fence", sa.Integer(), nullable=False),
+        sa.Column("state", text_type(), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
     )
-    if op.get_bind().dialect.name == "postgresql":
-        # Else ANALYZE keeps samples of heads, which erasing would not reach.
-        for table, column in (("objects", "head"), ("segments", "tag_key")):
-            op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} SET STATISTICS 0")
+    op.create_table(
+        "graves",
+        sa.Column("payload_id", text_type(32), primary_key=True),
+        sa.Column("object_id", text_type(32), nullable=False),
+        sa.Column("reason", text_type(), nullable=False),
+        sa.Column("buried_ms", sa.BigInteger(), nullable=False),
+    )
