@@ -19,6 +19,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, text
 
 from storage_gateway.catalog import Unit, sqlite
+from storage_gateway.catalog.schema import prepare_schema
 from storage_gateway.catalog.tables import instances, metadata
 from tests.forgetful import BASE, ForgetfulFs
 from tests.planted_bugs import LIFE
@@ -83,7 +84,7 @@ class Ledger:
         )
         self._connection = engine.connect()
         with self._connection.begin():
-            sqlite._prepare(self._connection, Path(":memory:"))
+            prepare_schema(self._connection, ":memory:")
         self.committed = self.empty = self._raw.serialize()
 
     @property
