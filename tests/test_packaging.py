@@ -171,6 +171,8 @@ def test_locks_pin_exact_versions_by_hash() -> None:
 
     assert runtime.items() <= dev.items()
     assert build.items() <= dev.items()
+    # Peers are measured with the library that we have.
+    assert runtime["cryptography"] == pins("bench.lock")["cryptography"]
 
 
 def test_locks_hold_every_declared_dependency() -> None:
@@ -179,6 +181,8 @@ def test_locks_hold_every_declared_dependency() -> None:
         "runtime.lock": PROJECT["project"]["dependencies"],
         "dev.lock": groups["dev"] + groups["build"],
         "build.lock": groups["build"],
+        "fuzz.lock": groups["fuzz"],
+        "bench.lock": groups["bench"],
     }
 
     for lock, requirements in declared.items():
