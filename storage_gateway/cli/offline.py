@@ -15,6 +15,7 @@ from crypto import (
     X25519Identity,
     format_identity_file,
     open_head,
+    opened_size,
 )
 
 from .exits import UsageFault, about
@@ -77,6 +78,9 @@ def _open(options: argparse.Namespace) -> int:
         opened, payload_start, rest = given or _read_opened(source, identities)
         # Looked at before anything is written: what cannot be told must not leave an output.
         report = _report_of(opened, 0) if options.json else {}
+        if source.size is not None:
+            # Where the length alone shows that something is missing, nothing is released first.
+            opened_size(source.size - payload_start)
         if options.range is None:
             written = _open_payload(opened, rest, source, target, lambda _count: None)
         else:

@@ -143,6 +143,26 @@ def test_plaintext_with_a_faulty_end_gets_no_name(desk: Desk) -> None:
     assert PIECE.startswith(piped.stdout)
 
 
+@pytest.mark.parametrize("left", [0, 1, 16])
+def test_a_file_whose_length_shows_the_cut_releases_nothing(desk: Desk, left: int) -> None:
+    sealed = desk.well("seal", "-r", desk.user.recipient(), stdin=PIECE)
+    first = len(sealed) % SEALED_CHUNK_SIZE  # the head: the plaintext fills its chunks
+    size = first + 15 * SEALED_CHUNK_SIZE + left
+    desk.write("cut.age", sealed[:size])
+    desk.write("head", sealed[:first])
+    desk.write("cut", sealed[first:size])
+
+    whole = desk.run("open", "-i", "user.txt", "cut.age")
+    apart = desk.run("open", "-i", "user.txt", "--head", "head", "cut")
+    piped = desk.run("open", "-i", "user.txt", "-", stdin=sealed[:size])
+
+    assert (15, 15, 15) == (whole.status, apart.status, piped.status)
+    # Whole chunks are a length that a payload can have; only the missing mark tells of the cut.
+    released = PIECE[: 15 * CHUNK_SIZE]
+    assert (released if left == 0 else b"") == whole.stdout == apart.stdout
+    assert released == piped.stdout
+
+
 def test_a_named_pipe_and_a_device_are_written_as_they_are(desk: Desk) -> None:
     desk.well("seal", "-r", desk.user.recipient(), "-o", "a.age", stdin=TEXT)
     os.mkfifo(desk.path / "fifo")
