@@ -79,6 +79,7 @@ class Settler:
                 await self._abort(intent)
             found = await self._catalog.read(partial(find_intent, payload_id=intent.payload_id))
             if found is None:
+                logger.debug("settled by another", extra={"payload_id": intent.payload_id})
                 return False
             intent = found
 

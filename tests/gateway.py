@@ -155,13 +155,31 @@ async def gateway_process(data_dir: Path, **settings: object) -> AsyncIterator[G
 
     The log (stderr) goes to a file beside ``data_dir``.
     """
+    async with starting_process(data_dir, **settings) as process:
+        log = log_beside(data_dir)
+        url = await _first_line(process)
+        if not url:
+            raise AssertionError(f"the gateway did not start: {log.read_text()[-2000:]}")
+        token = (data_dir / OPERATOR_TOKEN_FILE).read_text().strip()
+        yield GatewayProcess(url, data_dir, token, process, log)
+
+
+def log_beside(data_dir: Path) -> Path:
+    """Return where the processes of a data folder log to."""
+    return data_dir.with_name(f"{data_dir.name}.log")
+
+
+@asynccontextmanager
+async def starting_process(
+    data_dir: Path, **settings: object
+) -> AsyncIterator["subprocess.Popen[str]"]:
+    """As `gateway_process`, and do not wait until it is ready."""
     options = QUICK | settings
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
     environment |= {f"GATEWAY_{name.upper()}": str(value) for name, value in options.items()}
     environment |= await asyncio.to_thread(databases.environment, data_dir)
     command = [sys.executable, "-m", "storage_gateway", "serve", "--data-dir", str(data_dir)]
-    log = data_dir.with_name(f"{data_dir.name}.log")
-    with log.open("ab") as log_file:
+    with log_beside(data_dir).open("ab") as log_file:
         process = await asyncio.to_thread(
             subprocess.Popen,
             command,
@@ -172,11 +190,7 @@ async def gateway_process(data_dir: Path, **settings: object) -> AsyncIterator[G
             env=environment,
         )
     try:
-        url = await _first_line(process)
-        if not url:
-            raise AssertionError(f"the gateway did not start: {log.read_text()[-2000:]}")
-        token = (data_dir / OPERATOR_TOKEN_FILE).read_text().strip()
-        yield GatewayProcess(url, data_dir, token, process, log)
+        yield process
     finally:
         await asyncio.to_thread(_end, process)
 

@@ -1,6 +1,7 @@
 """What is seen of the processes of a gateway from outside: the workers, and who served what."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from tests.gateway import GatewayProcess, eventually
@@ -10,6 +11,16 @@ def children_of(pid: int) -> list[int]:
     """Return the processes that a process has started and that have not ended."""
     folders = (folder for folder in Path("/proc").iterdir() if folder.name.isdigit())
     return sorted(int(folder.name) for folder in folders if _state(folder) == (pid, True))
+
+
+def worker_process(gateway: GatewayProcess, number: int) -> int:
+    """Return the process that is the worker of that number now."""
+    for pid in children_of(gateway.process.pid):
+        with suppress(FileNotFoundError):
+            arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            if str(number) in arguments:
+                return pid
+    raise AssertionError(f"worker {number} does not run")
 
 
 def is_running(pid: int) -> bool:

@@ -1,94 +1,69 @@
 """Goal: whatever a gateway answered with 201 is there after it was killed, and of the rest nothing.
 
 Method: a real process is killed again and again under several uploaders: at random moments, in the
-midst of a large body, and around commits. Each time another process starts on the same folder. At
-the end every answered URN is read back, every other slot is free or holds a whole object, and
-`storage-gateway check` has nothing to say.
+midst of a large body, around commits and answers, while it recovers what the one before left. Each
+time another process starts on the same folder. With several workers one of them is killed, and its
+parent replaces it. At the end every answered URN is read back, every other slot is free or holds a
+whole object, and `storage-gateway check` has nothing to say. Where kills fell is read in the log.
 """
 
 import asyncio
-import hashlib
-import io
-import json
+import itertools
+import os
 import signal
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-import aiohttp
 import pytest
-from sqlalchemy import Connection, func, select
 
-from crypto import LEAF_PLAINTEXT_SIZE, SEGMENT_LEAVES
-from storage_gateway.catalog.tables import graves, intents
-from storage_gateway.client import Client, ClientError
-from tests.commands import command_beside
+from storage_gateway.client import Client
+from tests.crash.load import LARGE, Content, Record, check_all, committed_payloads, uploading
+from tests.crash.trace import (
+    CLAIM_BEGAN,
+    COMMIT_BEGAN,
+    UPLOAD_BEGAN,
+    WITHIN_S,
+    Count,
+    Trace,
+    Window,
+)
 from tests.gateway import (
     GatewayProcess,
     OpenSession,
-    eventually,
     gateway_process,
-    open_catalog,
+    log_beside,
     open_session,
+    starting_process,
 )
+from tests.processes import is_running, worker_process, workers_of
 
 pytestmark = pytest.mark.both_databases
 
-KILLS = 20
-MOMENTS = ("any", "body", "commit", "answer")
+KILLS = 15
+MOMENTS = ("any", "commit", "body", "recovery", "answer")
 KILLS_NIGHTLY = 400
+WORKER_KILLS = 3
+WORKER_MOMENTS = (UPLOAD_BEGAN, CLAIM_BEGAN, COMMIT_BEGAN)
+WORKER_KILLS_NIGHTLY = 90
+INSIDE_MIN = 1
+INSIDE_NIGHTLY_MIN = 20
+"""Kills that must fall into each window; there are more of them until they did."""
 UPLOADERS = 4
-SEGMENT_PLAINTEXT = LEAF_PLAINTEXT_SIZE * SEGMENT_LEAVES
-SIZES = [0, 1, 1000, 65_536, 1_000_000, SEGMENT_PLAINTEXT, SEGMENT_PLAINTEXT + 1]
-LARGE = 4 * SEGMENT_PLAINTEXT + 12_345
-BASE = Random(5).randbytes(LARGE + 1024)
+AIM_S = 0.003
+"""How long after the step that was waited for the kill comes, at most."""
 
 QUICK_CLAIMS = {
     "instance_lease_s": 0.5,
     "instance_renew_s": 0.1,
     "recovery_interval_s": 0.05,
     "late_write_horizon_s": 0.3,
+    "log_level": "debug",
 }
-DRAIN_S = 30.0
-
-
-class Content(io.BytesIO):
-    """A body that can be made again from its size and number, and that tells how far it got."""
-
-    def __init__(
-        self, size: int, number: int, on_read: Callable[[int], None] = lambda _at: None
-    ) -> None:
-        offset = number % 1024
-        super().__init__(BASE[offset : offset + size])
-        self._on_read = on_read
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        piece = super().read(size)
-        self._on_read(self.tell() if piece else -1)
-        return piece
-
-    def digest(self) -> str:
-        return hashlib.sha256(self.getbuffer()).hexdigest()
-
-
-@dataclass(slots=True)
-class Record:
-    """What uploaders were told, over all processes."""
-
-    answered: dict[str, str] = field(default_factory=dict)
-    """Digest of the content, by URN."""
-    unanswered: dict[str, str] = field(default_factory=dict)
-    """Digest of the content, by task."""
-    started: int = 0
-
-    async def upload(self, client: Client, session: OpenSession, content: Content) -> None:
-        self.started += 1
-        task_id = f"t{self.started}"
-        self.unanswered[task_id] = content.digest()
-        answer = await client.upload(session.session_id, task_id, "input", content)
-        self.answered[answer["urn"]] = self.unanswered.pop(task_id)
+COUNTED = (Window.UPLOAD, Window.COMMIT, Window.RECOVERY)
+Measured = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -99,115 +74,169 @@ class Round:
     session: OpenSession
     record: Record
     random: Random
+    trace: Trace
 
     async def live_and_die(self, moment: str) -> None:
-        async with Client(self.gateway.url, self.session.user_token) as client:
-            uploads = [asyncio.create_task(self._upload_on(client)) for _ in range(UPLOADERS)]
-            if moment == "any":
-                await asyncio.sleep(self.random.uniform(0, 0.3))
-            elif moment == "answer":
-                await self._until_killed(client, Content(10, self.record.started))
-            else:
-                at = self.random.randrange(LARGE) if moment == "body" else -1
-                reached, content = self._large(at)
-                uploads.append(asyncio.create_task(self._until_killed(client, content)))
+        record, session, random = self.record, self.session, self.random
+        kill = self.gateway.process.kill
+        async with (
+            Client(self.gateway.url, session.user_token) as client,
+            uploading(record, client, session, random, count=UPLOADERS),
+        ):
+            await asyncio.sleep(random.uniform(0, 0.3))
+            if moment == "answer":
+                await record.try_upload(client, session, Content(10, record.started))
+            elif moment == "commit":
+                await asyncio.to_thread(aim, self.trace, COMMIT_BEGAN, random, kill)
+            elif moment == "body":
+                reached, content = self._large(random.randrange(LARGE))
+                large = asyncio.create_task(record.try_upload(client, session, content))
                 await reached.wait()
                 # By no event of ours: this is where chance comes in.
-                await asyncio.sleep(self.random.uniform(0, 0.03))
-            self.gateway.process.kill()
-            await asyncio.gather(*uploads)
+                await asyncio.sleep(random.uniform(0, 0.03))
+                kill()
+                await large
+            kill()
         assert -signal.SIGKILL == await self.gateway.wait()
 
     def _large(self, kill_at: int) -> tuple[asyncio.Event, Content]:
-        """Return a large body, and what is set when so much of it was read (-1: all of it)."""
+        """Return a large body, and what is set when so much of it was read."""
         reached, loop = asyncio.Event(), asyncio.get_running_loop()
 
         def on_read(at: int) -> None:
-            if at >= kill_at >= 0 or at == -1:
+            if at >= kill_at or at == -1:
                 loop.call_soon_threadsafe(reached.set)
 
         return reached, Content(LARGE, self.record.started, on_read)
 
-    async def _upload_on(self, client: Client) -> None:
-        while self.gateway.process.poll() is None:
-            content = Content(self.random.choice(SIZES), self.record.started)
-            await self._until_killed(client, content)
 
-    async def _until_killed(self, client: Client, content: Content) -> None:
-        with suppress(aiohttp.ClientError, ClientError, ConnectionError):
-            await self.record.upload(client, self.session, content)
-
-
-async def drained(data_dir: Path) -> None:
-    """Wait until recovery has nothing to do any more."""
-    catalog = await asyncio.to_thread(open_catalog, data_dir)
-
-    def count(connection: Connection) -> int:
-        tables = (intents, graves)
-        queries = (select(func.count()).select_from(table) for table in tables)
-        return sum(connection.execute(query).scalar_one() for query in queries)
-
-    async def nothing_left() -> bool:
-        return await catalog.read(count) == 0
-
-    try:
-        await eventually(nothing_left, within_s=DRAIN_S, what="recovery")
-    finally:
-        await asyncio.to_thread(catalog.close)
+def aim(trace: Trace, event: str, random: Random, kill: Callable[[], None]) -> bool:
+    """Kill shortly after a step was told of, in this thread: an event loop would come too late."""
+    if trace.wait_for(event) is None:
+        return False
+    time.sleep(a_moment(random))
+    kill()
+    return True
 
 
-async def read_digest(client: Client, urn: str) -> str:
-    digest = hashlib.sha256()
-
-    class Target:
-        def write(self, data: bytes, /) -> None:
-            digest.update(data)
-
-    await client.download(urn, Target(), plaintext=True, on_bytes=lambda _count: None)
-    return digest.hexdigest()
+def a_moment(random: Random) -> float:
+    """Mostly a very short one: where a sync takes no time, a commit takes none either."""
+    return random.uniform(0, AIM_S) * random.random()
 
 
-async def check_slot(client: Client, session: OpenSession, task_id: str, digest: str) -> bool:
-    """A slot whose upload got no answer is free, or holds exactly what was uploaded."""
-    try:
-        await client.upload(session.session_id, task_id, "input", io.BytesIO(b"again"))
-    except ClientError as refusal:
-        assert refusal.code == "slot_taken", refusal.problem
-        assert digest == await read_digest(client, refusal.problem["urn"])
-        return True
-    return False
+def numbers(count: Count, kills: int, inside_min: int) -> Iterator[int]:
+    """Yield the number of each kill, as many as are asked for and needed."""
+    for number in itertools.count():
+        if number >= kills and all(count.windows[w] >= inside_min for w in COUNTED):
+            return
+        assert number < 3 * kills, count
+        yield number
 
 
-async def kill_many(tmp_path: Path, kills: int, seed: int) -> None:
-    random, record, data_dir = Random(seed), Record(), tmp_path / "data"
+async def kill_in_recovery(data_dir: Path, trace: Trace, random: Random) -> None:
+    """Start a process and kill it when it claims; that may be before it is ready."""
+    async with starting_process(data_dir, **QUICK_CLAIMS) as process:
+        await asyncio.to_thread(aim, trace, CLAIM_BEGAN, random, process.kill)
+        process.kill()
+        await asyncio.to_thread(process.wait)
+
+
+async def kill_many(tmp_path: Path, kills: int, inside_min: int, seed: int) -> str:
+    random, record, data_dir, count = Random(seed), Record(), tmp_path / "data", Count()
     session: OpenSession | None = None
-    for number in range(kills):
-        async with gateway_process(data_dir, **QUICK_CLAIMS) as gateway:
-            session = session or await open_session(gateway)
-            moment = MOMENTS[number % len(MOMENTS)]
-            await Round(gateway, session, record, random).live_and_die(moment)
+    for number in numbers(count, kills, inside_min):
+        moment = MOMENTS[number % len(MOMENTS)]
+        trace = Trace(log_beside(data_dir))
+        if moment == "recovery":
+            await kill_in_recovery(data_dir, trace, random)
+        else:
+            async with gateway_process(data_dir, **QUICK_CLAIMS) as gateway:
+                session = session or await open_session(gateway)
+                await Round(gateway, session, record, random, trace).live_and_die(moment)
+        count.add(trace.take_windows())
     assert session is not None
     assert kills // len(MOMENTS) <= min(len(record.answered), len(record.unanswered))
-    async with gateway_process(data_dir, **QUICK_CLAIMS) as gateway:
-        await drained(data_dir)
-        done = await command_beside("check", "--data-dir", data_dir, "--json")
-        assert ([], 0) == (json.loads(done.out)["findings"], done.status)
-        async with Client(gateway.url, session.user_token) as client:
-            for urn, digest in record.answered.items():
-                assert digest == await read_digest(client, urn), urn
-            whole = [
-                await check_slot(client, session, task_id, digest)
-                for task_id, digest in record.unanswered.items()
-            ]
-    print(f"{len(record.answered)} answered, {len(whole)} not, {sum(whole)} of these whole")  # noqa: T201
+    async with (
+        gateway_process(data_dir, **QUICK_CLAIMS) as gateway,
+        Client(gateway.url, session.user_token) as client,
+    ):
+        whole = await check_all(data_dir, client, session, record)
+    return await told(count, "kills", data_dir, record, whole)
 
 
-@pytest.mark.timeout(300)
-async def test_what_was_answered_survives_every_kill(tmp_path: Path, seed: int) -> None:
-    await kill_many(tmp_path, KILLS, seed)
+async def told(count: Count, what: str, data_dir: Path, record: Record, whole: int) -> str:
+    """Check the trace against the catalog, and return the line to be shown."""
+    committed = await committed_payloads(data_dir)
+    # What was not handed to the catalog, or was claimed, cannot be there.
+    assert not count.others & committed
+    answers = (
+        f"{len(record.answered)} answered, {len(record.unanswered)} not, {whole} of these whole"
+    )
+    return f"{count.said(committed, what)}; {answers}"
+
+
+@pytest.mark.timeout(600)
+async def test_what_was_answered_survives_every_kill(
+    tmp_path: Path, seed: int, measured: Measured
+) -> None:
+    measured(await kill_many(tmp_path, KILLS, INSIDE_MIN, seed))
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(3600)
-async def test_what_was_answered_survives_many_kills(tmp_path: Path, seed: int) -> None:
-    await kill_many(tmp_path, KILLS_NIGHTLY, seed)
+@pytest.mark.timeout(7200)
+async def test_what_was_answered_survives_many_kills(
+    tmp_path: Path, seed: int, measured: Measured
+) -> None:
+    measured(await kill_many(tmp_path, KILLS_NIGHTLY, INSIDE_NIGHTLY_MIN, seed))
+
+
+# Workers.
+
+
+async def kill_workers(tmp_path: Path, kills: int, inside_min: int, seed: int) -> str:
+    random, record, data_dir, count = Random(seed), Record(), tmp_path / "data", Count()
+    settings = QUICK_CLAIMS | {"instance_lease_s": 1, "workers": 2}
+    async with gateway_process(data_dir, **settings) as gateway:
+        session, trace = await open_session(gateway), Trace(gateway.log)
+        async with Client(gateway.url, session.user_token) as client:
+            async with uploading(record, client, session, random, count=UPLOADERS):
+                for number in numbers(count, kills, inside_min):
+                    event = WORKER_MOMENTS[number % len(WORKER_MOMENTS)]
+                    if event != CLAIM_BEGAN:  # which comes soon after the kill before
+                        await workers_of(gateway, 2)
+                    worker = await asyncio.to_thread(kill_one, gateway, trace, event, random)
+                    count.add(trace.take_windows(worker))
+                await workers_of(gateway, 2)
+            whole = await check_all(data_dir, client, session, record)
+    return await told(count, "kills of a worker", data_dir, record, whole)
+
+
+def kill_one(gateway: GatewayProcess, trace: Trace, event: str, random: Random) -> int:
+    """Kill the worker that tells of a step; return its number when it is gone."""
+    trace.read()
+    step = trace.wait_for(event)
+    assert step is not None, event
+    assert step.worker is not None
+    pid = worker_process(gateway, step.worker)
+    time.sleep(a_moment(random))
+    os.kill(pid, signal.SIGKILL)
+    until = time.monotonic() + WITHIN_S
+    while is_running(pid):
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    return step.worker
+
+
+@pytest.mark.timeout(600)
+async def test_what_was_answered_survives_the_death_of_workers(
+    tmp_path: Path, seed: int, measured: Measured
+) -> None:
+    measured(await kill_workers(tmp_path, WORKER_KILLS, INSIDE_MIN, seed))
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(7200)
+async def test_what_was_answered_survives_the_death_of_many_workers(
+    tmp_path: Path, seed: int, measured: Measured
+) -> None:
+    measured(await kill_workers(tmp_path, WORKER_KILLS_NIGHTLY, INSIDE_NIGHTLY_MIN, seed))
