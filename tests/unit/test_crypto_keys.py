@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hmac
+from typing import cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -28,6 +29,7 @@ from crypto import (
     parse_identities,
     parse_recipient,
 )
+from crypto.curve import exchange, parse_point
 from crypto.primitives import decode_base64, encode_base64
 from tests.unit.crypto_samples import MINER, OUTSIDER, USER, FixedRandom, flip
 
@@ -93,6 +95,19 @@ def test_generated_identities_differ() -> None:
 def test_what_is_no_recipient_is_refused(text: str) -> None:
     with pytest.raises(RecipientError):
         parse_recipient(text)
+
+
+class Lenient:
+    """A library that has stopped to refuse the secret of zero."""
+
+    def exchange(self, _point: X25519PublicKey) -> bytes:
+        return bytes(32)
+
+
+def test_a_secret_of_zero_is_refused_even_if_the_library_gives_it() -> None:
+    private = cast("X25519PrivateKey", Lenient())
+
+    assert exchange(private, parse_point(USER.recipient().key)) is None
 
 
 @pytest.mark.parametrize("key", LOW_ORDER)
