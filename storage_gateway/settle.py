@@ -101,7 +101,8 @@ class Settler:
         prefix = f"{self._payloads}{payload_id}/"
         keys = [blob.key async for blob in self._store.list(prefix)]
         # The first segment's key is always tried: its folder may be there without a file in it.
-        for key in {f"{prefix}0", *keys}:
+        # Each once, in the order of the list: a set of texts has another order in every process.
+        for key in dict.fromkeys([f"{prefix}0", *keys]):
             await self._store.delete(key)
         return len(keys)
 
