@@ -1,7 +1,7 @@
 """How much is measured: sizes, runs, and where the files go."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .figures import MIB
@@ -17,6 +17,10 @@ class Plan:
     envelope_size: int
     transfer_size: int
     memory_size: int
+    memory_clients: int
+    """Slow ones, at one time."""
+    memory_budget: int
+    """What the gateway may hold of their bodies, and of their downloads."""
     small_count: int
     small_seconds: float
     """For how long calls of less than a millisecond are repeated to make one value."""
@@ -32,6 +36,10 @@ class Plan:
         """Return what tells of each value of a measurement."""
         return lambda side, value: self.say(f"{what}: {side} {value:,.0f} MB/s")
 
+    def smaller(self, **sizes: int) -> "Plan":
+        """Return the plan with other sizes, which no floor was written for."""
+        return replace(self, **sizes, judged=False)  # type: ignore[arg-type]  # sizes are ints
+
 
 def full_plan(folder: Path, runs: int, say: Callable[[str], None]) -> Plan:
     """Return the plan that the floors are written for."""
@@ -40,6 +48,8 @@ def full_plan(folder: Path, runs: int, say: Callable[[str], None]) -> Plan:
         envelope_size=64 * MIB,
         transfer_size=GIB,
         memory_size=2 * GIB,
+        memory_clients=500,
+        memory_budget=256 * MIB,
         small_count=1000,
         small_seconds=0.2,
         judged=True,
@@ -55,6 +65,8 @@ def quick_plan(folder: Path, say: Callable[[str], None]) -> Plan:
         envelope_size=MIB,
         transfer_size=9 * MIB,
         memory_size=9 * MIB,
+        memory_clients=20,
+        memory_budget=4 * MIB,
         small_count=8,
         small_seconds=0.0,
         judged=False,

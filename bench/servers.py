@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from crypto import X25519Identity
 
@@ -15,6 +17,10 @@ from .machine import NotMeasurable, pinned
 from .thin import Connection
 
 STOP_TIMEOUT_S = 60
+QUIET_WITHIN_S = 60.0
+QUIET_LOOKS, QUIET_LOOK_S = 3, 0.5
+QUIET_CPU_S = 0.05
+"""What timers alone use in the time of a look."""
 SESSION = "bench"
 SEALED = "application/age"
 PLAINTEXT = "application/octet-stream"
@@ -40,6 +46,16 @@ class Server:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
         raise NotMeasurable("/proc tells no VmHWM")
+
+    def wait_quiet(self) -> None:
+        """Wait until the process uses no CPU time for a while: it waits for others then."""
+        quiet, before = 0, -1.0
+        until = time.monotonic() + QUIET_WITHIN_S
+        while quiet < QUIET_LOOKS and time.monotonic() < until:
+            now = self.cpu_s()
+            quiet = quiet + 1 if now - before < QUIET_CPU_S else 0
+            before = now
+            time.sleep(QUIET_LOOK_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +83,13 @@ def bare_server(core: int, size: int) -> Iterator[Server]:
 
 
 @contextmanager
-def gateway(core: int, data_dir: Path) -> Iterator[GatewayServer]:
-    """Run a gateway on a data folder, new or kept from before."""
+def gateway(core: int, data_dir: Path, **settings: object) -> Iterator[GatewayServer]:
+    """Run a gateway on a data folder, new or kept from before; settings are those of its config."""
     command = ["-m", "storage_gateway", "serve", "--data-dir", str(data_dir)]
     # One line of log a request: part of what a server does, so it is written, to a file.
-    with _running([*command, "--log-level", "info"], core, data_dir.with_suffix(".log")) as served:
+    command += ["--log-level", "info"]
+    environment = {f"GATEWAY_{name.upper()}": str(value) for name, value in settings.items()}
+    with _running(command, core, data_dir.with_suffix(".log"), environment) as served:
         url, pid = served
         operator = (data_dir / "operator-token").read_text(encoding="ascii").strip()
         yield GatewayServer(url, pid, operator, _session_token(url, operator, data_dir))
@@ -79,11 +97,18 @@ def gateway(core: int, data_dir: Path) -> Iterator[GatewayServer]:
 
 @contextmanager
 def _running(
-    command: list[str], core: int, log: Path = Path(os.devnull)
+    command: list[str],
+    core: int,
+    log: Path = Path(os.devnull),
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[tuple[str, int]]:
     with log.open("ab") as log_file, pinned(core):
         process = subprocess.Popen(
-            [sys.executable, *command], stdout=subprocess.PIPE, stderr=log_file, text=True
+            [sys.executable, *command],
+            stdout=subprocess.PIPE,
+            stderr=log_file,
+            text=True,
+            env={**os.environ, **environment},
         )
     try:
         url = process.stdout.readline().strip() if process.stdout else ""

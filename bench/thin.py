@@ -42,13 +42,16 @@ class Thin:
 class Connection:
     """One connection to one server. A context manager."""
 
-    def __init__(self, url: str, token: str = "") -> None:
-        """Connect; `token` is sent as bearer token when there is one."""
+    def __init__(self, url: str, token: str = "", *, room: int = MIB) -> None:
+        """Connect; `token` is sent as bearer token when there is one.
+
+        `room` is how many bytes are taken from the socket at once.
+        """
         parts = urlsplit(url)
         self._socket = socket.create_connection((parts.hostname, parts.port), TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._authorization = f"Authorization: Bearer {token}\r\n" if token else ""
-        self._room = memoryview(bytearray(MIB))
+        self._room = memoryview(bytearray(room))
 
     def __enter__(self) -> Self:
         """Return the connection."""
@@ -85,7 +88,7 @@ class Connection:
 
         Raises TransferFailed.
         """
-        self._socket.sendall(self._head("POST", path, size, kind="application/octet-stream"))
+        self.begin(path, size)
         view = memoryview(part)
         try:
             for sent in range(0, size, len(part)):
@@ -94,6 +97,14 @@ class Connection:
         except ConnectionError as error:
             raise TransferFailed(f"the server broke off within {size} bytes") from error
         return self.receive()
+
+    def begin(self, path: str, size: int) -> None:
+        """Announce a body of `size` bytes; parts of it are to follow, then `receive`."""
+        self._socket.sendall(self._head("POST", path, size, kind="application/octet-stream"))
+
+    def send_part(self, part: bytes) -> None:
+        """Send the next bytes of a body that was begun."""
+        self._socket.sendall(part)
 
     def download(self, path: str, accept: str) -> int:
         """Fetch and drop a body; return its size. Raises TransferFailed."""

@@ -57,7 +57,7 @@ from crypto.intake import intake_identity
 from crypto.keyfile import format_identity_file, parse_identities, parse_recipient
 from crypto.keys import CLASSIC, HYBRID, Identity, Recipient
 from crypto.labels import STANZA_CONTEXT, STANZA_META, STANZA_SCRYPT
-from crypto.leaf_tags import LEAF_TAG_SIZE, check_leaf, leaf_tag, new_tag_key
+from crypto.leaf_tags import LEAF_TAG_SIZE, LeafTagger, check_leaf, leaf_tag, new_tag_key
 from crypto.meta import Meta
 from crypto.opener import Opener
 from crypto.primitives import Buffer, Random
@@ -104,6 +104,7 @@ __all__ = [
     "Identity",
     "IdentityError",
     "LeafMismatch",
+    "LeafTagger",
     "Meta",
     "MetaError",
     "NoIdentityMatch",

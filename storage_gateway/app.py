@@ -19,6 +19,7 @@ from .errors import GatewayError, StorageFull
 from .ids import new_random_id
 from .instance import Instance
 from .line import Report, WorkerEnd
+from .memory import Budget
 from .parts import Parts, open_parts
 from .read import Reads
 from .recovery import Recovery
@@ -125,6 +126,7 @@ class Gateway:
             catalog=catalog,
             store=store,
             threads=self._threads,
+            memory=Budget(config.write_memory_bytes, wait_s=config.memory_wait_s),
             settler=settler,
             identity=parts.identity,
             instance_id=instance_id,
@@ -154,6 +156,7 @@ class Gateway:
                 store=store,
                 threads=self._threads,
                 identity=parts.identity,
+                memory=Budget(config.read_memory_bytes, wait_s=config.memory_wait_s),
                 payloads=payloads,
             ),
             erasure=Erasure(catalog=catalog, settler=settler),

@@ -22,6 +22,8 @@ TEST_VARIABLES = frozenset({"GATEWAY_TEST_REQUIRE"})
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=10 * 365 * 86400)]
 """At most ten years: an infinite time has no number of milliseconds."""
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Memory = Annotated[int, msgspec.Meta(ge=2 << 20)]
+"""At least so much that one download of the largest object fits."""
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 GIB = 1 << 30
@@ -61,10 +63,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     page_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1000
 
     body_idle_s: Seconds = 60.0
-    transfer_bytes_per_s_min: Count = 8192
-    """Slower bodies and downloads, beyond the first ``body_idle_s``, are given up."""
-    transfers_max: Count = 128
-    """Bodies and downloads at one time: each holds up to six leaves in memory."""
+    min_rate: Count = 8192
+    """Bytes a second. Slower transfers, beyond the first ``body_idle_s``, are given up."""
+    write_memory_bytes: Memory = 256 << 20
+    """What all bodies together hold; beyond it a body goes on in small steps, and new ones wait."""
+    read_memory_bytes: Memory = 256 << 20
+    """What all downloads together hold, likewise."""
+    memory_wait_s: Seconds = 5.0
+    """How long a new body or download waits for memory before it is told to come again."""
     connections_max: Count = 1000
     drain_s: Seconds = 30.0
     token_lifetime_s: Seconds = 90 * 24 * 3600.0

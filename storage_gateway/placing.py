@@ -1,7 +1,8 @@
 """Bringing a payload into the store: leaves become segments, segments become durable.
 
 Leaves are sealed (or verified), hashed and written in worker threads, several at a time; the order
-of their completion does not matter. A segment's row is in the catalog before its first byte leaves
+of their completion does not matter. A leaf that comes in parts, as it does while memory is short,
+has them placed one after the other. A segment's row is in the catalog before its first byte leaves
 the process. Reading pauses while too many leaves are under way or while an older segment lacks its
 placement, so one upload holds about six leaves in memory, whatever its size.
 """
@@ -13,16 +14,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from crypto import LEAF_SIZE, SEGMENT_LEAVES, Secret, leaf_tag, new_tag_key
+from crypto import LEAF_SIZE, SEGMENT_LEAVES, LeafTagger, Secret, new_tag_key
 
 from .backends import KeyedStore, SegmentWriter
+from .memory import Account
 from .records import Segment
 
 LEAVES_IN_FLIGHT_MAX = 4
 SEGMENTS_UNPLACED_MAX = 2
 
 Produce = Callable[[], bytes | bytearray]
-"""Makes the sealed bytes of one leaf; runs in a worker thread."""
+"""Makes the sealed bytes of one part of a leaf; runs in a worker thread."""
 OpenSegment = Callable[[int, Sequence[Segment]], Awaitable[None]]
 """Commits a segment's row, and the segments that became durable since the last call."""
 
@@ -39,20 +41,47 @@ class _Segment:
     index: int
     writer: SegmentWriter
     tag_key: Secret = field(default_factory=lambda: new_tag_key(os.urandom))
-    leaves: list["asyncio.Task[_PlacedLeaf]"] = field(default_factory=list)
+    leaves: list["_Leaf"] = field(default_factory=list)
     placed: "asyncio.Task[None] | None" = None
 
 
+class _Leaf:
+    """A leaf on its way; its parts are worked on one after the other."""
+
+    def __init__(self, segment: _Segment, position: int) -> None:
+        self._segment = segment
+        self._start = position * LEAF_SIZE
+        self._digest = hashlib.sha256()
+        self._tagger = LeafTagger(segment.tag_key, position)
+        self._size = 0
+        self.newest_part: asyncio.Task[None] | None = None
+
+    def place(self, sealed: bytes | bytearray) -> None:
+        """Write the next part and take it into digest and tag; runs in a worker thread."""
+        self._segment.writer.write(self._start + self._size, memoryview(sealed))
+        self._tagger.update(sealed)
+        self._digest.update(sealed)
+        self._size += len(sealed)
+
+    async def placed(self) -> _PlacedLeaf:
+        """Wait for the last part."""
+        if self.newest_part is not None:
+            await self.newest_part
+        return _PlacedLeaf(self._digest.digest(), self._tagger.finish(), self._size)
+
+
 class Placer:
-    """Places one payload. Use: `place` each leaf in order, then `finish`; `quiesce` in any case."""
+    """Places one payload. Use: `place` each part in order, then `finish`; `quiesce` in any case."""
 
     def __init__(
         self,
         group: asyncio.TaskGroup,
         threads: Executor,
         store: KeyedStore,
+        *,
         prefix: str,
         open_segment: OpenSegment,
+        memory: Account,
     ) -> None:
         """``prefix`` is the payload's folder, ending in ``/``."""
         self._group = group
@@ -60,25 +89,31 @@ class Placer:
         self._store = store
         self._prefix = prefix
         self._open_segment = open_segment
+        self._memory = memory
         self._in_flight = asyncio.Semaphore(LEAVES_IN_FLIGHT_MAX)
         self._segments: list[_Segment] = []
-        self._at_work: set[asyncio.Future[_PlacedLeaf]] = set()
+        self._leaf: _Leaf | None = None
+        self._at_work: set[asyncio.Future[None]] = set()
         self._newly_placed: list[Segment] = []
         self.leaf_count = 0
         self.leaf_digests: list[tuple[bytes, int]] = []
 
-    async def place(self, produce: Produce) -> None:
-        """Take the next leaf; returns when there is room for another one."""
-        segment_index, position = divmod(self.leaf_count, SEGMENT_LEAVES)
-        if position == 0:
-            await self._next_segment(segment_index)
-        self.leaf_count += 1
+    async def place(self, produce: Produce, size: int, *, ends_leaf: bool) -> None:
+        """Take the next part, which holds ``size`` bytes of memory until it is in the store.
+
+        Returns when there is room for another one.
+        """
+        if self._leaf is None:
+            self._leaf = await self._next_leaf()
+        segment, leaf = self._segments[-1], self._leaf
         await self._in_flight.acquire()
-        segment = self._segments[-1]
-        task = self._group.create_task(self._place_leaf(segment, position, produce))
-        segment.leaves.append(task)
-        if position == SEGMENT_LEAVES - 1:
-            self._close_segment(segment)
+        leaf.newest_part = self._group.create_task(
+            self._place_part(leaf, leaf.newest_part, produce, size)
+        )
+        if ends_leaf:
+            self._leaf = None
+            if len(segment.leaves) == SEGMENT_LEAVES:
+                self._close_segment(segment)
 
     async def finish(self) -> list[Segment]:
         """Wait until everything is durable; return the segments not yet told to the catalog."""
@@ -95,6 +130,16 @@ class Placer:
             await asyncio.wait(self._at_work)
         for segment in self._segments:
             await segment.writer.abort()
+
+    async def _next_leaf(self) -> _Leaf:
+        segment_index, position = divmod(self.leaf_count, SEGMENT_LEAVES)
+        if position == 0:
+            await self._next_segment(segment_index)
+        self.leaf_count += 1
+        segment = self._segments[-1]
+        leaf = _Leaf(segment, position)
+        segment.leaves.append(leaf)
+        return leaf
 
     async def _next_segment(self, index: int) -> None:
         if len(self._segments) >= SEGMENTS_UNPLACED_MAX:
@@ -114,25 +159,26 @@ class Placer:
         ]
         return taken
 
-    async def _place_leaf(self, segment: _Segment, position: int, produce: Produce) -> _PlacedLeaf:
-        def work() -> _PlacedLeaf:
-            sealed = produce()
-            segment.writer.write(position * LEAF_SIZE, memoryview(sealed))
-            tag = leaf_tag(segment.tag_key, position, sealed)
-            return _PlacedLeaf(hashlib.sha256(sealed).digest(), tag, len(sealed))
-
+    async def _place_part(
+        self, leaf: _Leaf, before: "asyncio.Task[None] | None", produce: Produce, size: int
+    ) -> None:
         try:
-            future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+            if before is not None:
+                await before
+            future = asyncio.get_running_loop().run_in_executor(
+                self._threads, lambda: leaf.place(produce())
+            )
             self._at_work.add(future)
-            future.add_done_callback(self._leave)
+            future.add_done_callback(lambda done: self._leave(done, size))
             # A thread cannot be stopped: a cancelled task must leave its future to `quiesce`.
             await asyncio.wait([future])
-            return future.result()
+            future.result()
         finally:
             self._in_flight.release()
 
-    def _leave(self, future: "asyncio.Future[_PlacedLeaf]") -> None:
+    def _leave(self, future: "asyncio.Future[None]", size: int) -> None:
         self._at_work.discard(future)
+        self._memory.give(size)
         if not future.cancelled():
             future.exception()  # looked at, also when the task that wanted it is gone
 
@@ -140,7 +186,7 @@ class Placer:
         segment.placed = self._group.create_task(self._place_segment(segment))
 
     async def _place_segment(self, segment: _Segment) -> None:
-        leaves = [await leaf for leaf in segment.leaves]
+        leaves = [await leaf.placed() for leaf in segment.leaves]
         await segment.writer.finish()
         self._newly_placed.append(
             Segment(

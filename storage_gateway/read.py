@@ -7,9 +7,13 @@ from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
 from crypto import (
     LEAF_CHUNKS,
     LEAF_SIZE,
+    SEGMENT_LEAVES,
+    SEGMENT_SIZE,
     CryptoError,
     Identity,
     LeafMismatch,
@@ -22,8 +26,9 @@ from crypto import (
 
 from .backends import KeyedStore
 from .catalog import Catalog
-from .catalog.objects import load_manifest, load_readable
+from .catalog.objects import load_manifest, load_readable, load_segment_page
 from .errors import BlobCorrupt, BlobMissing, CIDSuperseded, Erased
+from .memory import Account, Budget
 from .records import Manifest, ObjectState, Segment
 
 Bytes = bytes | bytearray
@@ -31,7 +36,11 @@ Bytes = bytes | bytearray
 LEAVES_IN_RUN = 4
 """Leaves read and checked in one hop to a worker thread: a hop costs as much as a leaf's check."""
 RUNS_AHEAD = 1
-"""Runs fetched while an earlier one is being sent: with it, what one download holds in memory."""
+"""Runs fetched while an earlier one is being sent, as far as there is memory for them."""
+SEGMENTS_IN_PAGE = 16
+"""Segments whose tags one download has in memory: those of the largest object take 20 MiB."""
+SENT_BYTES_MAX = 320 << 10
+"""What a connection may hold unsent; see `api.object_handlers`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,7 @@ class Reads:
         catalog: Catalog,
         store: KeyedStore,
         threads: Executor,
+        memory: Budget,
         identity: Identity,
         payloads: str,
     ) -> None:
@@ -62,6 +72,7 @@ class Reads:
         self._catalog = catalog
         self._store = store
         self._threads = threads
+        self._memory = memory
         self._identity = identity
         self._payloads = payloads
 
@@ -81,36 +92,37 @@ class Reads:
     async def sealed(self, object_id: str) -> AsyncGenerator[Bytes]:
         """Yield the whole age file: the head, then each leaf after its tag was verified.
 
+        A piece counts as sent when the next one is asked for.
+
         Raises:
             Erased, NotFound: before the first piece.
+            Busy: there was no memory for it in time; before the first piece, too.
             BlobMissing, BlobCorrupt, BackendUnavailable: nothing of the bad leaf was yielded.
 
         """
-        manifest, segments = await self._catalog.read(lambda c: load_readable(c, object_id))
-        if manifest.head is None:
-            raise Erased("the object was erased")
+        manifest, head, segments = await self._load(object_id)
         leaves = self._leaves(manifest, segments, _verify)
         async with aclosing(leaves):
             # The first leaves are verified before the head goes out: damage in a small object,
             # that is nearly every object, is then a clean error and not a broken download.
             first = await anext(leaves)
-            yield manifest.head
+            yield head
             yield first
+            del first
             async for leaf in leaves:
                 yield leaf
+                del leaf  # sent: not to be held while the next one is waited for
 
     async def plaintext(self, object_id: str) -> AsyncGenerator[Bytes]:
         """Yield the opened payload, each chunk after its tag was checked.
 
         Raises:
-            Erased, NotFound, BlobMissing, BlobCorrupt, BackendUnavailable: as `sealed`.
+            Erased, NotFound, Busy, BlobMissing, BlobCorrupt, BackendUnavailable: as `sealed`.
 
         """
-        manifest, segments = await self._catalog.read(lambda c: load_readable(c, object_id))
-        if manifest.head is None:
-            raise Erased("the object was erased")
+        manifest, head, segments = await self._load(object_id)
         try:
-            opened = open_head(manifest.head, [self._identity])
+            opened = open_head(head, [self._identity])
             opened.check_context(manifest.context())
         except CryptoError as error:
             raise BlobCorrupt(f"the head of {object_id} does not open") from error
@@ -119,6 +131,15 @@ class Reads:
         async with aclosing(leaves):
             async for leaf in leaves:
                 yield leaf
+                del leaf
+
+    async def _load(self, object_id: str) -> tuple[Manifest, bytes, tuple[Segment, ...]]:
+        manifest, segments = await self._catalog.read(
+            lambda c: load_readable(c, object_id, count=SEGMENTS_IN_PAGE)
+        )
+        if manifest.head is None:
+            raise Erased("the object was erased")
+        return manifest, manifest.head, segments
 
     async def _leaves(
         self,
@@ -126,22 +147,42 @@ class Reads:
         segments: tuple[Segment, ...],
         check: Callable[[_StoredLeaf, bytes], Bytes],
     ) -> AsyncGenerator[Bytes]:
-        """Yield checked leaves in order, fetching a few ahead."""
-        plan = _stored_leaves(f"{self._payloads}{manifest.payload_id}/", manifest, segments)
-        runs = [plan[at : at + LEAVES_IN_RUN] for at in range(0, len(plan), LEAVES_IN_RUN)]
-        ahead: deque[asyncio.Task[list[Bytes]]] = deque()
-        try:
-            for number in range(len(runs) + RUNS_AHEAD):
-                if number < len(runs):
-                    fetching = self._fetch(manifest, runs[number], check)
-                    ahead.append(asyncio.create_task(fetching))
-                if number >= RUNS_AHEAD:
-                    for leaf in await ahead.popleft():
-                        yield leaf
-        finally:
-            for task in ahead:
-                task.cancel()
-            await asyncio.gather(*ahead, return_exceptions=True)
+        """Yield checked leaves in order, fetching ahead what there is memory for."""
+        plan = _Plan(f"{self._payloads}{manifest.payload_id}/", manifest)
+        plan.add(segments)
+        unsent = min(SENT_BYTES_MAX, manifest.payload_size)
+        ahead: deque[tuple[list[_StoredLeaf], asyncio.Task[list[Bytes]]]] = deque()
+        # One leaf at a time is what a download needs to go on, if slowly.
+        async with self._memory.admit(unsent + plan.leaves[0].size) as memory:
+            memory.take(unsent)
+            try:
+                while plan.leaves or ahead:
+                    if plan.wants_more():
+                        plan.add(await self._next_page(manifest, plan.segments))
+                    while len(ahead) <= RUNS_AHEAD and (run := plan.next_run(memory)):
+                        ahead.append((run, asyncio.create_task(self._fetch(manifest, run, check))))
+                    run, fetched = ahead.popleft()
+                    leaves = await fetched
+                    del fetched
+                    # Dropped one by one: a list would keep the whole run until its last was sent.
+                    leaves.reverse()
+                    for stored in run:
+                        yield leaves.pop()
+                        memory.give(stored.size)
+            finally:
+                for _, task in ahead:
+                    task.cancel()
+                await asyncio.gather(*(task for _, task in ahead), return_exceptions=True)
+
+    async def _next_page(self, manifest: Manifest, first: int) -> tuple[Segment, ...]:
+        def unit(connection: Connection) -> tuple[Segment, ...]:
+            if load_manifest(connection, manifest.object_id).state is not ObjectState.COMMITTED:
+                raise Erased("the object was erased while it was read")
+            return load_segment_page(
+                connection, manifest.payload_id, first=first, count=SEGMENTS_IN_PAGE
+            )
+
+        return await self._catalog.read(unit)
 
     async def _fetch(
         self,
@@ -163,28 +204,53 @@ class Reads:
             raise
 
 
-def _stored_leaves(
-    prefix: str, manifest: Manifest, segments: tuple[Segment, ...]
-) -> list[_StoredLeaf]:
-    leaves: list[_StoredLeaf] = []
-    for segment in segments:
-        for at, tag in enumerate(segment.leaf_tags):
-            offset = at * LEAF_SIZE
-            leaves.append(
-                _StoredLeaf(
-                    index=len(leaves),
-                    key=f"{prefix}{segment.index}",
-                    offset=offset,
-                    size=min(LEAF_SIZE, segment.size - offset),
+class _Plan:
+    """The leaves still to be read, as far ahead as a page of segments tells."""
+
+    def __init__(self, prefix: str, manifest: Manifest) -> None:
+        self._prefix = prefix
+        self._manifest = manifest
+        self._segments_all = -(-manifest.payload_size // SEGMENT_SIZE)
+        self.segments = 0
+        self.leaves: deque[_StoredLeaf] = deque()
+
+    def wants_more(self) -> bool:
+        return len(self.leaves) < SEGMENT_LEAVES and self.segments < self._segments_all
+
+    def add(self, page: tuple[Segment, ...]) -> None:
+        """Take the next page; raise BlobCorrupt unless it fits to the payload's size."""
+        found = [(s.index, s.size, len(s.leaf_tags)) for s in page]
+        if found != [self._wanted(self.segments + at) for at in range(len(page))] or not page:
+            raise BlobCorrupt(
+                f"the segments of {self._manifest.object_id} do not add up to its payload"
+            )
+        for segment in page:
+            for at, tag in enumerate(segment.leaf_tags):
+                leaf = _StoredLeaf(
+                    index=segment.index * SEGMENT_LEAVES + at,
+                    key=f"{self._prefix}{segment.index}",
+                    offset=at * LEAF_SIZE,
+                    size=min(LEAF_SIZE, segment.size - at * LEAF_SIZE),
                     position=at,
                     tag_key=segment.tag_key,
                     tag=tag,
-                    last=segment is segments[-1] and at == len(segment.leaf_tags) - 1,
+                    last=segment.index == self._segments_all - 1
+                    and at == len(segment.leaf_tags) - 1,
                 )
-            )
-    if sum(leaf.size for leaf in leaves) != manifest.payload_size:
-        raise BlobCorrupt(f"the segments of {manifest.object_id} do not add up to its payload")
-    return leaves
+                self.leaves.append(leaf)
+        self.segments += len(page)
+
+    def next_run(self, memory: Account) -> list[_StoredLeaf]:
+        """Take the next leaves, as many as there is memory for."""
+        run: list[_StoredLeaf] = []
+        while self.leaves and len(run) < LEAVES_IN_RUN and memory.take(self.leaves[0].size):
+            run.append(self.leaves.popleft())
+        return run
+
+    def _wanted(self, index: int) -> tuple[int, int, int]:
+        """Return number, size and leaves that a segment must have."""
+        size = min(SEGMENT_SIZE, self._manifest.payload_size - index * SEGMENT_SIZE)
+        return index, size, -(-size // LEAF_SIZE)
 
 
 def _verify(leaf: _StoredLeaf, sealed: bytes) -> bytes:

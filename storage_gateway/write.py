@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from crypto import (
+    CHUNK_SIZE,
     LEAF_CHUNKS,
     LEAF_PLAINTEXT_SIZE,
     LEAF_SIZE,
+    SEALED_CHUNK_SIZE,
     ClassMismatch,
     Context,
     ContextMismatch,
@@ -35,7 +37,6 @@ from crypto import (
     open_head,
     opened_size,
     parse_recipient,
-    scan_head,
 )
 from urn import DAGBuilder
 
@@ -51,7 +52,8 @@ from .catalog.objects import (
 )
 from .catalog.sessions import load_session
 from .ids import new_random_id
-from .leaves import Leaf, cut_leaves
+from .leaves import Measure, Part, chained, cut_leaves, floor_of, split_head
+from .memory import Account, Budget
 from .placing import Placer, Produce
 from .records import MINER, Manifest, ObjectState, Party, Segment, Session, Slot
 from .settle import FIRST_INSTANCE_FENCE, Settler
@@ -60,7 +62,8 @@ logger = logging.getLogger(__name__)
 
 Body = AsyncGenerator[bytes]
 
-HEAD_SCAN_STEP = 1024
+IN_CLEAR = Measure(LEAF_PLAINTEXT_SIZE, CHUNK_SIZE)
+AS_SEALED = Measure(LEAF_SIZE, SEALED_CHUNK_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,15 @@ async def _hold_nothing() -> None:
     pass
 
 
+@dataclass(frozen=True, slots=True)
+class _Payload:
+    """What a payload is made of: parts of a body, what turns them into sealed bytes, the memory."""
+
+    parts: AsyncGenerator[Part]
+    produce: Callable[[Part], Produce]
+    memory: Account
+
+
 class Uploads:
     """Takes bodies in for one gateway process."""
 
@@ -98,6 +110,7 @@ class Uploads:
         catalog: Catalog,
         store: KeyedStore,
         threads: Executor,
+        memory: Budget,
         settler: Settler,
         identity: Identity,
         instance_id: str,
@@ -113,6 +126,7 @@ class Uploads:
         self._catalog = catalog
         self._store = store
         self._threads = threads
+        self._memory = memory
         self._settler = settler
         self._identity = identity
         self._instance_id = instance_id
@@ -142,51 +156,68 @@ class Uploads:
             )
         return session
 
-    async def seal(self, slot: Slot, session: Session, body: Body, meta: Meta) -> Manifest:
+    async def seal(
+        self, slot: Slot, session: Session, body: Body, meta: Meta, *, size: int | None = None
+    ) -> Manifest:
         """Seal a plaintext body for the parties of its slot and commit it.
 
+        ``size`` is that of the body, if it is known: a small one needs little memory.
+
         Raises:
+            Busy: there was no memory for it in time; nothing was read.
             RequestError, ServiceError: the upload was refused or failed; nothing of it is kept.
 
         """
-        draft = self._draft(slot, session)
-        sealed_head = new_head(_recipients(draft.parties), context=draft.context(), meta=meta)
-        # Opened again with the router's identity: a head that does not open is never committed.
-        open_head(sealed_head.head, [self._identity]).check_context(draft.context())
-        leaves = cut_leaves(body, LEAF_PLAINTEXT_SIZE)
-        return await self._take_in(
-            draft,
-            leaves,
-            lambda leaf: _sealing(sealed_head.sealer, leaf),
-            head=sealed_head.head,
-            file_key_print=sealed_head.file_key_print,
-        )
+        async with self._memory.admit(floor_of(size, CHUNK_SIZE)) as memory:
+            draft = self._draft(slot, session)
+            sealed_head = new_head(_recipients(draft.parties), context=draft.context(), meta=meta)
+            # Opened again with the router's identity: what does not open is never committed.
+            open_head(sealed_head.head, [self._identity]).check_context(draft.context())
+            return await self._take_in(
+                draft,
+                _Payload(
+                    cut_leaves(body, IN_CLEAR, memory, size=size),
+                    lambda part: _sealing(sealed_head.sealer, part),
+                    memory,
+                ),
+                head=sealed_head.head,
+                file_key_print=sealed_head.file_key_print,
+            )
 
-    async def adopt(self, slot: Slot, session: Session, body: Body) -> Manifest:
+    async def adopt(
+        self, slot: Slot, session: Session, body: Body, *, size: int | None = None
+    ) -> Manifest:
         """Take a file that was sealed to the router: verify it, rewrap it, commit it.
 
-        The payload stays as it was sent; every chunk of it is opened and checked.
+        The payload stays as it was sent; every chunk of it is opened and checked. ``size`` is that
+        of the whole file, if it is known.
 
         Raises:
             EnvelopeRefused, FileKeyReused: it is not acceptable.
-            RequestError, ServiceError: as `seal`.
+            Busy, RequestError, ServiceError: as `seal`.
 
         """
         draft = self._draft(slot, session)
         try:
-            head, rest = await _split_head(body)
-            # Of this session alone: a file that was sealed for another one, and lay on a disk
-            # that somebody else reads, must not be opened for whoever sends it here first.
-            intake = intake_identity(self._identity, slot.session_id)
-            adopted = adopt_head(head, intake, _recipients(draft.parties), context=draft.context())
-            open_head(adopted.head, [self._identity]).check_context(draft.context())
-            return await self._take_in(
-                draft,
-                cut_leaves(_chain(rest, body), LEAF_SIZE),
-                lambda leaf: _verifying(adopted.opener, leaf),
-                head=adopted.head,
-                file_key_print=adopted.file_key_print,
-            )
+            async with self._memory.admit(floor_of(size, SEALED_CHUNK_SIZE)) as memory:
+                head, rest = await split_head(body)
+                # Of this session alone: a file that was sealed for another one, and lay on a disk
+                # that somebody else reads, must not be opened for whoever sends it here first.
+                intake = intake_identity(self._identity, slot.session_id)
+                adopted = adopt_head(
+                    head, intake, _recipients(draft.parties), context=draft.context()
+                )
+                open_head(adopted.head, [self._identity]).check_context(draft.context())
+                return await self._take_in(
+                    draft,
+                    _Payload(
+                        cut_leaves(chained(rest, body), AS_SEALED, memory, size=size),
+                        lambda part: _verifying(adopted.opener, part),
+                        memory,
+                    ),
+                    head=adopted.head,
+                    file_key_print=adopted.file_key_print,
+                )
         except CryptoError as error:
             raise _refusal(error) from error
 
@@ -207,8 +238,7 @@ class Uploads:
     async def _take_in(
         self,
         draft: _Draft,
-        leaves: AsyncGenerator[Leaf],
-        produce: Callable[[Leaf], Produce],
+        payload: _Payload,
         *,
         head: bytes,
         file_key_print: bytes,
@@ -217,7 +247,7 @@ class Uploads:
         progress = _Progress()
         self._settler.working.add(draft.payload_id)
         try:
-            placer, unrecorded = await self._place_all(draft, owner, leaves, produce, progress)
+            placer, unrecorded = await self._place_all(draft, owner, payload, progress)
             manifest = _manifest(draft, head, file_key_print, placer.leaf_digests)
             logger.debug("commit began", extra={"payload_id": draft.payload_id})
             committed = await self._catalog.run(
@@ -239,8 +269,7 @@ class Uploads:
         self,
         draft: _Draft,
         owner: Ownership,
-        leaves: AsyncGenerator[Leaf],
-        produce: Callable[[Leaf], Produce],
+        payload: _Payload,
         progress: _Progress,
     ) -> tuple[Placer, list[Segment]]:
         async def open_segment(index: int, placed: Sequence[Segment]) -> None:
@@ -260,14 +289,21 @@ class Uploads:
                 logger.debug("upload began", extra={"payload_id": draft.payload_id})
             progress.wrote = True
 
-        prefix = f"{self._payloads}{draft.payload_id}/"
         placer = None
         try:
             async with asyncio.TaskGroup() as group:
-                placer = Placer(group, self._threads, self._store, prefix, open_segment)
-                async for leaf in leaves:
+                placer = Placer(
+                    group,
+                    self._threads,
+                    self._store,
+                    prefix=f"{self._payloads}{draft.payload_id}/",
+                    open_segment=open_segment,
+                    memory=payload.memory,
+                )
+                async for part in payload.parts:
                     await self._hold_lease()
-                    await placer.place(produce(leaf))
+                    produce = payload.produce(part)
+                    await placer.place(produce, len(part.data), ends_leaf=part.ends_leaf)
                 return placer, await placer.finish()
         except BaseExceptionGroup as group_error:
             raise _first(group_error) from group_error
@@ -304,49 +340,26 @@ def _recipients(parties: tuple[Party, ...]) -> list[Recipient]:
     return [parse_recipient(party.recipient) for party in parties]
 
 
-def _sealing(sealer: Sealer, leaf: Leaf) -> Produce:
+def _sealing(sealer: Sealer, part: Part) -> Produce:
     # Claimed here, in order; sealed in a thread, in any order.
-    run = sealer.claim(len(leaf.data), last=leaf.last)
+    run = sealer.claim(len(part.data), last=part.last)
 
     def produce() -> bytearray:
         sealed = bytearray(run.sealed_size)
-        run.seal_into(leaf.data, sealed)
+        run.seal_into(part.data, sealed)
         return sealed
 
     return produce
 
 
-def _verifying(opener: Opener, leaf: Leaf) -> Produce:
+def _verifying(opener: Opener, part: Part) -> Produce:
+    first_chunk = part.leaf * LEAF_CHUNKS + part.offset // SEALED_CHUNK_SIZE
+
     def produce() -> bytes:
-        first_chunk = leaf.index * LEAF_CHUNKS
-        opener.open_run_into(first_chunk, leaf.data, bytearray(len(leaf.data)), last=leaf.last)
-        return leaf.data
+        opener.open_run_into(first_chunk, part.data, bytearray(len(part.data)), last=part.last)
+        return part.data
 
     return produce
-
-
-async def _split_head(body: Body) -> tuple[bytes, bytes]:
-    """Read up to the end of the head; return it and what was read beyond."""
-    buffer = bytearray()
-    scan_at = 0
-    async for piece in body:
-        buffer += piece
-        if len(buffer) < scan_at:
-            continue
-        size = scan_head(buffer)
-        if size is not None:
-            return bytes(buffer[:size]), bytes(buffer[size:])
-        # Each look starts at the beginning: looking after every byte would cost its square.
-        scan_at = len(buffer) + HEAD_SCAN_STEP
-    size = scan_head(buffer, at_end=True)
-    return bytes(buffer[:size]), bytes(buffer[size:])
-
-
-async def _chain(first: bytes, rest: Body) -> Body:
-    if first:
-        yield first
-    async for piece in rest:
-        yield piece
 
 
 def _manifest(

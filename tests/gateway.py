@@ -44,6 +44,7 @@ QUICK: dict[str, object] = {
     "recovery_interval_s": 0.1,
     "late_write_horizon_s": 0.2,
     "body_idle_s": 2,
+    "memory_wait_s": 0.3,
     "drain_s": 5,
     "instance_renew_s": 1,
     "instance_lease_s": 10,

@@ -22,6 +22,7 @@ from storage_gateway.catalog.sessions import create_session, load_session, regis
 from storage_gateway.catalog.work import load_deployment, start_instance
 from storage_gateway.errors import BackendUnavailable, BlobMissing, GatewayError
 from storage_gateway.ids import new_random_id
+from storage_gateway.memory import Budget
 from storage_gateway.read import Reads
 from storage_gateway.records import INPUT, USER, Manifest, Party, Session, Slot
 from storage_gateway.recovery import Recovery
@@ -35,6 +36,7 @@ DEPLOYMENT = "d" * 32
 PAYLOADS = f"{DEPLOYMENT}/main/payloads/"
 MARKER = f"{DEPLOYMENT}/marker"
 SESSION = "101"
+MEMORY_BYTES = 256 << 20
 PIECE_SIZE = 900_000
 """Of a body: neither a part nor a multiple of anything."""
 
@@ -257,6 +259,7 @@ class Folder:
                     catalog=catalog,
                     store=store,
                     threads=threads,
+                    memory=Budget(MEMORY_BYTES, wait_s=1),
                     settler=settler,
                     identity=self.router,
                     instance_id=instance_id,
@@ -266,6 +269,7 @@ class Folder:
                     catalog=catalog,
                     store=store,
                     threads=threads,
+                    memory=Budget(MEMORY_BYTES, wait_s=1),
                     identity=self.router,
                     payloads=PAYLOADS,
                 ),

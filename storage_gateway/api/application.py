@@ -14,6 +14,7 @@ from .object_handlers import (
     upload_input,
     upload_output,
 )
+from .protocol import READ_BUFFER_SIZE
 from .services import SERVICES, Services
 from .session_handlers import (
     create_session,
@@ -63,6 +64,7 @@ def make_application(services: Services) -> web.Application:
             "access_log": None,
             "keepalive_timeout": 75.0,
             "lingering_time": 5.0,
+            "read_bufsize": READ_BUFFER_SIZE,
         },
     )
     app[SERVICES] = services

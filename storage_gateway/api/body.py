@@ -18,20 +18,18 @@ from storage_gateway.errors import (
     UnsupportedMediaType,
 )
 
+from .pace import Pace
 from .services import EXPECTATION
 
 T = TypeVar("T")
 
 
-async def read_pieces(
-    request: web.Request, *, bytes_max: int, idle_s: float, rate_min: int = 1
-) -> AsyncGenerator[bytes]:
+async def read_pieces(request: web.Request, *, bytes_max: int, pace: Pace) -> AsyncGenerator[bytes]:
     """Yield the body as it comes.
 
     Raises:
         BodyTooLarge: as soon as it is known to be over ``bytes_max``.
-        BodyTimeout: nothing came for ``idle_s`` seconds, or, after the first ``idle_s``, fewer than
-            ``rate_min`` bytes a second on average; what we made the sender wait is not counted.
+        BodyTimeout: it comes slower than the pace; what we made the sender wait is not counted.
         BodyIncomplete: the connection or the framing broke before the end.
 
     """
@@ -42,29 +40,26 @@ async def read_pieces(
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
     received = 0
-    waited = 0.0
     clock = asyncio.get_running_loop().time
     while True:
         began = clock()
         try:
-            async with asyncio.timeout(idle_s):
+            async with asyncio.timeout(pace.patience_s()):
                 piece = await request.content.readany()
         except TimeoutError:
-            raise BodyTimeout(f"no byte came for {idle_s:g} seconds") from None
+            raise BodyTimeout("the body stalls, or comes slower than it must") from None
         except (RequestPayloadError, HttpProcessingError, ConnectionError):
             raise BodyIncomplete("the body broke off") from None
         if not piece:
             return
         received += len(piece)
-        waited += clock() - began
-        if waited > idle_s + received / rate_min:
-            raise BodyTimeout(f"the body comes slower than {rate_min} bytes a second")
+        pace.moved(len(piece), clock() - began)
         if received > bytes_max:
             raise BodyTooLarge(f"the body may have at most {bytes_max} bytes", limit=bytes_max)
         yield piece
 
 
-async def read_json(request: web.Request, kind: type[T], *, bytes_max: int, idle_s: float) -> T:
+async def read_json(request: web.Request, kind: type[T], *, bytes_max: int, pace: Pace) -> T:
     """Read a JSON body into a typed record; unknown members are errors.
 
     Raises:
@@ -75,7 +70,7 @@ async def read_json(request: web.Request, kind: type[T], *, bytes_max: int, idle
     if request.content_type != "application/json":
         raise UnsupportedMediaType("the body must be application/json")
     body = bytearray()
-    async for piece in read_pieces(request, bytes_max=bytes_max, idle_s=idle_s):
+    async for piece in read_pieces(request, bytes_max=bytes_max, pace=pace):
         body += piece
     try:
         return msgspec.json.decode(body, type=kind)

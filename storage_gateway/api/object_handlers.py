@@ -21,6 +21,7 @@ from storage_gateway.records import (
 from urn import mint
 
 from .body import read_pieces
+from .pace import pace_of
 from .representations import (
     PLAINTEXT_TYPE,
     SEALED_TYPE,
@@ -31,6 +32,8 @@ from .representations import (
 )
 from .services import SERVICES
 from .session_handlers import address_of
+
+SLICE_SIZE = 256 << 10
 
 
 async def upload_input(request: web.Request, caller: Caller) -> web.Response:
@@ -71,17 +74,12 @@ async def _upload(request: web.Request, slot: Slot, _caller: Caller) -> web.Resp
 async def _take_in(request: web.Request, slot: Slot) -> Manifest:
     services = request.app[SERVICES]
     session = await services.uploads.check(slot)
-    body = read_pieces(
-        request,
-        bytes_max=services.config.object_bytes_max,
-        idle_s=services.config.body_idle_s,
-        rate_min=services.config.transfer_bytes_per_s_min,
-    )
+    config, uploads, size = services.config, services.uploads, request.content_length
+    body = read_pieces(request, bytes_max=config.object_bytes_max, pace=pace_of(config))
     async with aclosing(body):
-        with services.under_way.transfer(services.config.transfers_max):
-            if request.content_type == SEALED_TYPE:
-                return await services.uploads.adopt(slot, session, body)
-            return await services.uploads.seal(slot, session, body, _meta_of(request))
+        if request.content_type == SEALED_TYPE:
+            return await uploads.adopt(slot, session, body, size=size)
+        return await uploads.seal(slot, session, body, _meta_of(request), size=size)
 
 
 def _meta_of(request: web.Request) -> Meta:
@@ -123,8 +121,7 @@ async def get_object(request: web.Request, caller: Caller) -> web.StreamResponse
         return response
     reads = services.reads
     pieces = reads.sealed(manifest.object_id) if sealed else reads.plaintext(manifest.object_id)
-    with services.under_way.transfer(services.config.transfers_max):
-        await _send(request, response, pieces)
+    await _send(request, response, pieces)
     return response
 
 
@@ -132,20 +129,27 @@ async def _send(
     request: web.Request, response: web.StreamResponse, pieces: AsyncGenerator[bytes | bytearray]
 ) -> None:
     """Send verified pieces; the answer begins only when the first one is there."""
-    config = request.app[SERVICES].config
-    rate_min = config.transfer_bytes_per_s_min
+    pace = pace_of(request.app[SERVICES].config)
+    clock = asyncio.get_running_loop().time
     async with aclosing(pieces):
         async for piece in pieces:
             if not response.prepared:
                 await response.prepare(request)
-            try:
-                async with asyncio.timeout(config.body_idle_s + len(piece) / rate_min):
-                    await response.write(piece)
-            except TimeoutError:
-                # Whoever does not read holds leaves in memory, and the connection, for ever.
-                if request.transport is not None:
-                    request.transport.abort()
-                raise ConnectionResetError("the reader is too slow") from None
+            # By the slice: what the kernel does not take at once is copied, and kept, by asyncio.
+            for start in range(0, len(piece), SLICE_SIZE):
+                part = memoryview(piece)[start : start + SLICE_SIZE]
+                began = clock()
+                try:
+                    async with asyncio.timeout(pace.patience_s(len(part))):
+                        await response.write(part)
+                except TimeoutError:
+                    # Whoever does not read holds memory, and the connection, for ever.
+                    if request.transport is not None:
+                        request.transport.abort()
+                    raise ConnectionResetError("the reader is too slow") from None
+                pace.moved(len(part), clock() - began)
+                del part
+            del piece  # not to be held while the next one is waited for
     await response.write_eof()
 
 

@@ -27,6 +27,11 @@ SPOKEN = (HttpVersion10, HttpVersion11)
 
 UNREAD_MS_MAX = 60_000
 
+RECEIVED_BYTES_MAX = 64 << 10
+"""Taken from a socket at once: asyncio's own 256 KiB would wait in every connection."""
+READ_BUFFER_SIZE = 32 << 10
+"""aiohttp stops receiving at twice as much. With the above: `leaves.PIECE_BYTES_MAX`."""
+
 CUT_OFF_S = 1.0
 """What answers get to be written, and uploads that were cut off to be settled, after the drain."""
 
@@ -127,7 +132,9 @@ class _Server(web.Server):
         if len(self._connections) > self._connections_max:
             # Not at once: aiohttp's own task has to see the connection first.
             self._loop.call_soon(transport.abort)
-        elif hasattr(socket, "TCP_USER_TIMEOUT"):
+            return
+        transport.max_size = RECEIVED_BYTES_MAX  # type: ignore[attr-defined]  # not in the base
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
             # Nothing above notices a peer that stopped reading: the kernel gives it up.
             connection = transport.get_extra_info("socket")
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS_MAX)

@@ -10,7 +10,6 @@ from aiohttp import web
 from storage_gateway.catalog import Catalog
 from storage_gateway.config import Config
 from storage_gateway.erase import Erasure
-from storage_gateway.errors import Busy
 from storage_gateway.read import Reads
 from storage_gateway.sessions import Sessions
 from storage_gateway.stress import Stress
@@ -23,7 +22,6 @@ class UnderWay:
     def __init__(self) -> None:
         """None is under way yet."""
         self._count = 0
-        self._transfers = 0
         self._none = asyncio.Event()
         self._none.set()
 
@@ -38,22 +36,6 @@ class UnderWay:
             self._count -= 1
             if self._count == 0:
                 self._none.set()
-
-    @contextmanager
-    def transfer(self, transfers_max: int) -> Iterator[None]:
-        """Count one body or download.
-
-        Raises:
-            Busy: as many as there may be are under way.
-
-        """
-        if self._transfers >= transfers_max:
-            raise Busy("too many uploads and downloads are under way in this process")
-        self._transfers += 1
-        try:
-            yield
-        finally:
-            self._transfers -= 1
 
     async def wait_none(self) -> None:
         """Wait until no request is under way."""

@@ -13,6 +13,7 @@ from storage_gateway.records import Caller, Manifest, TokenKind
 from storage_gateway.sessions import MinerEntry
 
 from .body import read_json
+from .pace import pace_of
 from .representations import object_json, session_json
 from .services import SERVICES
 
@@ -54,7 +55,7 @@ async def create_session(request: web.Request, _caller: Caller) -> web.Response:
         request,
         _NewSession,
         bytes_max=services.config.json_bytes_max,
-        idle_s=services.config.body_idle_s,
+        pace=pace_of(services.config),
     )
     opened = await services.sessions.open(
         session_id=body.session_id,
@@ -90,7 +91,7 @@ async def reissue_token(request: web.Request, _caller: Caller) -> web.Response:
         request,
         _NewToken,
         bytes_max=services.config.json_bytes_max,
-        idle_s=services.config.body_idle_s,
+        pace=pace_of(services.config),
     )
     miner = None
     if body.party == TokenKind.MINER:

@@ -1,6 +1,6 @@
 """Units on objects: beginning an upload, its segments, the commit, the manifest, erasing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,9 @@ _SLOT_HOLDER = select(slots.c.object_id).where(
 )
 _MANIFEST = select(objects).where(_is(objects.c.object_id))
 _SEGMENTS = select(segments).where(_is(segments.c.payload_id)).order_by(segments.c.segment)
+_SEGMENT_PAGE = _SEGMENTS.where(
+    segments.c.segment >= bindparam("first"), segments.c.segment < bindparam("end")
+)
 _NEXT_SEQUENCE = select(func.coalesce(func.max(objects.c.sequence), 0) + 1).where(
     _is(objects.c.session_id)
 )
@@ -289,6 +292,18 @@ def is_committed(connection: Connection, payload_id: str) -> bool:
 def load_segments(connection: Connection, payload_id: str) -> tuple[Segment, ...]:
     """Return a payload's segments in order."""
     rows = connection.execute(_SEGMENTS, {"payload_id_is": payload_id})
+    return _segments_of(rows)
+
+
+def load_segment_page(
+    connection: Connection, payload_id: str, *, first: int, count: int
+) -> tuple[Segment, ...]:
+    """Return so many segments from a number on, or fewer where there are no more, in order."""
+    bounds = {"payload_id_is": payload_id, "first": first, "end": first + count}
+    return _segments_of(connection.execute(_SEGMENT_PAGE, bounds))
+
+
+def _segments_of(rows: Iterable[Row[Any]]) -> tuple[Segment, ...]:
     return tuple(
         Segment(
             index=row.segment,
@@ -305,8 +320,10 @@ def _pieces(joined: bytes | None, size: int) -> tuple[bytes, ...]:
     return tuple((joined or b"")[at : at + size] for at in range(0, len(joined or b""), size))
 
 
-def load_readable(connection: Connection, object_id: str) -> tuple[Manifest, tuple[Segment, ...]]:
-    """Return manifest and segments as of one moment.
+def load_readable(
+    connection: Connection, object_id: str, *, count: int
+) -> tuple[Manifest, tuple[Segment, ...]]:
+    """Return the manifest and the first ``count`` segments as of one moment.
 
     Raises:
         NotFound: no such object.
@@ -316,7 +333,7 @@ def load_readable(connection: Connection, object_id: str) -> tuple[Manifest, tup
     manifest = load_manifest(connection, object_id)
     if manifest.state is not ObjectState.COMMITTED:
         raise Erased("the object was erased")
-    return manifest, load_segments(connection, manifest.payload_id)
+    return manifest, load_segment_page(connection, manifest.payload_id, first=0, count=count)
 
 
 def list_objects(

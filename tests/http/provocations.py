@@ -8,7 +8,6 @@ import errno
 import json
 import sqlite3
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 from sqlalchemy import update
@@ -273,11 +272,8 @@ async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
 
 @provokes(errors.Busy)
 async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    under_way = gateway.gateway.services.under_way
-    transfers_max = gateway.gateway.services.config.transfers_max
-    with ExitStack() as transfers:
-        for _ in range(transfers_max):
-            transfers.enter_context(under_way.transfer(transfers_max))
+    memory = gateway.gateway.services.uploads._memory
+    async with memory.admit(gateway.gateway.services.config.write_memory_bytes):
         return await upload(gateway, session.path("t1"), session.user_token, b"x")
 
 

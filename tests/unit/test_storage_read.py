@@ -13,6 +13,7 @@ from random import Random
 import pytest
 
 from crypto import LEAF_PLAINTEXT_SIZE, LEAF_SIZE, SEGMENT_LEAVES, open_file
+from storage_gateway import read
 from storage_gateway.catalog.work import list_graves
 from storage_gateway.erase import Erasure
 from storage_gateway.errors import (
@@ -65,6 +66,14 @@ def stored(folder: Folder, manifest: Manifest, segment: int) -> Path:
     return folder.path / "store" / PAYLOADS / manifest.payload_id / str(segment)
 
 
+@pytest.fixture(params=[1, 2, read.SEGMENTS_IN_PAGE])
+def in_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Segments of which the catalog is asked at a time; the object has three."""
+    monkeypatch.setattr(read, "SEGMENTS_IN_PAGE", request.param)
+    return int(request.param)
+
+
+@pytest.mark.usefixtures("in_page")
 async def test_both_forms_give_the_content(worker: Worker, folder: Folder) -> None:
     manifest = await upload(worker)
 
@@ -73,6 +82,28 @@ async def test_both_forms_give_the_content(worker: Worker, folder: Folder) -> No
     assert manifest.sealed_size == len(sealed)
     assert CONTENT == open_file(sealed, [folder.user])
     assert CONTENT == await worker.read(manifest)
+
+
+@pytest.mark.usefixtures("in_page")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM segments WHERE segment = 2",
+        "DELETE FROM segments WHERE segment = 1",
+        "UPDATE segments SET leaf_tags = substr(leaf_tags, 1, 16) WHERE segment = 1",
+        "UPDATE segments SET size = size - 1 WHERE segment = 2",
+        "UPDATE segments SET size = 0, leaf_tags = x'' WHERE segment = 2",
+    ],
+)
+async def test_segments_that_do_not_add_up_never_end_cleanly(
+    worker: Worker, form: Form, damage: str
+) -> None:
+    manifest = await upload(worker)
+    await worker.sql(damage)
+
+    with pytest.raises(BlobCorrupt, match="add up"):
+        async for _ in form(worker.reads, manifest.object_id):
+            pass
 
 
 async def _read_until_error(
