@@ -18,19 +18,13 @@ from crypto import (
     LEAF_PLAINTEXT_SIZE,
     LEAF_SIZE,
     SEALED_CHUNK_SIZE,
-    ClassMismatch,
     Context,
-    ContextMismatch,
     CryptoError,
-    HeaderSizeError,
     Identity,
     Meta,
-    NoIdentityMatch,
     Opener,
-    PayloadError,
     Recipient,
     Sealer,
-    StanzaLimitError,
     adopt_head,
     intake_identity,
     new_head,
@@ -56,6 +50,7 @@ from .leaves import Measure, Part, chained, cut_leaves, floor_of, split_head
 from .memory import Account, Budget
 from .placing import Placer, Produce
 from .records import MINER, Manifest, ObjectState, Party, Segment, Session, Slot
+from .refusals import refusal_of
 from .settle import FIRST_INSTANCE_FENCE, Settler
 
 logger = logging.getLogger(__name__)
@@ -219,7 +214,7 @@ class Uploads:
                     file_key_print=adopted.file_key_print,
                 )
         except CryptoError as error:
-            raise _refusal(error) from error
+            raise refusal_of(error) from error
 
     async def wait_settled(self) -> None:
         """Wait until every failed upload is settled, as far as it can be now."""
@@ -386,20 +381,3 @@ def _manifest(
         sequence=0,
         created_ms=0,
     )
-
-
-_REFUSALS: tuple[tuple[type[Exception], type[errors.EnvelopeRefused]], ...] = (
-    (StanzaLimitError, errors.TooManyStanzas),
-    (HeaderSizeError, errors.HeaderTooLarge),
-    (ClassMismatch, errors.WrongClass),
-    (NoIdentityMatch, errors.NotForRouter),
-    (ContextMismatch, errors.ForeignContext),
-    (PayloadError, errors.PayloadRefused),
-)
-
-
-def _refusal(error: Exception) -> errors.EnvelopeRefused:
-    for kind, refused in _REFUSALS:
-        if isinstance(error, kind):
-            return refused(str(error))
-    return errors.EnvelopeRefused(str(error))
