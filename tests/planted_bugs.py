@@ -116,7 +116,8 @@ def _no_intent_first(put: Put) -> None:
     async def open_late(placer: Placer) -> None:
         if unopened.pop(placer, False):
             for leaf in placer._segments[0].leaves:
-                await leaf
+                if leaf.newest_part is not None:
+                    await leaf.newest_part
             await placer._open_segment(0, [])
 
     async def next_late(placer: Placer, index: int) -> None:

@@ -24,12 +24,13 @@ from storage_gateway.catalog.sessions import load_session
 from storage_gateway.catalog.work import renew_instance, start_instance
 from storage_gateway.erase import Erasure
 from storage_gateway.errors import GatewayError
+from storage_gateway.memory import Budget
 from storage_gateway.read import Reads
 from storage_gateway.records import INPUT, Manifest, Session, Slot
 from storage_gateway.recovery import Recovery
 from storage_gateway.settle import Settler
 from storage_gateway.write import Uploads
-from tests.workers import PAYLOADS, SESSION
+from tests.workers import MEMORY_BYTES, PAYLOADS, SESSION
 
 from .world import ROOT, Attempt, World
 
@@ -317,6 +318,7 @@ def start_process(
             catalog=catalog,
             store=store,
             threads=threads,
+            memory=Budget(MEMORY_BYTES, wait_s=1),
             settler=settler,
             identity=ROUTER,
             instance_id=instance_id,
@@ -331,7 +333,12 @@ def start_process(
             horizon_s=HORIZON_S,
         ),
         reads=Reads(
-            catalog=catalog, store=store, threads=threads, identity=ROUTER, payloads=PAYLOADS
+            catalog=catalog,
+            store=store,
+            threads=threads,
+            memory=Budget(MEMORY_BYTES, wait_s=1),
+            identity=ROUTER,
+            payloads=PAYLOADS,
         ),
     )
     return process
