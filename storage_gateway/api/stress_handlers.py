@@ -12,6 +12,7 @@ from storage_gateway.stress import Stress
 from storage_gateway.stress.errors import StressDisabled
 
 from .body import read_json
+from .pace import pace_of
 from .representations import timestamp
 from .services import SERVICES, Services
 
@@ -37,7 +38,7 @@ async def start_run(request: web.Request, _caller: Caller) -> web.Response:
             request,
             case.parameters,
             bytes_max=config.json_bytes_max,
-            idle_s=config.body_idle_s,
+            pace=pace_of(config),
         )
     run = await stress.start(case, parameters)
     location = f"{RUNS}/{run.run_id}"
