@@ -59,7 +59,7 @@ class ControlGroup:
         if stored.outcome != OK:
             self._refused("an upload", stored.outcome)
             return
-        read = await self._customer.fetch(stored.urn)
+        read = await self._customer.fetch(stored.urn, size=size)
         if read.outcome != OK:
             self._refused(f"reading {stored.urn}", read.outcome)
         elif read.digest != body.digest:

@@ -104,7 +104,7 @@ async def _judge_promises(trial: Trial, gateway: GatewayLike) -> None:
     async def reader() -> None:
         for number, (urn, member, body) in waiting:
             customer = Customer(trial.http, lambda: gateway.url, member, trial.record)
-            answer = await customer.fetch(urn)
+            answer = await customer.fetch(urn, size=body.size)
             if answer.outcome != OK:
                 wrong.append(f"{urn} was answered, and reading it says {answer.outcome}")
             elif answer.digest != body.digest:
@@ -118,7 +118,7 @@ async def _judge_promises(trial: Trial, gateway: GatewayLike) -> None:
 
 
 async def _judge_sealed(customer: Customer, urn: str, digest: bytes) -> list[str]:
-    answer = await customer.fetch(urn, sealed=True)
+    answer = await customer.fetch(urn, size=SEARCHED_BYTES_MAX, sealed=True)
     if answer.outcome != OK:
         return [f"{urn} was answered, and fetching the sealed file says {answer.outcome}"]
     try:
@@ -154,7 +154,8 @@ async def _judge_objects(trial: Trial, gateway: GatewayLike) -> None:
         if member is None or not offered:
             wrong.append(f"{urn} lies where nothing was sent")
             continue
-        answer = await Customer(trial.http, lambda: gateway.url, member, trial.record).fetch(urn)
+        customer = Customer(trial.http, lambda: gateway.url, member, trial.record)
+        answer = await customer.fetch(urn, size=manifest.size)
         if answer.outcome != OK or answer.digest not in {body.digest for body in offered}:
             wrong.append(f"{urn} is none of the bodies that were sent for its task")
     trial.verdict.judge(

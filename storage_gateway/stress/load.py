@@ -17,6 +17,8 @@ from .bodies import Body
 from .record import OK, Record
 
 REQUEST_S_MAX = 60.0
+BYTES_PER_S_MIN = 1_000_000
+"""A request may take so much longer for its body."""
 BROKEN, TIMED_OUT = "connection_broken", "timed_out"
 """Outcomes without an answer."""
 SENT_WHOLE_MAX = 1 << 20
@@ -83,9 +85,10 @@ class Customer:
         *,
         direction: str = INPUT,
         source: AsyncIterable[bytes] | None = None,
-        timeout_s: float = REQUEST_S_MAX,
+        timeout_s: float | None = None,
     ) -> Answer:
         """Upload a body, as it is, or as ``source`` sends it while its whole size is announced."""
+        timeout_s = timeout_s or REQUEST_S_MAX + body.size / BYTES_PER_S_MIN
         token = self.member.user_token if direction == INPUT else self.member.miner_token
         data: bytes | AsyncIterable[bytes]
         if source is not None:
@@ -100,10 +103,8 @@ class Customer:
             "upload", "POST", path, token, headers=headers, data=data, timeout_s=timeout_s
         )
 
-    async def fetch(
-        self, urn: str, *, sealed: bool = False, timeout_s: float = REQUEST_S_MAX
-    ) -> Answer:
-        """Read an object to its end: the plaintext's digest, or the sealed file itself."""
+    async def fetch(self, urn: str, *, size: int, sealed: bool = False) -> Answer:
+        """Read an object of about a size to its end: the plaintext's digest, or the sealed file."""
         accept = "application/age" if sealed else "application/octet-stream"
         return await self._ask(
             "fetch_sealed" if sealed else "fetch",
@@ -112,7 +113,7 @@ class Customer:
             self.member.user_token,
             headers={"Accept": accept},
             keep=sealed,
-            timeout_s=timeout_s,
+            timeout_s=REQUEST_S_MAX + size / BYTES_PER_S_MIN,
         )
 
     async def erase(self, urn: str) -> Answer:

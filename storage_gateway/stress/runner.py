@@ -4,8 +4,9 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from storage_gateway import __version__
 from storage_gateway.config import Config
 from storage_gateway.sessions import Sessions
 
+from .children import Children
 from .clearing import control_session
 from .contract import Case
 from .control import ControlGroup
@@ -70,6 +72,7 @@ class Runner:
         sessions: Sessions,
         serving_url: Callable[[], str],
         make_gateway: MakeGateway,
+        record_children: Callable[[str, list[list[int]]], Awaitable[None]],
     ) -> None:
         """``sessions`` and ``serving_url`` are those of the serving gateway."""
         self._config = config
@@ -77,6 +80,7 @@ class Runner:
         self._sessions = sessions
         self._serving_url = serving_url
         self._make_gateway = make_gateway
+        self._record_children = record_children
 
     async def carry_out(self, run: Run) -> dict[str, Any]:
         """Return the report; nothing is cleared away yet. What goes wrong is a failed verdict."""
@@ -100,6 +104,9 @@ class Runner:
                 verdict=verdict,
                 http=http,
                 bytes_left=self._config.stress_bytes_max,
+                children=Children(
+                    world, run.run_id, seed, partial(self._record_children, run.run_id)
+                ),
                 seed=seed,
             )
             load = run.control.run(parameters.sizes, parameters.clients, parameters.duration_s)
@@ -141,7 +148,7 @@ class Runner:
             **verdict.as_json(),
             **record.as_json(),
             "time_to_detect_s": _first_failure(trial),
-            "time_to_recover_s": trial.notes.get("drained_s") if trial else None,
+            "time_to_recover_s": _recovered(trial),
             "acknowledged": len(trial.ledger.acknowledged) if trial else 0,
             "faults": _faults(trial),
             "notes": trial.notes if trial else {},
@@ -167,6 +174,14 @@ def _first_failure(trial: Trial | None) -> float | None:
     if trial is None or trial.fault_began is None or trial.record.first_failure is None:
         return None
     return round(max(0.0, trial.record.first_failure - trial.fault_began), 4)
+
+
+def _recovered(trial: Trial | None) -> float | None:
+    """Return the longest way back from a crash, else how long recovery had to do at the end."""
+    if trial is None:
+        return None
+    found: float | None = trial.notes.get("recovered_s", trial.notes.get("drained_s"))
+    return found
 
 
 def _faults(trial: Trial | None) -> dict[str, int]:

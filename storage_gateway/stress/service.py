@@ -24,6 +24,7 @@ from storage_gateway.catalog.stress_runs import (
     end_run,
     find_run,
     find_running,
+    record_children,
     tell_progress,
 )
 from storage_gateway.config import Config
@@ -79,8 +80,12 @@ class Stress:
             sessions=sessions,
             serving_url=serving_url,
             make_gateway=make_gateway,
+            record_children=self._record_children,
         )
         self._task: asyncio.Task[None] | None = None
+
+    async def _record_children(self, run_id: str, children: list[list[int]]) -> None:
+        await self._catalog.run(lambda c: record_children(c, run_id, children))
 
     def cases(self) -> list[dict[str, Any]]:
         """Return all cases with the schemas of their parameters.

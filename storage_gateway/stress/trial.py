@@ -14,14 +14,16 @@ from storage_gateway.errors import SlotTaken
 from storage_gateway.records import INPUT
 
 from .bodies import Body
+from .children import Children
 from .load import BROKEN, TIMED_OUT, Answer, Customer, Member, open_member
 from .parameters import Parameters
 from .record import OK, Record
 from .verdict import Verdict
-from .world import GatewayLike, World
+from .world import Reachable, World
 
 ROUNDS_MIN = 3
-RETRIES_MAX = 20
+PATIENCE_S = 30.0
+"""How long a client tries again what is worth it."""
 RETRY_PAUSE_S = 0.05
 WORTH_RETRYING = frozenset(
     {
@@ -69,6 +71,7 @@ class Trial:
     http: aiohttp.ClientSession = field(repr=False)
     bytes_left: int
     seed: int
+    children: Children
     record: Record = field(default_factory=Record)
     ledger: Ledger = field(default_factory=Ledger)
     members: dict[str, Member] = field(default_factory=dict)
@@ -114,7 +117,7 @@ class Trial:
         self.members[name] = await open_member(self.world.sessions, name)
         return self.members[name]
 
-    def customer(self, gateway: GatewayLike, member: Member) -> Customer:
+    def customer(self, gateway: Reachable, member: Member) -> Customer:
         """Return a member's clients at a gateway."""
         return Customer(self.http, lambda: gateway.url, member, self.record)
 
@@ -145,15 +148,18 @@ class Trial:
         sends to the slot, so the object must be its own.
         """
         self.ledger.offer(customer.member, task_id, direction, body)
-        answer = await customer.upload(task_id, body, direction=direction)
-        for _ in range(RETRIES_MAX):
-            if answer.outcome not in WORTH_RETRYING:
-                break
-            self.record.retries += 1
-            await asyncio.sleep(RETRY_PAUSE_S)
-            answer = await customer.upload(task_id, body, direction=direction)
+        answer = await self._patiently(lambda: customer.upload(task_id, body, direction=direction))
         if answer.outcome == OK or (answer.outcome == SlotTaken.code and answer.urn):
             self.acknowledge(customer.member, answer.urn, body)
+        return answer
+
+    async def _patiently(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        began = time.monotonic()
+        answer = await ask()
+        while answer.outcome in WORTH_RETRYING and time.monotonic() - began < PATIENCE_S:
+            self.record.retries += 1
+            await asyncio.sleep(RETRY_PAUSE_S)
+            answer = await ask()
         return answer
 
     def acknowledge(self, member: Member, urn: str, body: Body) -> None:
@@ -166,13 +172,7 @@ class Trial:
     async def read_back(self, customer: Customer, urn: str, body: Body) -> Answer:
         """Read what was just stored; wrong content is noted, a refusal only counted."""
         began = time.perf_counter()
-        answer = await customer.fetch(urn)
-        for _ in range(RETRIES_MAX):
-            if answer.outcome not in WORTH_RETRYING:
-                break
-            self.record.retries += 1
-            await asyncio.sleep(RETRY_PAUSE_S)
-            answer = await customer.fetch(urn)
+        answer = await self._patiently(lambda: customer.fetch(urn, size=body.size))
         if answer.outcome == OK:
             if answer.digest == body.digest:
                 self.record.readable_s.append(time.perf_counter() - began)

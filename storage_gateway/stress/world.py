@@ -16,9 +16,9 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from crypto import Identity
-from storage_gateway.backends import LocalStore
+from storage_gateway.backends import KeyedStore, LocalStore
 from storage_gateway.backends.faulty import FaultyStore
-from storage_gateway.catalog import SQLiteCatalog
+from storage_gateway.catalog import Catalog, SQLiteCatalog
 from storage_gateway.catalog.faulty import FaultyCatalog
 from storage_gateway.catalog.sessions import register_router
 from storage_gateway.catalog.tables import graves, intents
@@ -37,10 +37,14 @@ BODY_IDLE_S = 10.0
 DRAIN_S = 2.0
 
 
-class GatewayLike(Protocol):
-    """What is needed of a gateway here; `app.Gateway` is one."""
+class Reachable(Protocol):
+    """What takes requests, in this process or another one."""
 
     url: str
+
+
+class GatewayLike(Reachable, Protocol):
+    """What is needed of a gateway here; `app.Gateway` is one."""
 
     async def start(self) -> None:
         """Listen."""
@@ -122,6 +126,7 @@ def run_config(config: Config, run_id: str) -> Config:
         tls_key=None,
         behind_proxy=None,
         enable_stress=False,
+        workers=1,
         body_idle_s=BODY_IDLE_S,
         drain_s=DRAIN_S,
         instance_lease_s=LEASE_S,
@@ -131,9 +136,31 @@ def run_config(config: Config, run_id: str) -> Config:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class RunParts:
+    """The parts of a run, as they are without faults."""
+
+    catalog: Catalog
+    local: LocalStore
+    identity: Identity = field(repr=False)
+    deployment_id: str
+    run_id: str
+    clock: RunClock
+
+    def over(self, catalog: Catalog, store: KeyedStore) -> Parts:
+        """Return what a gateway works on: these, with catalog and store as they are given."""
+        return Parts(
+            catalog=catalog,
+            store=store,
+            identity=self.identity,
+            deployment_id=self.deployment_id,
+            namespace=stress_namespace(self.run_id),
+        )
+
+
 async def open_run_parts(
     config: Config, store_folder: Path, deployment_id: str, run_id: str, opened: AsyncExitStack
-) -> tuple[Parts, RunClock]:
+) -> RunParts:
     """Open or create the parts of a run: also for a process that comes back to them."""
     clock = RunClock()
     catalog = await asyncio.to_thread(
@@ -150,14 +177,7 @@ async def open_run_parts(
         register_router(connection, str(identity.recipient()), identity.key_class)
 
     await catalog.run(prepare)
-    parts = Parts(
-        catalog=catalog,
-        store=local,
-        identity=identity,
-        deployment_id=deployment_id,
-        namespace=stress_namespace(run_id),
-    )
-    return parts, clock
+    return RunParts(catalog, local, identity, deployment_id, run_id, clock)
 
 
 @asynccontextmanager
@@ -169,26 +189,17 @@ async def open_world(
     await asyncio.to_thread(lambda: config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True))
     store_folder = serving.data_dir / STORE_FOLDER
     async with AsyncExitStack() as opened:
-        plain, clock = await open_run_parts(config, store_folder, deployment_id, run_id, opened)
+        plain = await open_run_parts(config, store_folder, deployment_id, run_id, opened)
         catalog = FaultyCatalog(plain.catalog, seed=seed)
-        store = FaultyStore(plain.store, seed=seed)
-        local = plain.store
-        if not isinstance(local, LocalStore):
-            raise TypeError("runs know the local store only")
+        store = FaultyStore(plain.local, seed=seed)
         yield World(
             config=config,
             folder=config.data_dir,
             catalog=catalog,
             store=store,
-            local=local,
-            parts=Parts(
-                catalog=catalog,
-                store=store,
-                identity=plain.identity,
-                deployment_id=deployment_id,
-                namespace=plain.namespace,
-            ),
-            clock=clock,
+            local=plain.local,
+            parts=plain.over(catalog, store),
+            clock=plain.clock,
             sessions=Sessions(
                 plain.catalog,
                 identity=plain.identity,

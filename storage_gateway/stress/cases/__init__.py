@@ -4,17 +4,37 @@ from typing import Any
 
 from storage_gateway.stress.contract import Case
 
+from .catalog_stall import CASE as CATALOG_STALL
+from .clock_jump import CASE as CLOCK_JUMP
 from .concurrent_same_session import CASE as CONCURRENT_SAME_SESSION
+from .crash_after_commit import CASE as CRASH_AFTER_COMMIT
+from .crash_before_commit import CASE as CRASH_BEFORE_COMMIT
+from .crash_in_recovery import CASE as CRASH_IN_RECOVERY
+from .crash_mid_upload import CASE as CRASH_MID_UPLOAD
 from .duplicate_submit import CASE as DUPLICATE_SUBMIT
+from .huge_object import CASE as HUGE_OBJECT
 from .partial_write import CASE as PARTIAL_WRITE
+from .paused_process import CASE as PAUSED_PROCESS
+from .queue_spike import CASE as QUEUE_SPIKE
+from .slow_client import CASE as SLOW_CLIENT
 from .tiny_objects import CASE as TINY_OBJECTS
 
 CASES: dict[str, Case[Any]] = {
     case.name: case
     for case in (
+        CATALOG_STALL,
+        CLOCK_JUMP,
         CONCURRENT_SAME_SESSION,
+        CRASH_AFTER_COMMIT,
+        CRASH_BEFORE_COMMIT,
+        CRASH_IN_RECOVERY,
+        CRASH_MID_UPLOAD,
         DUPLICATE_SUBMIT,
+        HUGE_OBJECT,
         PARTIAL_WRITE,
+        PAUSED_PROCESS,
+        QUEUE_SPIKE,
+        SLOW_CLIENT,
         TINY_OBJECTS,
     )
 }

@@ -1,0 +1,72 @@
+"""``queue-spike``: everybody comes at the same moment."""
+
+import asyncio
+
+from storage_gateway.stress.bodies import Body
+from storage_gateway.stress.contract import Case
+from storage_gateway.stress.parameters import Clients, Parameters, Sizes
+from storage_gateway.stress.trial import LoadSpent, Trial
+
+CALM_UPLOADS, CALM_SIZE = 5, 4096
+
+
+class QueueSpike(Parameters, kw_only=True, frozen=True):
+    """Parameters of ``queue-spike``."""
+
+    clients: Clients = 200
+    sizes: Sizes = (4096, 70_000, 1_000_000)
+
+
+async def run(trial: Trial, parameters: QueueSpike) -> None:
+    """Let all clients begin at once, one body each, over and over; then see that calm returns."""
+    member = await trial.member("stress")
+    unstored: list[str] = []
+    async with trial.world.gateway() as gateway:
+        customer = trial.customer(gateway, member)
+
+        async def one(_number: int = 0) -> None:
+            body = trial.body()
+            task_id = trial.next_task()
+            answer = await trial.deliver(customer, task_id, body)
+            if answer.urn:
+                await trial.read_back(customer, answer.urn, body)
+            else:
+                unstored.append(f"{task_id} ended in {answer.outcome}")
+
+        waves = 0
+        try:
+            while waves == 0 or trial.goes_on():
+                async with asyncio.TaskGroup() as group:
+                    for number in range(parameters.clients):
+                        group.create_task(one(number))
+                waves += 1
+        except* LoadSpent:
+            pass
+        trial.notes["waves"] = waves
+        refused = trial.record.total()
+        for number in range(CALM_UPLOADS):
+            body, task_id = Body(f"{trial.seed}/calm/{number}", CALM_SIZE), trial.next_task()
+            answer = await trial.deliver(customer, task_id, body)
+            if not answer.urn:
+                unstored.append(f"{task_id}, after the spike, ended in {answer.outcome}")
+    trial.require_all("every body is stored in the end", unstored)
+    stored = len(trial.ledger.acknowledged)
+    trial.verdict.require(
+        "as many were stored as came at once",
+        met=stored > min(parameters.clients, CALM_UPLOADS),
+        evidence=f"{stored} of {refused} requests' bodies in {waves} waves",
+    )
+
+
+CASE = Case(
+    name="queue-spike",
+    edge_case="A queue is drained at once: hundreds of uploads begin at the same moment.",
+    fault="None: the number of bodies at one time.",
+    load="Waves of uploads, all clients at once; refused ones come again; some uploads afterwards.",
+    passes_when="Each waits or is refused with a reason to come again, all are stored in the end,"
+    " and afterwards the gateway takes uploads as before.",
+    invariants=(1, 2, 3, 4, 5, 7, 8),
+    parameters=QueueSpike,
+    expected_s=12.0,
+    run=run,
+)

@@ -1,0 +1,38 @@
+"""What a run and its own processes tell each other: one JSON document a line, over pipes."""
+
+import msgspec
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True):
+    """The first line down: what the process serves, and for whom."""
+
+    run_id: str
+    deployment_id: str
+    store_folder: str
+    config: bytes
+    """Of the process's gateway, as JSON."""
+    seed: int
+    parent_pid: int
+    at: str | None = None
+    """The point at which it is to wait from the beginning on; see `Order`."""
+    nth: int = 1
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """Any further line down. The process ends with the pipe."""
+
+    at: str | None = None
+    """Wait at this point from now on: a store's step, or a point of `catalog.faulty`."""
+    nth: int = 1
+    """The how manieth time it is reached from now on."""
+    go: bool = False
+    """Go on from the point where it waits."""
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """A line up."""
+
+    url: str | None = None
+    """It takes requests there from now on."""
+    reached: str | None = None
+    """It waits at this point."""
