@@ -83,6 +83,8 @@ class Stress:
             record_children=self._record_children,
         )
         self._task: asyncio.Task[None] | None = None
+        self._at_work: set[str] = set()
+        """Runs that this process is beginning, carrying out or clearing away."""
 
     async def _record_children(self, run_id: str, children: list[list[int]]) -> None:
         await self._catalog.run(lambda c: record_children(c, run_id, children))
@@ -110,21 +112,30 @@ class Stress:
         self._check_limits(parameters)
         seed = secrets.randbelow(SEED_MAX) if parameters.seed is None else parameters.seed
         run = Run(new_random_id(), case, parameters, seed)
+        # From before it is in the catalog: a pass of recovery may look there at any time.
+        self._at_work.add(run.run_id)
+        try:
+            await self._begin(run)
+        except BaseException:
+            self._at_work.discard(run.run_id)
+            raise
+        logger.info("stress run begins", extra={"run_id": run.run_id, "case": case.name})
+        self._task = asyncio.create_task(self._carry_out(run))
+        return await self.get(run.run_id)
+
+    async def _begin(self, run: Run) -> None:
         busy = await self._catalog.run(
             lambda c: begin_run(
                 c,
                 run_id=run.run_id,
-                case_name=case.name,
-                seed=seed,
-                parameters=msgspec.to_builtins(parameters) | {"seed": seed},
+                case_name=run.case.name,
+                seed=run.seed,
+                parameters=msgspec.to_builtins(run.parameters) | {"seed": run.seed},
                 instance_id=self._instance_id,
             )
         )
         if busy is not None:
             raise StressBusy("another run is under way", run_id=busy)
-        logger.info("stress run begins", extra={"run_id": run.run_id, "case": case.name})
-        self._task = asyncio.create_task(self._carry_out(run))
-        return await self.get(run.run_id)
 
     def case(self, name: str) -> Case[Any]:
         """Return a case.
@@ -214,7 +225,7 @@ class Stress:
     async def recover(self) -> bool:
         """Clear away the run of a dead process, if there is one; True when that was done."""
         run = await self._catalog.read(find_running)
-        if run is None or (self._task is not None and not self._task.done()):
+        if run is None or run.run_id in self._at_work:
             return False
         if run.instance_id != self._instance_id:
             claimed = await self._catalog.run(lambda c: claim_run(c, run, self._instance_id))
@@ -227,6 +238,12 @@ class Stress:
         return await self._end(run.run_id, RunState.STOPPED, report)
 
     async def _carry_out(self, run: Run) -> None:
+        try:
+            await self._to_its_end(run)
+        finally:
+            self._at_work.discard(run.run_id)
+
+    async def _to_its_end(self, run: Run) -> None:
         work = asyncio.create_task(self._runner.carry_out(run))
         try:
             await self._follow(run, work)

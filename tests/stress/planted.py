@@ -163,7 +163,7 @@ def answers_cross_in_a_crowd(patch: pytest.MonkeyPatch) -> None:
         finally:
             under_way -= 1
         last.append(manifest)
-        return last.pop(0) if under_way > CROWD else manifest
+        return last[-2] if under_way > CROWD and len(last) > 1 else manifest
 
     patch.setattr(Uploads, "seal", seal)
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import aiohttp
 
 from storage_gateway.stress.cases import CASES
+from storage_gateway.stress.cases.tiny_objects import TinyObjects
+from storage_gateway.stress.runner import Run
 from tests.gateway import (
     RunningGateway,
     eventually,
@@ -202,3 +204,19 @@ async def test_a_namespace_that_vanished_is_cleared_as_well(tmp_path: Path) -> N
 
         assert "stopped" == (await ended(gateway, run["id"]))["state"]
         assert [] == await left_of_runs(gateway)
+
+
+async def test_recovery_leaves_alone_what_this_process_begins(tmp_path: Path) -> None:
+    """A pass may come between the run's row and the run; a row that nobody works on is cleared."""
+    async with running_gateway(tmp_path, enable_stress=True, recovery_interval_s=60) as gateway:
+        stress = gateway.gateway.services.stress
+        assert stress is not None
+        run = Run("a" * 32, CASES["tiny-objects"], TinyObjects(), 1)
+        stress._at_work.add(run.run_id)
+        await stress._begin(run)
+
+        assert not await stress.recover()
+        assert "running" == (await show(gateway, run.run_id))["state"]
+        stress._at_work.discard(run.run_id)
+        assert await stress.recover()
+        assert "stopped" == (await show(gateway, run.run_id))["state"]

@@ -1,5 +1,6 @@
 """``partial-write``: bodies that break off, and stores that keep a part."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from storage_gateway.stress.record import OK
 from storage_gateway.stress.trial import Trial
 
 LEAF = 983_040
+GONE_AFTER_S = 0.02
 
 
 class PartialWrite(Parameters, kw_only=True, frozen=True):
@@ -87,6 +89,8 @@ async def _part(body: Body, kept: int) -> AsyncIterator[bytes]:
     for piece in body.pieces():
         if kept <= len(piece):
             yield piece[:kept]
+            # What was sent is on its way, not waiting to be sent with more.
+            await asyncio.sleep(GONE_AFTER_S)
             raise BodyBrokenOff
         kept -= len(piece)
         yield piece
