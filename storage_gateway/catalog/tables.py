@@ -17,7 +17,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The number of the newest file in ``migrations/versions``: every change has one there."""
 
 metadata = MetaData()
@@ -183,16 +183,16 @@ tokens = Table(
 stress_runs = Table(
     "stress_runs",
     metadata,
-    Column("run_id", String(32), primary_key=True),
-    Column("case_name", String(64), nullable=False),
+    Column("run_id", Text(32), primary_key=True),
+    Column("case_name", Text(64), nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("parameters", JSON, nullable=False),
-    Column("state", String, nullable=False),
+    Column("state", Text(), nullable=False),
     # 1 while anything of the run may be there, then NULL, of which the index allows many: so there
     # is one run at a time.
     Column("running", Integer, nullable=True, unique=True),
     Column("stop_asked", Integer, nullable=False),
-    Column("instance_id", String(32), nullable=False),
+    Column("instance_id", Text(32), nullable=False),
     Column("children", JSON, nullable=False),
     Column("progress", JSON, nullable=False),
     Column("report", JSON, nullable=True),
