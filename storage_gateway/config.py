@@ -93,7 +93,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if self.instance_renew_s * 2 > self.instance_lease_s:
             raise ConfigError("instance_lease_s must be at least twice instance_renew_s")
         if self.catalog_url is not None:
-            _check_catalog_url(self.catalog_url)
+            check_catalog_url(self.catalog_url)
         elif self.catalog_password_file is not None:
             raise ConfigError("catalog_password_file is for a catalog_url, which is not set")
         if (self.tls_certificate is None) != (self.tls_key is None):
@@ -111,7 +111,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             )
 
 
-def _check_catalog_url(url: DatabaseURL) -> None:
+def check_catalog_url(url: DatabaseURL) -> None:
+    """Refuse a database elsewhere whose URL does not say how the way there is protected.
+
+    Raises:
+        ConfigError: it does not.
+
+    """
     here = all(host.startswith(("/", "@")) or is_loopback(host) for host in url.hosts)
     if not here and "sslmode" not in url.options:
         raise ConfigError(

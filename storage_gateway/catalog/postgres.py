@@ -80,8 +80,9 @@ class PostgresCatalog(Catalog):
         try:
             with catalog._writer_engine.connect() as connection, connection.begin():
                 _refuse_what_forgets(connection, catalog._where)
-                if schema_version(connection) != SCHEMA_VERSION:
-                    _migrate(connection, catalog._where)
+                known = schema_version(connection) == SCHEMA_VERSION
+            if not known:
+                catalog.run_long(partial(_migrate, where=catalog._where), within_s=MIGRATION_S_MAX)
         except SQLAlchemyError as error:
             catalog.close()
             raise CatalogUnavailable(f"{catalog._where}: {_first_line(error)}") from None
@@ -97,6 +98,21 @@ class PostgresCatalog(Catalog):
     def run_blocking(self, unit: Unit[T]) -> T:
         """See `Catalog.run_blocking`."""
         return _outcome(self._submit(unit))
+
+    def run_long(self, unit: Unit[T], *, within_s: float) -> T:
+        """As `run_blocking`, on the calling thread, once, for as long as ``within_s``."""
+        attempt = _Attempt(self._writer_engine, time.monotonic() + within_s)
+
+        def unhurried(connection: Connection) -> T:
+            for setting in ("statement_timeout", "lock_timeout"):
+                connection.execute(text(f"SET LOCAL {setting} = 0"))
+            return unit(connection)
+
+        try:
+            return attempt.run(unhurried)
+        except SQLAlchemyError as error:
+            failure = error
+        raise _lost_in_commit() if attempt.is_unknown(failure) else _translate(failure)
 
     async def read(self, unit: Unit[T]) -> T:
         """See `Catalog.read`."""
@@ -189,10 +205,8 @@ def _run(engine: Engine, unit: Unit[T], deadline: float, *, writing: bool) -> T:
         except SQLAlchemyError as error:
             failure = error
         # Out here, so that no error carries along what the server said: it may quote a row.
-        if attempt.committing and writing and not _refused(failure):
-            raise CatalogUnavailable(
-                "the connection was lost in a COMMIT: whether it took effect must be read back"
-            )
+        if writing and attempt.is_unknown(failure):
+            raise _lost_in_commit()
         wait_s = RETRY_S_FIRST * 2**retries * secrets.randbelow(1000) / 1000
         retries += 1
         late = time.monotonic() + wait_s >= deadline
@@ -207,7 +221,7 @@ class _Attempt:
     def __init__(self, engine: Engine, deadline: float) -> None:
         self._engine = engine
         self._deadline = deadline
-        self.committing = False
+        self._committing = False
 
     def run(self, unit: Unit[T]) -> T:
         with self._engine.connect() as connection:
@@ -218,9 +232,19 @@ class _Attempt:
             if link.info.transaction_status == TransactionStatus.INERROR:
                 # The unit swallowed an error: PostgreSQL would take COMMIT for ROLLBACK, silently.
                 raise CatalogUnavailable("the catalog refused a statement of the transaction")
-            self.committing = True
+            self._committing = True
             transaction.commit()
             return answer
+
+    def is_unknown(self, error: SQLAlchemyError) -> bool:
+        """Tell whether, after this error, it cannot be known if the transaction took effect."""
+        return self._committing and not _refused(error)
+
+
+def _lost_in_commit() -> CatalogUnavailable:
+    return CatalogUnavailable(
+        "the connection was lost in a COMMIT: whether it took effect must be read back"
+    )
 
 
 def _refused(error: SQLAlchemyError) -> bool:
@@ -299,10 +323,7 @@ def _refuse_what_forgets(connection: Connection, where: str) -> None:
 
 
 def _migrate(connection: Connection, where: str) -> None:
-    """Migrate, one process at a time, for as long as it takes."""
-    _link(connection).begin_unit(time.monotonic() + MIGRATION_S_MAX)
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
-    connection.execute(text("SET LOCAL lock_timeout = 0"))
+    """Migrate, one process at a time."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
     prepare_schema(connection, where)
 

@@ -11,6 +11,8 @@ from storage_gateway.errors import CatalogUnavailable
 
 from .tables import SCHEMA_VERSION
 
+COPIED_VERSION = 0x636F7079
+"""In an SQLite file: it was copied to PostgreSQL, and is not the catalog any more."""
 VERSION_TABLE = "alembic_version"
 
 
@@ -24,6 +26,11 @@ def prepare_schema(connection: Connection, where: str) -> None:
     found = schema_version(connection)
     if found == SCHEMA_VERSION:
         return
+    if found == COPIED_VERSION:
+        raise CatalogUnavailable(
+            f"{where} was copied to PostgreSQL and is not the catalog any more: set catalog_url to"
+            " that database, and move this file away"
+        )
     if not 0 <= found < SCHEMA_VERSION:
         raise CatalogUnavailable(
             f"{where} has schema version {found}, this program writes {SCHEMA_VERSION}:"

@@ -48,6 +48,7 @@ def _parser() -> Parser:
     _add_put(commands)
     _add_get(commands)
     _add_check(commands)
+    _add_catalog(commands)
     add_offline_commands(commands)
     return parser
 
@@ -175,6 +176,28 @@ def _add_check(commands: Commands) -> None:
     parser.set_defaults(command=_check)
 
 
+def _add_catalog(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "catalog",
+        "Move the catalog to another database.",
+        "  storage-gateway catalog copy --data-dir ./data --to postgresql://gateway@db/gateway",
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    copy = add_command(
+        verbs,
+        "copy",
+        "Copy the SQLite catalog of a data folder to an empty PostgreSQL database, and retire it.",
+        "  storage-gateway catalog copy --data-dir ./data --password-file ./password \\\n"
+        "    --to 'postgresql://gateway@db.example/gateway?sslmode=verify-full'",
+    )
+    copy.add_argument("--data-dir", type=Path, required=True, metavar="DIR")
+    copy.add_argument("--to", required=True, metavar="URL", help="without the password")
+    copy.add_argument("--password-file", type=Path, metavar="FILE")
+    copy.add_argument("--quiet", action="store_true", help="no progress bar")
+    copy.set_defaults(command=_catalog_copy)
+
+
 # Imported when called, so that --help and tab completion do not wait for aiohttp.
 
 
@@ -200,6 +223,12 @@ def _get(options: argparse.Namespace) -> int:
     from .transfer import get
 
     return get(options)
+
+
+def _catalog_copy(options: argparse.Namespace) -> int:
+    from .catalog import copy
+
+    return copy(options)
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -38,16 +38,18 @@ _IDENTITY = re.compile(r"AGE-SECRET-KEY-[^\s'\"]*", re.IGNORECASE)
 
 
 @contextmanager
-def progress(total: int | None, label: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar in bytes on stderr, when that is a terminal; yields what moves it."""
+def progress(
+    total: int | None, label: str, *, quiet: bool, unit: str = "B"
+) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on stderr, when that is a terminal; yields what moves it."""
     shown = sys.stderr.isatty() and not quiet
     size = os.get_terminal_size(sys.stderr.fileno()) if shown else _TERMINAL
     bar: tqdm[NoReturn] = tqdm(
         total=total,
         desc=label,
-        unit="B",
+        unit=unit,
         unit_scale=True,
-        unit_divisor=1024,
+        unit_divisor=1024 if unit == "B" else 1000,
         # A terminal that does not say how large it is (0) would be shown nothing.
         ncols=(size.columns or _TERMINAL.columns) - 1,
         nrows=size.lines or _TERMINAL.lines,
