@@ -87,7 +87,7 @@ def _copy(old: Connection, new: Connection, on_rows: Callable[[int], None]) -> d
 def _batches(connection: Connection, table: Table) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows in the order of their keys, which is that of bytes on both databases."""
     query = select(table).order_by(*table.primary_key.columns)
-    with connection.execution_options(yield_per=BATCH_ROWS).execute(query) as result:
+    with connection.execute(query, execution_options={"yield_per": BATCH_ROWS}) as result:
         for rows in result.mappings().partitions():
             yield [dict(row) for row in rows]
 
