@@ -1,9 +1,9 @@
 """The peer of the HTTP figures: aiohttp with nothing behind it, started as `python -m bench.bare`.
 
 `python -m bench.bare SIZE`: `POST /` reads the body and drops it; `GET /` sends SIZE bytes from
-memory, 1 MiB a write. All of them are there, not one piece again and again: that would stay in the
-processor's cache, where no real object is. The first line on stdout is the base URL, as with
-`storage-gateway serve`.
+memory, up to 1 MiB as one answer, else 1 MiB a write. All of them are there, not one piece again
+and again: that would stay in the processor's cache, where no real object is. The first line on
+stdout is the base URL, as with `storage-gateway serve`.
 """
 
 import asyncio
@@ -27,6 +27,8 @@ async def drop(request: web.Request) -> web.Response:
 async def send(request: web.Request) -> web.StreamResponse:
     """Send the body."""
     body = memoryview(request.app[BODY])
+    if len(body) <= MIB:
+        return web.Response(body=request.app[BODY])
     response = web.StreamResponse()
     response.content_length = len(body)
     await response.prepare(request)

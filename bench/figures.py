@@ -45,7 +45,8 @@ class Row:
     """One line of the table: our side, perhaps a peer, perhaps a floor.
 
     A floor is the least ratio of medians (`ratio_min`), or the most that our side itself may be
-    (`ours_max`, in `unit`). `cpu` is the server's CPU time in seconds a GB, ours and the peer's.
+    (`ours_max`, in `unit`). `cpu` is what the server's CPU time comes to, ours and the peer's, in
+    `cpu_unit`.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Row:
     ratio_min: float | None = None
     ours_max: float | None = None
     cpu: tuple[float, float] | None = None
+    cpu_unit: str = "s/GB"
 
     @property
     def ratio(self) -> float | None:
@@ -66,7 +68,7 @@ class Row:
     def floor(self) -> str:
         """The floor in words, empty without one."""
         if self.ratio_min is not None:
-            return f">= {self.ratio_min:g} x"
+            return f">= {self.ratio_min:.3g} x"
         return "" if self.ours_max is None else f"< {self.ours_max:g} {self.unit}"
 
     def verdict(self, *, judged: bool) -> Verdict:

@@ -8,7 +8,9 @@ from .figures import Row, Sample
 
 BEGIN = "<!-- figures: written by `python -m bench --write` -->"
 END = "<!-- end of figures -->"
-HEADINGS = ("what", "ours", "peer", "ratio", "floor", "holds?", "server CPU s/GB")
+HEADINGS = ("what", "ours", "peer", "ratio", "floor", "holds?", "server CPU")
+FINE_BELOW = 0.1
+WHOLE_FROM = 10
 
 
 class RegionMissing(Exception):
@@ -54,11 +56,16 @@ def cells(row: Row, *, judged: bool) -> tuple[str, ...]:
         row.name,
         _shown(row.ours, row.unit),
         "" if row.peer is None else f"{row.peer_name}: {_shown(row.peer, row.unit)}",
-        "" if ratio is None else f"{ratio:.2f}",
+        "" if ratio is None else f"{ratio:.{2 if ratio >= FINE_BELOW else 3}f}",
         row.floor,
         row.verdict(judged=judged).value,
-        "" if row.cpu is None else f"{row.cpu[0]:.2f} / {row.cpu[1]:.2f}",
+        "" if row.cpu is None else _cpu_shown(row.cpu, row.cpu_unit),
     )
+
+
+def _cpu_shown(cpu: tuple[float, float], unit: str) -> str:
+    ours, theirs = (f"{each:,.{0 if each >= WHOLE_FROM else 2}f}" for each in cpu)
+    return f"{ours} / {theirs} {unit}"
 
 
 def _shown(sample: Sample, unit: str) -> str:
@@ -96,7 +103,8 @@ def as_json(
                 "ratio": row.ratio,
                 "floor": row.floor or None,
                 "verdict": row.verdict(judged=judged).name.lower(),
-                "server_cpu_s_per_gb": row.cpu,
+                "server_cpu": row.cpu,
+                "server_cpu_unit": row.cpu_unit if row.cpu else None,
             }
             for row in rows
         ],

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -34,11 +34,9 @@ class Server:
     pid: int
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds used so far, user and system, of all its threads."""
-        text = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii")
-        # Fields 14 and 15 of proc(5), counted from behind the name, which may hold anything.
-        fields = text.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Return the CPU seconds used so far, user and system, by it and its workers."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
+        return sum(_cpu_s(pid) for pid in (self.pid, *map(int, children.split())))
 
     def peak_memory(self) -> int:
         """Return the highest resident size so far, VmHWM, in bytes."""
@@ -56,6 +54,13 @@ class Server:
             quiet = quiet + 1 if now - before < QUIET_CPU_S else 0
             before = now
             time.sleep(QUIET_LOOK_S)
+
+
+def _cpu_s(pid: int) -> float:
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    # Fields 14 and 15 of proc(5), counted from behind the name, which may hold anything.
+    fields = text.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +88,11 @@ def bare_server(core: int, size: int) -> Iterator[Server]:
 
 
 @contextmanager
-def gateway(core: int, data_dir: Path, **settings: object) -> Iterator[GatewayServer]:
-    """Run a gateway on a data folder, new or kept from before; settings are those of its config."""
+def gateway(core: int | None, data_dir: Path, **settings: object) -> Iterator[GatewayServer]:
+    """Run a gateway on a data folder, new or kept from before; settings are those of its config.
+
+    Without a `core` it may use all of them.
+    """
     command = ["-m", "storage_gateway", "serve", "--data-dir", str(data_dir)]
     # One line of log a request: part of what a server does, so it is written, to a file.
     command += ["--log-level", "info"]
@@ -98,11 +106,12 @@ def gateway(core: int, data_dir: Path, **settings: object) -> Iterator[GatewaySe
 @contextmanager
 def _running(
     command: list[str],
-    core: int,
+    core: int | None,
     log: Path = Path(os.devnull),
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[tuple[str, int]]:
-    with log.open("ab") as log_file, pinned(core):
+    place = nullcontext() if core is None else pinned(core)
+    with log.open("ab") as log_file, place:
         process = subprocess.Popen(
             [sys.executable, *command],
             stdout=subprocess.PIPE,
