@@ -54,9 +54,14 @@ def cases(plan: Plan) -> list[Case]:
     size, clients = plan.memory_size, plan.memory_clients
     one, many = OVER_IDLE_MAX_MIB, OVER_IDLE_MAX_MIB + plan.memory_budget / MIB
     names: list[str] = []
-    return [
+    alone = [
         Case(f"upload {size >> 20} MiB", lambda server: names.append(_upload(server, size)), one),
         Case("its sealed download", lambda server: _download(server, names[0]), one),
+    ]
+    if clients == 0:
+        return alone
+    return [
+        *alone,
         Case(f"{AT_ONCE} uploads at once", lambda s: _at_once(s, size // AT_ONCE), many),
         Case(f"{clients} slow uploads", lambda server: _slow_uploads(server, clients), many),
         Case(

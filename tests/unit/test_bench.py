@@ -285,6 +285,7 @@ def test_a_refused_request_is_no_figure() -> None:
         assert server.cpu_s() > 0
 
 
+@pytest.mark.timeout(400)  # a dozen processes, one after the other
 def test_a_quick_run_measures_everything_and_leaves_nothing(tmp_path: Path) -> None:
     figures, scratch = tmp_path / "figures.json", tmp_path / "scratch"
     scratch.mkdir()
