@@ -29,6 +29,12 @@ def is_running(pid: int) -> bool:
     return state is not None and state[1]
 
 
+def is_stopped(pid: int) -> bool:
+    """Tell whether a process was stopped by a signal and has not gone on."""
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    return stat.split()[0] == "T"
+
+
 def _state(folder: Path) -> tuple[int, bool] | None:
     """Return the parent of a process, and whether it runs."""
     try:

@@ -24,11 +24,11 @@ from tests.crash.load import LARGE, Content, Record, check_all, committed_payloa
 from tests.crash.trace import (
     CLAIM_BEGAN,
     COMMIT_BEGAN,
+    COUNTED,
     UPLOAD_BEGAN,
     WITHIN_S,
     Count,
     Trace,
-    Window,
 )
 from tests.gateway import (
     GatewayProcess,
@@ -62,7 +62,6 @@ QUICK_CLAIMS = {
     "late_write_horizon_s": 0.3,
     "log_level": "debug",
 }
-COUNTED = (Window.UPLOAD, Window.COMMIT, Window.RECOVERY)
 Measured = Callable[[str], None]
 
 

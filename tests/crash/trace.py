@@ -29,6 +29,7 @@ class Window(enum.StrEnum):
     """Its own request was giving it up."""
 
 
+COUNTED = (Window.UPLOAD, Window.COMMIT, Window.RECOVERY)
 UPLOAD_BEGAN = "upload began"
 COMMIT_BEGAN = "commit began"
 CLAIM_BEGAN = "claim began"
@@ -77,10 +78,14 @@ class Trace:
             time.sleep(POLL_S)
         return None
 
-    def take_windows(self, worker: int | None = None) -> dict[str, Window]:
-        """Return what a process that does nothing any more was at, by payload; forget it."""
+    def windows(self, worker: int | None = None) -> dict[str, Window]:
+        """Return what a process that is stopped or dead was at, by payload."""
         self.read()
-        mine = {p: window for (w, p), window in self._windows.items() if w == worker}
+        return {p: window for (w, p), window in self._windows.items() if w == worker}
+
+    def take_windows(self, worker: int | None = None) -> dict[str, Window]:
+        """As `windows`, and forget it: the process is dead."""
+        mine = self.windows(worker)
         for payload_id in mine:
             del self._windows[worker, payload_id]
         return mine
