@@ -47,7 +47,8 @@ INSIDE_MIN = 1
 INSIDE_NIGHTLY_MIN = 20
 PAUSE_S_MAX = 5.0
 UPLOADERS = 4
-AIM_S = 0.003
+AIM_S = {UPLOAD_BEGAN: 0.05, COMMIT_BEGAN: 0.003}
+"""How long after the step that was waited for a worker is stopped, at most."""
 SETTINGS = {
     "workers": 2,
     "instance_lease_s": 1,
@@ -67,7 +68,7 @@ def stop_one(gateway: GatewayProcess, trace: Trace, event: str, random: Random) 
     assert step is not None, event
     assert step.worker is not None
     pid = worker_process(gateway, step.worker)
-    time.sleep(random.uniform(0, AIM_S) * random.random())
+    time.sleep(random.uniform(0, AIM_S[event]) * random.random())
     stop(pid)
     return step.worker, pid
 
@@ -78,6 +79,20 @@ def stop(pid: int) -> None:
     while not is_stopped(pid):
         assert time.monotonic() < until
         time.sleep(0.001)
+
+
+def is_unlocked(data_dir: Path) -> bool:
+    """Tell whether others can write; that one of them does, for a moment, is no obstacle."""
+    return any(databases.is_unlocked(data_dir) for _ in range(10))
+
+
+@asynccontextmanager
+async def opened_catalog(data_dir: Path) -> AsyncIterator[Catalog]:
+    catalog = await asyncio.to_thread(open_catalog, data_dir)
+    try:
+        yield catalog
+    finally:
+        await asyncio.to_thread(catalog.close)
 
 
 async def given_up(catalog: Catalog, payload_ids: set[str]) -> set[str]:
@@ -104,8 +119,8 @@ async def pause_many(tmp_path: Path, pauses: int, inside_min: int, seed: int) ->
     let_go = 0
     async with gateway_process(data_dir, **SETTINGS) as gateway:
         session, trace = await open_session(gateway), Trace(gateway.log)
-        catalog = await asyncio.to_thread(open_catalog, data_dir)
-        async with Client(gateway.url, session.user_token) as client:
+        token = session.user_token
+        async with opened_catalog(data_dir) as catalog, Client(gateway.url, token) as client:
             async with uploading(record, client, session, random, count=UPLOADERS):
                 for number in itertools.count():
                     enough = min(count.windows[w] for w in (Window.UPLOAD, Window.COMMIT))
@@ -117,7 +132,7 @@ async def pause_many(tmp_path: Path, pauses: int, inside_min: int, seed: int) ->
                     try:
                         windows = trace.windows(worker)
                         count.add(windows)
-                        if await asyncio.to_thread(databases.is_unlocked, data_dir):
+                        if await asyncio.to_thread(is_unlocked, data_dir):
                             lost |= await given_up(catalog, set(windows))
                         else:
                             let_go += 1
@@ -125,7 +140,6 @@ async def pause_many(tmp_path: Path, pauses: int, inside_min: int, seed: int) ->
                         os.kill(pid, signal.SIGCONT)
                 assert len(await workers_of(gateway, 2)) == 2
             whole = await check_all(data_dir, client, session, record)
-        await asyncio.to_thread(catalog.close)
     committed = await committed_payloads(data_dir)
     assert not lost & committed
     inside = count.windows
@@ -158,7 +172,6 @@ async def test_what_was_claimed_from_many_paused_workers_is_not_committed(
 @asynccontextmanager
 async def writes_held(data_dir: Path) -> AsyncIterator[None]:
     """Keep every other process from committing."""
-    catalog = await asyncio.to_thread(open_catalog, data_dir)
     entered, leave = threading.Event(), threading.Event()
 
     def unit(connection: Connection) -> None:
@@ -167,21 +180,23 @@ async def writes_held(data_dir: Path) -> AsyncIterator[None]:
         entered.set()  # SQLite has its one lock since BEGIN
         assert leave.wait(WITHIN_S)
 
-    held = asyncio.create_task(asyncio.to_thread(catalog.run_blocking, unit))
-    assert await asyncio.to_thread(entered.wait, WITHIN_S)
-    try:
-        yield
-    finally:
-        leave.set()
-        await held
-        await asyncio.to_thread(catalog.close)
+    async with opened_catalog(data_dir) as catalog:
+        held = asyncio.create_task(asyncio.to_thread(catalog.run_blocking, unit))
+        assert await asyncio.to_thread(entered.wait, WITHIN_S)
+        try:
+            yield
+        finally:
+            leave.set()
+            await held
 
 
 async def pause_in_commit(gateway: GatewayProcess, path: str, token: str) -> int:
     """Have a worker stopped with a commit in its hands until it is claimed; return the status."""
     body, trace = made_bytes(2 * LEAF), Trace(gateway.log)
-    catalog = await asyncio.to_thread(open_catalog, gateway.data_dir)
-    async with connected(gateway.address) as connection:
+    async with (
+        opened_catalog(gateway.data_dir) as catalog,
+        connected(gateway.address) as connection,
+    ):
         headers = [EXPECT, ("Content-Length", str(len(body)))]
         await connection.send(request("POST", path, token, headers=headers))
         assert 100 == (await connection.answer()).status
@@ -201,7 +216,6 @@ async def pause_in_commit(gateway: GatewayProcess, path: str, token: str) -> int
         finally:
             os.kill(pid, signal.SIGCONT)
         answer = await connection.answer()
-    await asyncio.to_thread(catalog.close)
     assert began.payload_id not in await committed_payloads(gateway.data_dir)
     assert answer.json()["code"] in {"intent_lost", "catalog_unavailable", "backend_unavailable"}
     return answer.status
