@@ -57,6 +57,8 @@ static: .venv/made
 test-tools:
 	@missing=; for tool in age:age curl:curl node:nodejs npm:npm; do \
 		command -v $${tool%:*} >/dev/null || missing="$$missing $${tool#*:}"; done; \
+	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+		missing="$$missing postgresql"; \
 	[ -z "$$missing" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
 		echo "installing$$missing with apt-get"; \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \

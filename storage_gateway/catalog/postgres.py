@@ -3,7 +3,7 @@
 Each unit is one READ COMMITTED transaction of its own, in a thread with a connection of its own.
 The server makes waiting COMMITs durable together, so there is no grouping here. What is lost before
 COMMIT was sent took no effect, and is run again; what is lost after may have taken effect, and the
-caller is told to read it back. Decision 0010 has the reasons.
+caller is told to read it back. Decision 0014 has the reasons.
 """
 
 import asyncio
