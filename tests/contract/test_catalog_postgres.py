@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Connection, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from storage_gateway.catalog import PostgresCatalog, postgres_link
+from storage_gateway.catalog import PostgresCatalog
 from storage_gateway.catalog.sessions import (
     NewToken,
     create_session,
