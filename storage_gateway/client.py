@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -18,7 +19,7 @@ CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 120.0
 
 MEMBERS_OF_ALL = frozenset({"session_id"})
-"""Every document that is asked for here has these."""
+"""Every document about sessions and objects has these."""
 
 OnBytes = Callable[[int], None]
 
@@ -158,6 +159,17 @@ class Client:
         """Erase an object."""
         return await self._json("DELETE", _path_of(urn))
 
+    async def stress(
+        self, method: str, path: str, parameters: object = None, *, members: AbstractSet[str]
+    ) -> dict[str, Any]:
+        """Ask a stress endpoint (operator); the answer has at least ``members``. docs/stress.md.
+
+        Raises:
+            ClientError: the gateway refused.
+
+        """
+        return await self._json(method, f"/v1/stress{path}", json=parameters, members=members)
+
     async def _json(
         self,
         method: str,
@@ -165,8 +177,9 @@ class Client:
         *,
         params: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
-        json: dict[str, Any] | None = None,
+        json: object = None,
         data: AsyncIterator[bytes] | None = None,
+        members: AbstractSet[str] = MEMBERS_OF_ALL,
     ) -> dict[str, Any]:
         async with self._session.request(
             method, f"{self._url}{path}", params=params, headers=headers, json=json, data=data
@@ -176,7 +189,7 @@ class Client:
                 document = await answer.json()
             except (ValueError, aiohttp.ContentTypeError):
                 document = None
-            if isinstance(document, dict) and document.keys() >= MEMBERS_OF_ALL:
+            if isinstance(document, dict) and document.keys() >= members:
                 return document
             raise ClientError(
                 {

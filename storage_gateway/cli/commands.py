@@ -1,6 +1,7 @@
 """The commands and their options. Each command's work is in a module of its own."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -49,6 +50,7 @@ def _parser() -> Parser:
     _add_get(commands)
     _add_check(commands)
     _add_catalog(commands)
+    _add_stress(commands)
     add_offline_commands(commands)
     return parser
 
@@ -198,6 +200,53 @@ def _add_catalog(commands: Commands) -> None:
     copy.set_defaults(command=_catalog_copy)
 
 
+def _add_stress(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "stress",
+        "List and run the stress cases of a gateway that has them enabled (operator).",
+        "  storage-gateway stress list\n"
+        "  storage-gateway stress run partial-write --seed 7 --duration 20",
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listing = add_command(
+        verbs, "list", "Print the cases, and what each may break.", "  storage-gateway stress list"
+    )
+    _add_client_options(listing)
+    listing.set_defaults(command=_stress_list)
+    running = add_command(
+        verbs,
+        "run",
+        "Run a case to its end; exit status 0 only when it passed. Ctrl-C stops the run.",
+        "  storage-gateway stress run tiny-objects\n"
+        "  storage-gateway stress run slow-client --clients 8 --set idle_s=0.5 --json",
+    )
+    _add_client_options(running)
+    running.add_argument("case", metavar="CASE")
+    running.add_argument("--seed", type=int, help="of all choices (default: a new one)")
+    running.add_argument("--duration", type=float, metavar="S", help="how long the load lasts")
+    running.add_argument("--clients", type=int, metavar="N", help="clients at one time")
+    running.add_argument(
+        "--set",
+        type=_parameter,
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="a further parameter of the case, as stress list --json has them",
+    )
+    running.set_defaults(command=_stress_run)
+
+
+def _parameter(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError("write it like idle_s=0.5")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"the value of {name} is not JSON") from None
+
+
 # Imported when called, so that --help and tab completion do not wait for aiohttp.
 
 
@@ -235,3 +284,15 @@ def _check(options: argparse.Namespace) -> int:
     from .check import check
 
     return check(options)
+
+
+def _stress_list(options: argparse.Namespace) -> int:
+    from .stress import list_cases
+
+    return list_cases(options)
+
+
+def _stress_run(options: argparse.Namespace) -> int:
+    from .stress import run_case
+
+    return run_case(options)

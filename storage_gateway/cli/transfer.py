@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import tempfile
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +34,8 @@ from .output import (
 
 _WORD = re.compile(r"[!-~]+")
 
+Work = Callable[[argparse.Namespace, str], Coroutine[None, None, int]]
+
 
 def put(options: argparse.Namespace) -> int:
     """Upload one file; print its URN, or the whole answer as JSON."""
@@ -45,7 +48,7 @@ def put(options: argparse.Namespace) -> int:
     # Nothing is to be cleared away here; what a gateway has of a broken upload it settles itself.
     before = signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
     try:
-        return _run("put", options, _put)
+        return talk("put", options, _put)
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -55,10 +58,11 @@ def get(options: argparse.Namespace) -> int:
     if options.json and is_stdout(options.output):
         fail("get", "--json needs -o FILE: stdout cannot carry both")
         return EXIT_USAGE
-    return _run("get", options, _get)
+    return talk("get", options, _get)
 
 
-def _run(name: str, options: argparse.Namespace, work: object) -> int:
+def talk(name: str, options: argparse.Namespace, work: Work) -> int:
+    """Do a command's work with the gateway and the token that were given; return its status."""
     if not options.url:
         fail(name, "no gateway: give --url, or set GATEWAY_URL")
         return EXIT_USAGE
@@ -73,7 +77,7 @@ def _run(name: str, options: argparse.Namespace, work: object) -> int:
         if not _WORD.fullmatch(token):
             fail(name, "what was given as the token is none: it must be one word")
             return EXIT_FAILED
-        asyncio.run(work(options, token))  # type: ignore[operator]
+        return asyncio.run(work(options, token))
     except ClientError as error:
         urn = error.problem.get("urn")
         fail(name, f"{error} [{error.code}]" + (f"\n  urn: {urn}" if urn else ""))
@@ -84,7 +88,6 @@ def _run(name: str, options: argparse.Namespace, work: object) -> int:
     except (CryptoError, OSError, UnicodeDecodeError, URNError) as error:
         fail(name, error)
         return EXIT_FAILED
-    return EXIT_OK
 
 
 def _keeps_the_token(url: str) -> bool:
@@ -99,7 +102,7 @@ def _token_of(path: Path | None) -> str | None:
     return os.environ.get("GATEWAY_TOKEN")
 
 
-async def _put(options: argparse.Namespace, token: str) -> None:
+async def _put(options: argparse.Namespace, token: str) -> int:
     with (
         input_file(options.file) as source,
         progress(source.size, "put", quiet=options.quiet) as advance,
@@ -116,6 +119,7 @@ async def _put(options: argparse.Namespace, token: str) -> None:
                 on_bytes=advance,
             )
     print(json.dumps(answer, indent=2) if options.json else answer["urn"])
+    return EXIT_OK
 
 
 def _context_of(urn: str, manifest: dict[str, Any]) -> Context:
@@ -137,7 +141,7 @@ def _context_of(urn: str, manifest: dict[str, Any]) -> Context:
     )
 
 
-async def _get(options: argparse.Namespace, token: str) -> None:
+async def _get(options: argparse.Namespace, token: str) -> int:
     async with Client(options.url, token) as client:
         manifest = await client.manifest(options.urn)
         size = manifest["size" if options.plaintext else "sealed_size"]
@@ -161,3 +165,4 @@ async def _get(options: argparse.Namespace, token: str) -> None:
                     )
     if options.json:
         print(json.dumps({"urn": options.urn, "size": written, "file": str(options.output)}))
+    return EXIT_OK
