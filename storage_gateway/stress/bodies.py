@@ -19,9 +19,7 @@ class Body:
 
     @property
     def mark(self) -> bytes:
-        """What stands near the beginning of every piece, where it is long enough: looked for where
-        no plaintext may be.
-        """
+        """What every piece begins with, as far as it goes: looked for where no plaintext may be."""
         return hashlib.sha256(self.label.encode()).digest()
 
     @cached_property
@@ -33,7 +31,7 @@ class Body:
         for at in range(0, self.size, PIECE_SIZE):
             number = (at // PIECE_SIZE).to_bytes(_NUMBER_SIZE)
             rest = self._pattern[_NUMBER_SIZE + MARK_SIZE :]
-            yield (number + self.mark + rest)[: min(PIECE_SIZE, self.size - at)]
+            yield (self.mark + number + rest)[: min(PIECE_SIZE, self.size - at)]
 
     @cached_property
     def digest(self) -> bytes:

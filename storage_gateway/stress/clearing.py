@@ -51,7 +51,7 @@ async def clear_run(
     """
     cleared = Cleared()
     for pid, started in run.children:
-        cleared.processes += end_process(pid, started)
+        cleared.processes += await asyncio.to_thread(end_process, pid, started)
     store = LocalStore(config.data_dir / STORE_FOLDER)
     try:
         prefix = f"{deployment_id}/{stress_namespace(run.run_id)}/"

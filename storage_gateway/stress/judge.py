@@ -26,8 +26,6 @@ SEARCHED_BYTES_MAX = 256 << 20
 AGE_VERSION_LINE = b"age-encryption.org/v1"
 FOLDER = "the run's "
 MARKS_MAX = 100
-PIECE_START = 8 + MARK_SIZE
-"""Shorter bodies do not hold their whole mark."""
 READERS = 8
 PAGE = 1000
 
@@ -166,7 +164,7 @@ async def _judge_objects(trial: Trial, gateway: GatewayLike) -> None:
 def _judge_secrets(trial: Trial) -> None:
     """Search what was stored for heads, and it and the run's folder for what was sent in clear."""
     bodies = (body for offered in trial.ledger.offered.values() for body in offered)
-    marks = [body.mark for body in bodies if body.size >= PIECE_START][:MARKS_MAX]
+    marks = [body.mark for body in bodies if body.size >= MARK_SIZE][:MARKS_MAX]
     heads, plaintexts, searched = [], [], 0
     for name, content in _stored(trial):
         if searched > SEARCHED_BYTES_MAX:

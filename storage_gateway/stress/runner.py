@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -198,10 +197,13 @@ def _kinds_of(error: BaseException) -> str:
 
 
 def config_digest(config: Config) -> str:
-    """Return a digest of all settings but paths, to tell by it whether two runs had the same."""
+    """Return a digest by which to tell whether two runs had the same settings.
+
+    Paths are left out, and the catalog's URL, which may hold a password.
+    """
     settings = {
-        name: getattr(config, name)
-        for name in config.__struct_fields__
-        if not isinstance(getattr(config, name), Path)
+        name: value
+        for name, value in msgspec.structs.asdict(config).items()
+        if isinstance(value, bool | int | float | str) or value is None
     }
     return hashlib.sha256(msgspec.json.encode(settings, order="deterministic")).hexdigest()

@@ -125,6 +125,8 @@ def run_config(config: Config, run_id: str) -> Config:
         tls_certificate=None,
         tls_key=None,
         behind_proxy=None,
+        catalog_url=None,  # of the deployment, perhaps with a password
+        catalog_password_file=None,
         enable_stress=False,
         workers=1,
         body_idle_s=BODY_IDLE_S,
