@@ -129,7 +129,15 @@ def commits_are_not_fenced(patch: pytest.MonkeyPatch) -> None:
 
 
 def _own_again(connection: Connection, owner: Ownership) -> None:
-    now = now_ms(connection)
+    _intend_again(connection, owner)
+    connection.execute(
+        update(instances)
+        .where(instances.c.instance_id == owner.instance_id)
+        .values(lease_until_ms=now_ms(connection) + 60_000)
+    )
+
+
+def _intend_again(connection: Connection, owner: Ownership) -> None:
     connection.execute(delete(intents).where(intents.c.payload_id == owner.payload_id))
     connection.execute(
         insert(intents),
@@ -139,13 +147,8 @@ def _own_again(connection: Connection, owner: Ownership) -> None:
             "instance_id": owner.instance_id,
             "fence": owner.fence,
             "state": "open",
-            "created_ms": now,
+            "created_ms": now_ms(connection),
         },
-    )
-    connection.execute(
-        update(instances)
-        .where(instances.c.instance_id == owner.instance_id)
-        .values(lease_until_ms=now + 60_000)
     )
 
 
@@ -230,7 +233,7 @@ def intents_outlive_commits(patch: pytest.MonkeyPatch) -> None:
 
     def commit(connection: Connection, owner: Ownership, *args: Any, **kwargs: Any) -> Manifest:
         manifest = commit_upload(connection, owner, *args, **kwargs)
-        _own_again(connection, owner)
+        _intend_again(connection, owner)
         return manifest
 
     async def seal(self: Uploads, *args: Any, **kwargs: Any) -> Manifest:
