@@ -26,7 +26,7 @@ from crypto import (
 
 from .backends import KeyedStore
 from .catalog import Catalog
-from .catalog.objects import load_manifest, load_readable, load_segment_page
+from .catalog.objects import load_manifest, load_segment_page
 from .errors import BlobCorrupt, BlobMissing, CIDSuperseded, Erased
 from .memory import Account, Budget
 from .records import Manifest, ObjectState, Segment
@@ -53,6 +53,20 @@ class _StoredLeaf:
     tag_key: Secret
     tag: bytes
     last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A manifest, a tombstone's too, and the first page of its segments, as of one moment."""
+
+    manifest: Manifest
+    segments: tuple[Segment, ...]
+
+
+def check_pin(manifest: Manifest, pinned_cid: str | None) -> None:
+    """Raise CIDSuperseded when a name pins a payload that is not the object's."""
+    if pinned_cid is not None and pinned_cid != manifest.cid:
+        raise CIDSuperseded("the name pins another payload", cid=manifest.cid)
 
 
 class Reads:
@@ -85,14 +99,33 @@ class Reads:
 
         """
         manifest = await self._catalog.read(lambda c: load_manifest(c, object_id))
-        if pinned_cid is not None and pinned_cid != manifest.cid:
-            raise CIDSuperseded("the name pins another payload", cid=manifest.cid)
+        check_pin(manifest, pinned_cid)
         return manifest
 
-    async def sealed(self, object_id: str) -> AsyncGenerator[Bytes]:
+    async def load(self, object_id: str) -> Loaded:
+        """Return all that the beginning of a download needs, in one look into the catalog.
+
+        Raises:
+            NotFound: no such object.
+
+        """
+
+        def unit(connection: Connection) -> Loaded:
+            manifest = load_manifest(connection, object_id)
+            if manifest.state is not ObjectState.COMMITTED:
+                return Loaded(manifest, ())
+            page = load_segment_page(
+                connection, manifest.payload_id, first=0, count=SEGMENTS_IN_PAGE
+            )
+            return Loaded(manifest, page)
+
+        return await self._catalog.read(unit)
+
+    async def sealed(self, object_id: str, loaded: Loaded | None = None) -> AsyncGenerator[Bytes]:
         """Yield the whole age file: the head, then each leaf after its tag was verified.
 
-        A piece counts as sent when the next one is asked for.
+        A piece counts as sent when the next one is asked for. ``loaded`` is what `load` answered a
+        moment ago, if it was asked.
 
         Raises:
             Erased, NotFound: before the first piece.
@@ -100,7 +133,7 @@ class Reads:
             BlobMissing, BlobCorrupt, BackendUnavailable: nothing of the bad leaf was yielded.
 
         """
-        manifest, head, segments = await self._load(object_id)
+        manifest, head, segments = _readable(loaded or await self.load(object_id))
         leaves = self._leaves(manifest, segments, _verify)
         async with aclosing(leaves):
             # The first leaves are verified before the head goes out: damage in a small object,
@@ -113,14 +146,16 @@ class Reads:
                 yield leaf
                 del leaf  # sent: not to be held while the next one is waited for
 
-    async def plaintext(self, object_id: str) -> AsyncGenerator[Bytes]:
+    async def plaintext(
+        self, object_id: str, loaded: Loaded | None = None
+    ) -> AsyncGenerator[Bytes]:
         """Yield the opened payload, each chunk after its tag was checked.
 
         Raises:
             Erased, NotFound, Busy, BlobMissing, BlobCorrupt, BackendUnavailable: as `sealed`.
 
         """
-        manifest, head, segments = await self._load(object_id)
+        manifest, head, segments = _readable(loaded or await self.load(object_id))
         try:
             opened = open_head(head, [self._identity])
             opened.check_context(manifest.context())
@@ -132,14 +167,6 @@ class Reads:
             async for leaf in leaves:
                 yield leaf
                 del leaf
-
-    async def _load(self, object_id: str) -> tuple[Manifest, bytes, tuple[Segment, ...]]:
-        manifest, segments = await self._catalog.read(
-            lambda c: load_readable(c, object_id, count=SEGMENTS_IN_PAGE)
-        )
-        if manifest.head is None:
-            raise Erased("the object was erased")
-        return manifest, manifest.head, segments
 
     async def _leaves(
         self,
@@ -202,6 +229,13 @@ class Reads:
             if now.state is not ObjectState.COMMITTED:
                 raise Erased("the object was erased while it was read") from None
             raise
+
+
+def _readable(loaded: Loaded) -> tuple[Manifest, bytes, tuple[Segment, ...]]:
+    manifest = loaded.manifest
+    if manifest.state is not ObjectState.COMMITTED or manifest.head is None:
+        raise Erased("the object was erased")
+    return manifest, manifest.head, loaded.segments
 
 
 class _Plan:

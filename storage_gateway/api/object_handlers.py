@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 from crypto import Meta, MetaError
 from storage_gateway.errors import Erased, Forbidden, InvalidField, NotFound, SlotTaken
 from storage_gateway.ids import check_scope_id
+from storage_gateway.read import check_pin
 from storage_gateway.records import (
     INPUT,
     OUTPUT,
@@ -96,8 +97,12 @@ def _meta_of(request: web.Request) -> Meta:
 
 async def get_object(request: web.Request, caller: Caller) -> web.StreamResponse:
     """``GET``/``HEAD /v1/objects/{urn}``: the sealed file, or the plaintext when asked for."""
-    services = request.app[SERVICES]
-    manifest = await _manifest_for(request, caller)
+    reads = request.app[SERVICES].reads
+    name = name_of(request)
+    loaded = await reads.load(name.object_id)
+    manifest = loaded.manifest
+    _check_known(manifest, caller)
+    check_pin(manifest, name.cid)
     if manifest.state is not ObjectState.COMMITTED:
         raise Erased("the object was erased")
     accept = ", ".join(request.headers.getall(hdrs.ACCEPT, []))
@@ -119,9 +124,8 @@ async def get_object(request: web.Request, caller: Caller) -> web.StreamResponse
     if request.method == hdrs.METH_HEAD:
         await response.prepare(request)
         return response
-    reads = services.reads
-    pieces = reads.sealed(manifest.object_id) if sealed else reads.plaintext(manifest.object_id)
-    await _send(request, response, pieces)
+    form = reads.sealed if sealed else reads.plaintext
+    await _send(request, response, form(manifest.object_id, loaded))
     return response
 
 
@@ -181,17 +185,18 @@ async def erase_object(request: web.Request, caller: Caller) -> web.Response:
 
 
 async def _manifest_for(request: web.Request, caller: Caller) -> Manifest:
-    """Return the manifest that the path names, if the caller may know of it.
-
-    Whether an object is not there or not for this caller is told alike.
-    """
+    """Return the manifest that the path names, if the caller may know of it."""
     name = name_of(request)
     manifest = await request.app[SERVICES].reads.manifest(name.object_id, None)
+    _check_known(manifest, caller)
+    check_pin(manifest, name.cid)
+    return manifest
+
+
+def _check_known(manifest: Manifest, caller: Caller) -> None:
+    """Refuse who may not know of an object; whether it is there or not is told alike."""
     slot = manifest.slot
     if not caller.in_session(slot.session_id):
         raise NotFound("no such object")
     if caller.kind is TokenKind.MINER and slot.miner not in (None, caller.miner):
         raise NotFound("no such object")
-    if name.cid is not None:
-        await request.app[SERVICES].reads.manifest(name.object_id, name.cid)
-    return manifest

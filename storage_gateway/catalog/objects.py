@@ -21,7 +21,6 @@ from sqlalchemy import (
 
 from crypto import LEAF_TAG_SIZE, Secret
 from storage_gateway.errors import (
-    Erased,
     FileKeyReused,
     IntentLost,
     NotFound,
@@ -318,22 +317,6 @@ def _segments_of(rows: Iterable[Row[Any]]) -> tuple[Segment, ...]:
 
 def _pieces(joined: bytes | None, size: int) -> tuple[bytes, ...]:
     return tuple((joined or b"")[at : at + size] for at in range(0, len(joined or b""), size))
-
-
-def load_readable(
-    connection: Connection, object_id: str, *, count: int
-) -> tuple[Manifest, tuple[Segment, ...]]:
-    """Return the manifest and the first ``count`` segments as of one moment.
-
-    Raises:
-        NotFound: no such object.
-        Erased: it is gone.
-
-    """
-    manifest = load_manifest(connection, object_id)
-    if manifest.state is not ObjectState.COMMITTED:
-        raise Erased("the object was erased")
-    return manifest, load_segment_page(connection, manifest.payload_id, first=0, count=count)
 
 
 def list_objects(
