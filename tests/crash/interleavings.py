@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import count
 from random import Random
 
+from .processes import FAULTS
 from .schedules import Stage
 
 
@@ -40,6 +41,26 @@ def beside(stage: Stage, first: str, second: str, *, stride: int = 1) -> None:
     for beginning in _steps(stage, f"{first}+{second}", "A", "/B/A.renew/A", stride):
         # A is dead instead: killed, and its machine goes on.
         stage.play(f"{beginning}/B")
+
+
+def faults(stage: Stage, script: str, *, stride: int = 1) -> None:
+    """Let each step of A fail, in each way; then A lives on."""
+    for beginning in _steps(stage, script, "A", "", stride):
+        for fault in FAULTS:
+            stage.play(f"{beginning}/A.{fault}/A")
+
+
+def faults_in_recovery(
+    stage: Stage, first: str, second: str, *, stride: int = 1, random: Random | None = None
+) -> None:
+    """Kill A at each of its steps; let each step of B fail in turn, which then recovers from it.
+
+    With ``random``, in one way for each step that is chosen by chance.
+    """
+    for beginning in list(_steps(stage, f"{first}+{second}", "A", "", stride)):
+        for further in _steps(stage, beginning, "B", "", 1):
+            for fault in [random.choice([*FAULTS])] if random is not None else FAULTS:
+                stage.play(f"{further}/B.{fault}/B")
 
 
 def cut_after_pause(stage: Stage, first: str, second: str, tries: int, random: Random) -> None:

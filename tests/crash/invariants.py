@@ -5,13 +5,13 @@ from storage_gateway.verify import Checker
 from tests.workers import MARKER, PAYLOADS, SESSION
 
 from .processes import ROUTER, Process, StepCatalog, start_process, whole
-from .scripts import recover
+from .scripts import recover_late
 from .world import ROOT, Attempt, World
 
 
 def settle_down(world: World, name: str = "last") -> None:
     """Let one more process start, recover, and see the horizon pass."""
-    start_process(world, name).run(recover)
+    start_process(world, name).run(recover_late)
 
 
 def violations(world: World) -> list[str]:

@@ -7,6 +7,8 @@ piece at a time, while the loop has nothing else to do: the same order every tim
 """
 
 import asyncio
+import errno
+import os
 import threading
 from asyncio.events import _set_running_loop
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -23,7 +25,7 @@ from storage_gateway.catalog import Catalog, Unit
 from storage_gateway.catalog.sessions import load_session
 from storage_gateway.catalog.work import renew_instance, start_instance
 from storage_gateway.erase import Erasure
-from storage_gateway.errors import GatewayError
+from storage_gateway.errors import CatalogUnavailable, GatewayError, StorageFull
 from storage_gateway.memory import Budget
 from storage_gateway.read import Reads
 from storage_gateway.records import INPUT, Manifest, Session, Slot
@@ -45,12 +47,30 @@ LOST = frozenset({"intent_lost", "backend_unavailable"})
 """What an upload is refused with that was claimed: both are 503. The second is that its file, or
 the folder of it, was removed while it wrote.
 """
+UNAVAILABLE = frozenset({"backend_unavailable", "catalog_unavailable", "storage_full"})
+"""What an upload is refused with when a step of it failed."""
 
 Gate = Callable[[str], None]
 
 
 class Killed(BaseException):
     """Raised at a step of a process that is no more: nothing of it may take effect."""
+
+
+class Failing(Exception):
+    """Raised by a gate where a step is to fail, without effect or after it."""
+
+    def __init__(self, number: int, *, took_effect: bool) -> None:
+        super().__init__(number)
+        self.number = number
+        self.took_effect = took_effect
+
+
+FAULTS = {
+    "fail": Failing(errno.EIO, took_effect=False),
+    "full": Failing(errno.ENOSPC, took_effect=False),
+    "lost": Failing(errno.EIO, took_effect=True),
+}
 
 
 class Stuck(Exception):
@@ -138,49 +158,47 @@ class StepFs:
         self._world = world
         self._gate = gate
 
+    def _step(self, name: str, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        try:
+            self._gate(name)
+        except Failing as failing:
+            if failing.took_effect:
+                function(*args)
+            raise OSError(failing.number, os.strerror(failing.number)) from None
+        return function(*args)
+
     def make_folder(self, path: Path) -> bool:
-        self._gate("make_folder")
-        return self._world.fs.make_folder(path)
+        return self._step("make_folder", self._world.fs.make_folder, path)
 
     def create(self, path: Path) -> int:
-        self._gate("create")
-        return self._world.fs.create(path)
+        return self._step("create", self._world.fs.create, path)
 
     def write_at(self, descriptor: int, data: memoryview, offset: int) -> None:
-        self._gate("write_at")
-        self._world.fs.write_at(descriptor, data, offset)
+        self._step("write_at", self._world.fs.write_at, descriptor, data, offset)
 
     def sync(self, descriptor: int) -> None:
-        self._gate("sync")
-        self._world.fs.sync(descriptor)
+        self._step("sync", self._world.fs.sync, descriptor)
 
     def close(self, descriptor: int) -> None:
-        self._gate("close")
-        self._world.fs.close(descriptor)
+        self._step("close", self._world.fs.close, descriptor)
 
     def sync_folder(self, path: Path) -> None:
-        self._gate("sync_folder")
-        self._world.fs.sync_folder(path)
+        self._step("sync_folder", self._world.fs.sync_folder, path)
 
     def read_at(self, path: Path, offset: int, size: int) -> bytes:
-        self._gate("read_at")
-        return self._world.fs.read_at(path, offset, size)
+        return self._step("read_at", self._world.fs.read_at, path, offset, size)
 
     def size(self, path: Path) -> int:
-        self._gate("size")
-        return self._world.fs.size(path)
+        return self._step("size", self._world.fs.size, path)
 
     def remove(self, path: Path) -> None:
-        self._gate("remove")
-        self._world.fs.remove(path)
+        self._step("remove", self._world.fs.remove, path)
 
     def remove_folder(self, path: Path) -> None:
-        self._gate("remove_folder")
-        self._world.fs.remove_folder(path)
+        self._step("remove_folder", self._world.fs.remove_folder, path)
 
     def scan(self, path: Path) -> Iterator[tuple[str, bool, int]]:
-        self._gate("scan")
-        return self._world.fs.scan(path)
+        return self._step("scan", self._world.fs.scan, path)
 
 
 class StepCatalog(Catalog):
@@ -190,23 +208,31 @@ class StepCatalog(Catalog):
         self._world = world
         self._gate = gate
 
+    def _step(self, name: str, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        try:
+            self._gate(name)
+        except Failing as failing:
+            if failing.took_effect:
+                function(*args)
+            if failing.number == errno.ENOSPC:
+                raise StorageFull("for this test") from None
+            raise CatalogUnavailable("for this test") from None
+        return function(*args)
+
     async def run(self, unit: Unit[T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(None, self.run_blocking, unit)
 
     def run_blocking(self, unit: Unit[T]) -> T:
-        self._gate("transaction")
-        return self._world.ledger.run(unit)
+        return self._step("transaction", self._world.ledger.run, unit)
 
     async def read(self, unit: Unit[T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(None, self.read_blocking, unit)
 
     def read_blocking(self, unit: Unit[T]) -> T:
-        self._gate("read")
-        return self._world.ledger.read(unit)
+        return self._step("read", self._world.ledger.read, unit)
 
     def clean_pages(self) -> bool:
-        self._gate("clean_pages")
-        return True
+        return self._step("clean_pages", lambda: True)
 
     def close(self) -> None:
         pass
@@ -234,6 +260,8 @@ class Process:
     recovery: Recovery
     reads: Reads
     ended: bool = False
+    failed: bool = False
+    """A step of it was made to fail."""
 
     def run(self, script: Callable[["Process"], Coroutine[Any, Any, T]]) -> T:
         """Run a script to its end, with which the process ends."""
@@ -261,6 +289,7 @@ class Process:
             manifest = await seal(self, slot)
         except GatewayError as error:
             fair = may_refuse | (LOST if self.world.time_passed else frozenset())
+            fair |= UNAVAILABLE if self.failed else frozenset()
             await self._tell(key, refused=error.code, wronged=error.code not in fair)
         else:
             await self._tell(key, object_id=manifest.object_id)
@@ -271,8 +300,13 @@ class Process:
         object_id = attempts[key].object_id
         assert object_id is not None
         attempts[key] = replace(attempts[key], erase_asked=True)
-        await self.erasure.erase(object_id)
-        await self._tell(key, erase_answered=True)
+        try:
+            await self.erasure.erase(object_id)
+        except GatewayError as error:
+            fair = UNAVAILABLE if self.failed else frozenset()
+            await self._tell(key, wronged=error.code not in fair)
+        else:
+            await self._tell(key, erase_answered=True)
 
     async def _tell(self, key: str, **changes: Any) -> None:  # noqa: ANN401 - an attempt's fields
         await self.loop.run_in_executor(None, self.gate, "answer")
@@ -377,6 +411,7 @@ class Actor:
         self.error: BaseException | None = None
         self._script = script
         self._dead = False
+        self._fault: Failing | None = None
         self._steps_left: int | None = 0
         self._awake = threading.Semaphore(0)
         self._asleep = threading.Semaphore(0)
@@ -391,6 +426,11 @@ class Actor:
         self._awake.release()
         if not self._asleep.acquire(timeout=60):
             raise Stuck(f"{self.process.name} did not come to its next step")
+
+    def fail(self, fault: str) -> None:
+        """Take one step, which fails in that way; an answer to a client cannot."""
+        self._fault = FAULTS[fault]
+        self.go_on(1)
 
     def kill(self) -> None:
         """End it where it is: no further step of it takes effect."""
@@ -408,7 +448,7 @@ class Actor:
         self.finished = True
         self._asleep.release()
 
-    def _gate(self, _step: str) -> None:
+    def _gate(self, step: str) -> None:
         if self._steps_left == 0 and not self._dead:
             self._asleep.release()
             self._awake.acquire()
@@ -416,3 +456,7 @@ class Actor:
             raise Killed
         if self._steps_left is not None:
             self._steps_left -= 1
+        fault, self._fault = self._fault, None
+        if fault is not None and step != "answer":
+            self.process.failed = True
+            raise fault

@@ -8,6 +8,8 @@ A script's name may end in ``~5``: what its process would do in several threads 
 done in the fifth of many orders, else in the order of asking.
 
 * ``A9``: process A takes nine steps and is stopped before the next; ``A``: it runs to its end.
+* ``A.fail``, ``A.full``, ``A.lost``: A's next step fails, or finds no space, or fails although it
+  took effect.
 * ``A.renew``: A renews its lease, as a process does that goes on after a pause.
 * ``cut.0121``: the power is cut; the digits say in which state each piece that was not synced is
   found (`ForgetfulFs.choices`), 0 for nothing of it. ``R`` is the process that recovers from then.
@@ -157,6 +159,8 @@ class _Cast:
         actor = self._actors[letter]
         if rest == ".renew":
             actor.process.renew()
+        elif rest.startswith("."):
+            actor.fail(rest[1:])
         else:
             actor.go_on(int(rest) if rest else None)
         return actor.finished
@@ -238,7 +242,7 @@ class Effort:
     second: int
     """In the recovery that follows."""
     recoveries: int | None = None
-    """After so many of the distinct first power cuts of a script the recovery is cut as well."""
+    """After so many of the first power cuts of a script the recovery is cut as well; None: all."""
 
 
 def cut_everywhere(stage: Stage, script: str, effort: Effort, random: Random) -> None:
@@ -253,11 +257,15 @@ def cut_everywhere(stage: Stage, script: str, effort: Effort, random: Random) ->
         for way in ways(image.fs.choices(), effort.first, random)
         if stage.is_new(after := image.after_power_cut(way))
     ]
-    for schedule, after in firsts:
+    chosen = range(len(firsts))
+    if effort.recoveries is not None and effort.recoveries < len(firsts):
+        chosen = random.sample(chosen, effort.recoveries)
+    for at, (schedule, after) in enumerate(firsts):
         world = World(stage.ledger, after)
         recovered, errors = record(world, "R1", "recover")
         stage.judge(world, f"{schedule}/R", errors)
-        _cut_recovery(stage, schedule, recovered, effort, random)
+        if at in chosen:
+            _cut_recovery(stage, schedule, recovered, effort, random)
 
 
 def _cut_recovery(

@@ -6,6 +6,7 @@ Bodies are as large as they must be for the way through the code that they are f
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -15,7 +16,7 @@ from crypto import LEAF_PLAINTEXT_SIZE, SEGMENT_LEAVES, intake_identity
 from storage_gateway.backends.disk import Disk, OpenBlob
 from storage_gateway.catalog.sessions import create_session, register_router
 from storage_gateway.catalog.work import load_deployment
-from storage_gateway.errors import BodyIncomplete
+from storage_gateway.errors import BodyIncomplete, GatewayError
 from storage_gateway.records import USER, Manifest, Party, Slot
 from tests.workers import DEPLOYMENT, MARKER, SESSION, body_of
 
@@ -107,29 +108,59 @@ async def _upload_and_erase(process: Process) -> None:
     await process.erase(f"{process.name}:1")
 
 
+async def _recover_once(process: Process) -> bool:
+    """Do one pass, as the timer does, which tries again when one fails; True when all is done."""
+    try:
+        report = await process.recovery.run_once()
+    except GatewayError:
+        return False
+    return not report.graves_waiting and not report.blobs_deleted and not report.failures
+
+
 async def recover(process: Process) -> None:
-    """Do what a process does that starts after a crash, until the horizon has passed twice."""
-    await process.recovery.run_once()
+    """Do what a process does that starts after a crash, until the horizon has passed."""
+    await _recover_once(process)
+    await recover_late(process)
+
+
+async def recover_late(process: Process) -> None:
+    """The same in fewer steps: nothing is tried before the leases have run out."""
     await process.let_pass(LEASE_S + 1)
-    await process.recovery.run_once()
+    await _recover_once(process)
     for _ in range(4):
         await process.let_pass(HORIZON_S + 1)
-        report = await process.recovery.run_once()
-        if not report.graves_waiting and not report.blobs_deleted:
+        if await _recover_once(process):
             break
 
 
 async def _take_over(process: Process) -> None:
     """Claim what others began whose leases have run out; twice, within the horizon."""
     await process.let_pass(LEASE_S + 1)
-    await process.recovery.run_once()
-    await process.recovery.run_once()
+    await _recover_beside(process)
 
 
 async def _recover_beside(process: Process) -> None:
     """Recover while no time passes: the others are alive."""
-    await process.recovery.run_once()
-    await process.recovery.run_once()
+    for _ in range(2):
+        await _recover_once(process)
+
+
+def lives_on(run: Run) -> Run:
+    """Return a script after which the same process recovers, and must leave no intent of its own:
+    nobody else may claim what belongs to the living.
+    """
+
+    async def run_and_recover(process: Process) -> None:
+        await run(process)
+        await _recover_beside(process)
+        query = partial(
+            process.world.rows,
+            "SELECT state FROM intents WHERE instance_id = :i",
+            i=process.instance_id,
+        )
+        assert [] == await process.loop.run_in_executor(None, query)
+
+    return run_and_recover
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +189,12 @@ SCRIPTS = {
     "upload-erase": Script(_upload_and_erase),
     "rival": Script(rivals(SMALL)),
     "other-rival": Script(rivals(b"rival")),
+    "lives-small": Script(lives_on(uploads(SMALL))),
+    "lives-leaves": Script(lives_on(uploads(LEAVES))),
+    "lives-segments": Script(lives_on(uploads(TWO_SEGMENTS))),
+    "lives-sealed": Script(lives_on(uploads_sealed(LEAVES))),
+    "lives-broken": Script(lives_on(breaks_off(LEAVES))),
+    "lives-erase": Script(lives_on(_erase)),
     "take-over": Script(_take_over),
     "recover-beside": Script(_recover_beside),
     "recover": Script(recover),
