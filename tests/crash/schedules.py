@@ -18,7 +18,7 @@ At the end of the line whoever is left is killed. Then one more process recovers
 has passed, and `violations` are looked for.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from math import prod
@@ -257,7 +257,7 @@ def cut_everywhere(stage: Stage, script: str, effort: Effort, random: Random) ->
         for way in ways(image.fs.choices(), effort.first, random)
         if stage.is_new(after := image.after_power_cut(way))
     ]
-    chosen: Collection[int] = range(len(firsts))
+    chosen: Sequence[int] = range(len(firsts))
     if effort.recoveries is not None and effort.recoveries < len(firsts):
         chosen = random.sample(chosen, effort.recoveries)
     for at, (schedule, after) in enumerate(firsts):
