@@ -25,14 +25,22 @@ def _steps(stage: Stage, before: str, letter: str, after: str, stride: int) -> I
             return
 
 
-def pauses(stage: Stage, first: str, second: str, *, stride: int = 1, renewed: bool) -> None:
+def pauses(
+    stage: Stage,
+    first: str,
+    second: str,
+    *,
+    stride: int = 1,
+    second_stride: int = 1,
+    renewed: bool,
+) -> None:
     """Stop A at each of its steps; let B take each number of steps there; let A go on to its end,
     with its lease renewed or not; then B.
     """
     scripts = f"{first}+{second}"
     going_on = "/A.renew/A" if renewed else "/A"
     for beginning in _steps(stage, scripts, "A", "", stride):
-        for _ in _steps(stage, beginning, "B", f"{going_on}/B", 1):
+        for _ in _steps(stage, beginning, "B", f"{going_on}/B", second_stride):
             pass
 
 

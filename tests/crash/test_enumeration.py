@@ -65,27 +65,27 @@ PARTS = {
     "cut upload-empty": cuts("upload-empty", EFFORT, 30, 40),
     "cut upload-small": cuts("upload-small", EFFORT, 30, 100),
     "cut upload-leaves": cuts("upload-leaves", EFFORT, 80, 500, orders=1),
-    "cut upload-segments": cuts("upload-segments", EFFORT_LARGE, 200, 2000, orders=1),
+    "cut upload-segments": cuts("upload-segments", EFFORT_LARGE, 100, 2000),
     "cut upload-three": cuts("upload-three", Effort(4, 2), 80, 3000),
     "cut sealed-small": cuts("sealed-small", EFFORT, 30, 100),
     "cut sealed-segments": cuts("sealed-segments", EFFORT_LARGE, 90, 2000),
-    "cut broken-leaves": cuts("broken-leaves", EFFORT, 80, 500, orders=1),
+    "cut broken-leaves": cuts("broken-leaves", EFFORT, 60, 500),
     "cut broken-segments": cuts("broken-segments", EFFORT_LARGE, 90, 2000),
-    "cut side-by-side": cuts("side-by-side", EFFORT, 200, 1000, orders=2),
+    "cut side-by-side": cuts("side-by-side", EFFORT, 150, 1000, orders=1),
     "cut one-by-one": cuts("one-by-one", EFFORT, 60, 100),
     "cut erase": cuts("erase", EFFORT, 15, 15),
     "cut erase-segments": cuts("erase-segments", EFFORT, 18, 18),
     "cut upload-erase": cuts("upload-erase", EFFORT, 40, 60),
     "pause upload-small": Part(
+        lambda stage, _: pauses(stage, "upload-small", "take-over", second_stride=2, renewed=True),
         lambda stage, _: pauses(stage, "upload-small", "take-over", renewed=True),
-        lambda stage, _: pauses(stage, "upload-small", "take-over", renewed=True),
-        300,
+        150,
         300,
     ),
     "pause upload-small, lease lost": Part(
-        lambda stage, _: pauses(stage, "upload-small", "take-over", stride=4, renewed=False),
+        lambda stage, _: pauses(stage, "upload-small", "take-over", stride=6, renewed=False),
         lambda stage, _: pauses(stage, "upload-small", "take-over", renewed=False),
-        80,
+        50,
         300,
     ),
     "pause sealed-segments": Part(
@@ -107,9 +107,9 @@ PARTS = {
         300,
     ),
     "pause erase": Part(
-        lambda stage, _: pauses(stage, "erase", "recover", stride=3, renewed=True),
+        lambda stage, _: pauses(stage, "erase", "recover", stride=3, second_stride=2, renewed=True),
         lambda stage, _: pauses(stage, "erase-segments", "recover", renewed=True),
-        80,
+        40,
         250,
     ),
     "erase twice": Part(
@@ -147,9 +147,9 @@ PARTS = {
         1500,
     ),
     "fail upload-small": Part(
-        lambda stage, _: faults(stage, "lives-small"),
+        lambda stage, _: faults(stage, "lives-small", stride=2),
         lambda stage, _: faults(stage, "lives-segments~1"),
-        80,
+        40,
         120,
     ),
     "fail sealed": Part(
@@ -159,20 +159,20 @@ PARTS = {
         80,
     ),
     "fail broken": Part(
-        lambda stage, _: faults(stage, "lives-broken", stride=2),
+        lambda stage, _: faults(stage, "lives-broken", stride=3),
         lambda stage, _: faults(stage, "lives-broken"),
-        50,
+        30,
         100,
     ),
     "fail erase": Part(
+        lambda stage, _: faults(stage, "lives-erase", stride=2),
         lambda stage, _: faults(stage, "lives-erase"),
-        lambda stage, _: faults(stage, "lives-erase"),
-        70,
+        30,
         70,
     ),
     "fail recovery": Part(
         lambda stage, random: faults_in_recovery(
-            stage, "upload-small", "take-over", stride=6, random=random
+            stage, "upload-small", "take-over", stride=8, random=random
         ),
         lambda stage, _: faults_in_recovery(stage, "upload-segments", "recover"),
         80,
