@@ -9,6 +9,7 @@ OPTIONS = frozenset({
     "sslcert", "sslcrl", "sslkey", "sslmode", "sslrootcert", "target_session_attrs",
 })  # fmt: skip
 """What may follow the question mark. None of these is a secret; libpq's documentation has them."""
+_NUL = "holds a NUL character, at which libpq stops reading, and goes to its default server"
 
 
 class DatabaseURL:
@@ -65,7 +66,14 @@ class DatabaseURL:
         return self.options.get("host", self.host).split(",")
 
     def with_password(self, password: str) -> "DatabaseURL":
-        """Return the same place with another password."""
+        """Return the same place with another password.
+
+        Raises:
+            ValueError: no password can be like that.
+
+        """
+        if "\0" in password:
+            raise ValueError(_NUL)
         return DatabaseURL(
             user=self.user,
             password=password,
@@ -113,8 +121,13 @@ def parse_database_url(text: str) -> DatabaseURL:
         raise ValueError(f"is malformed: {hint}") from None
     if parts.scheme not in SCHEMES:
         raise ValueError("must begin with postgresql://")
+    if "\0" in unquote(text):
+        raise ValueError(_NUL)
     if parts.fragment:
         raise ValueError(f"has a part after #: {hint}")
+    if "@" in parts.path:
+        # Taken for a name, the end of a password that has a "/" would be shown.
+        raise ValueError(f"has an @ in the name of the database: {hint}")
     if unknown := options.keys() - OPTIONS:
         allowed = ", ".join(sorted(OPTIONS))
         raise ValueError(f"has {len(unknown)} unknown option(s) after the ?; known are {allowed}")

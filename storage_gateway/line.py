@@ -89,7 +89,10 @@ class WorkerEnd:
             return None
         if not data:
             raise LineEnded
-        if not descriptors:  # the process has no descriptor left: the kernel dropped it
+        if not descriptors:  # the process has none left: the kernel dropped the connection
+            # Else the parent would take each later report for one of the connection before.
+            self.report(Report.TAKEN)
+            self.report(Report.CLOSED)
             return None
         connection = socket.socket(fileno=descriptors[0])
         connection.setblocking(False)

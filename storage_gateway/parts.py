@@ -210,7 +210,11 @@ def open_catalog(config: Config) -> Catalog:
             f" storage-gateway catalog copy, or leave catalog_url unset"
         )
     if config.catalog_password_file is not None:
-        url = url.with_password(read_secret(config.catalog_password_file).strip())
+        password = read_secret(config.catalog_password_file).strip()
+        try:
+            url = url.with_password(password)
+        except ValueError as error:
+            raise ConfigError(f"{config.catalog_password_file}: {error}") from None
     catalog = PostgresCatalog.open(url)
     try:
         if holds_objects and catalog.read_blocking(find_deployment) is None:

@@ -46,10 +46,20 @@ class HandedSite(web.BaseSite):
 
     async def stop(self) -> None:
         """Take no more."""
-        asyncio.get_running_loop().remove_reader(self._line.down)
-        # Only now: the parent hands what was not taken to others.
+        # Before the report: the parent then hands what was not taken to others.
+        asyncio.get_running_loop().add_reader(self._line.down, self._let_go)
         self._line.report(Report.DRAINING)
         await super().stop()
+
+    def _let_go(self) -> None:
+        """Drop our copy of a connection that others serve: it would stay open when they close it."""
+        try:
+            connection = self._line.take()
+        except LineEnded:
+            asyncio.get_running_loop().remove_reader(self._line.down)
+            return
+        if connection is not None:
+            connection.close()
 
     def _take_waiting(self) -> None:
         for _ in range(TAKEN_AT_ONCE_MAX):

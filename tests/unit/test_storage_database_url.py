@@ -40,6 +40,10 @@ def test_a_url_means_what_libpq_means_by_it(text: str, parameters: dict[str, obj
         "postgresql://u:geheim@db/c/d",
         "postgresql://u:geheim@/c",
         "postgresql://u:geheim/x@db/c",
+        "postgresql://u:12/geheim@db",
+        "postgresql://u:/geheim@db?sslmode=require",
+        "postgresql://u:geheim%00@db/c",
+        "postgresql://u%00:geheim@db/c",
         "postgresql://u:geheim#x@db/c",
         "postgresql://u:geheim?x@db/c",
         "postgresql://u:x[geheim@db/c",
@@ -50,7 +54,7 @@ def test_a_url_means_what_libpq_means_by_it(text: str, parameters: dict[str, obj
     ],
 )
 def test_a_fault_is_refused_and_no_part_of_it_repeated(text: str) -> None:
-    with pytest.raises(ValueError, match=r"must|malformed|unknown|after") as caught:
+    with pytest.raises(ValueError, match=r"must|malformed|unknown|after|@|NUL") as caught:
         parse_database_url(text)
 
     assert "geheim" not in str(caught.value)
@@ -66,3 +70,11 @@ def test_any_password_comes_through_and_is_not_shown(password: str) -> None:
     assert "geheim" not in repr(found) + str(found)
     assert found == parse_database_url(found.expose_url())
     assert found == parse_database_url("postgresql://u@db/c").with_password(secret)
+
+
+def test_a_password_at_which_libpq_would_stop_reading_is_refused() -> None:
+    """It would then know no host, and bring what it read to whoever listens on this machine."""
+    with pytest.raises(ValueError, match="NUL") as caught:
+        parse_database_url("postgresql://u@db/c").with_password("geheim\0")
+
+    assert "geheim" not in str(caught.value)
