@@ -52,7 +52,7 @@ class HandedSite(web.BaseSite):
         await super().stop()
 
     def _let_go(self) -> None:
-        """Drop our copy of a connection that others serve: it would stay open when they close it."""
+        """Drop our copy of a connection that others serve, else their closing does not end it."""
         try:
             connection = self._line.take()
         except LineEnded:

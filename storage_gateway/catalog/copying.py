@@ -1,7 +1,8 @@
 """Moving a catalog from SQLite to PostgreSQL: all tables in one transaction on either side.
 
 The source is locked against writers from the first look to its last word, and says at the end that
-it was copied: a gateway that is started on it by mistake is refused (`schema.prepare_schema`).
+it was copied: a gateway that is started on it by mistake is refused (`schema.prepare_schema`), and
+one that has it open finds none of its tables.
 """
 
 import hashlib
@@ -49,6 +50,9 @@ def copy_catalog(
         _refuse_living(old)
         copied = target.run_long(lambda new: _copy(old, new, on_rows), within_s=COPY_S_MAX)
         old.execute(text(f"PRAGMA user_version = {COPIED_VERSION}"))
+        # Who has the file open already, paused or just starting, does not look at that any more.
+        for table in metadata.sorted_tables:
+            old.execute(text(f"ALTER TABLE {table.name} RENAME TO {table.name}_copied"))
         return copied
 
     return source.run_blocking(locked)

@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from storage_gateway.catalog import PostgresCatalog
+from storage_gateway.catalog import PostgresCatalog, SQLiteCatalog
+from storage_gateway.catalog.objects import erase
+from storage_gateway.catalog.sessions import register_router, set_operator_token
+from storage_gateway.catalog.work import find_deployment, load_deployment, start_instance
 from storage_gateway.client import Client, ClientError
 from storage_gateway.database_url import parse_database_url
+from storage_gateway.errors import CatalogUnavailable
 from storage_gateway.parts import CATALOG_FILE, COPIED_FILE
 from tests.commands import command, command_beside
 from tests.databases import databases
@@ -160,3 +164,31 @@ def test_a_copy_that_differs_is_refused_and_undone(
     done = command(*arguments, "--to", postgres.url(name, password=False))
     assert 0 == done.status, done.err
     assert b"objects                 2 rows" in done.out
+
+
+def test_who_had_the_old_catalog_open_can_do_nothing_with_it_any_more(
+    tmp_path: Path, postgres: PostgresServer, password_file: Path
+) -> None:
+    """A gateway that was paused, or had just opened it, would answer for what the copy lacks."""
+    data_dir = tmp_path / "data"
+    data_dir.mkdir(mode=0o700)
+    late = SQLiteCatalog.open(data_dir / CATALOG_FILE)
+    try:
+        late.run_blocking(lambda c: load_deployment(c, "1" * 32))
+        late.run_blocking(lambda c: register_router(c, "age1r", "classic"))
+        to = postgres.url(postgres.new_database(), password=False)
+        arguments = ("catalog", "copy", "--data-dir", data_dir, "--password-file", password_file)
+        done = command(*arguments, "--to", to)
+        assert 0 == done.status, done.err
+
+        for write in (
+            lambda c: start_instance(c, "2" * 32, 10),
+            lambda c: erase(c, "3" * 32),
+            lambda c: set_operator_token(c, b"4" * 32),
+        ):
+            with pytest.raises(CatalogUnavailable):
+                late.run_blocking(write)
+        with pytest.raises(CatalogUnavailable):
+            late.read_blocking(find_deployment)
+    finally:
+        late.close()
