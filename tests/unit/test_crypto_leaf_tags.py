@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crypto import LeafMismatch, Secret, check_leaf, leaf_tag, new_tag_key
+from crypto import LeafMismatch, LeafTagger, Secret, check_leaf, leaf_tag, new_tag_key
 
 KEY = Secret(bytes(range(32)))
 
@@ -40,3 +40,12 @@ def test_another_position_key_or_length_is_told(leaf: bytes) -> None:
     ):
         with pytest.raises(LeafMismatch):
             check_leaf(key, position, found, tag)
+
+
+@given(st.lists(st.binary(max_size=100), max_size=6), st.integers(0, 7))
+def test_a_leaf_in_parts_has_the_tag_of_the_whole(parts: list[bytes], position: int) -> None:
+    tagger = LeafTagger(KEY, position)
+    for part in parts:
+        tagger.update(part)
+
+    assert leaf_tag(KEY, position, b"".join(parts)) == tagger.finish()
