@@ -19,6 +19,7 @@ from storage_gateway.errors import (
     UnsupportedEncoding,
 )
 
+from .pace import wait_read
 from .problems import COMMON_HEADERS, REQUEST_ID_HEADER, problem_response, request_id_of
 from .services import EXPECTATION, REQUEST_ID, SERVICES, UNSPOKEN_VERSION
 
@@ -30,6 +31,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its id, turn every error into a problem document, write the log line."""
+    # Not yet under way: a stop does not wait for those who do not read.
+    await wait_read(request, request.app[SERVICES].config)
     with request.app[SERVICES].under_way.request():
         return await _answer(request, handler)
 

@@ -1,5 +1,9 @@
 """How slow a client may be: the one rule for those who send and those who read."""
 
+import asyncio
+
+from aiohttp import web
+
 from storage_gateway.config import Config
 
 
@@ -28,3 +32,25 @@ class Pace:
 def pace_of(config: Config) -> Pace:
     """Return the pace that is asked of every client, for one body or download."""
     return Pace(idle_s=config.body_idle_s, rate_min=config.min_rate)
+
+
+async def wait_read(request: web.Request, config: Config) -> None:
+    """Wait until what a connection holds of earlier answers is little; cut off who is too slow.
+
+    aiohttp waits within one answer alone: whoever asks for many small ones in a row and reads none
+    would have all of them kept here.
+
+    Raises:
+        ConnectionResetError: the client does not read, and is gone now.
+
+    """
+    transport = request.transport
+    unread = 0 if transport is None else transport.get_write_buffer_size()
+    if transport is None or not unread:
+        return
+    try:
+        async with asyncio.timeout(pace_of(config).patience_s(unread)):
+            await request.writer.drain()
+    except TimeoutError:
+        transport.abort()
+        raise ConnectionResetError("the reader is too slow") from None

@@ -7,6 +7,7 @@ below in a moment.
 
 import asyncio
 import random
+import socket
 import time
 from pathlib import Path
 
@@ -276,3 +277,30 @@ async def test_a_reader_that_is_too_slow_is_cut_off(tmp_path: Path, reading: boo
                 pass
 
     assert received < len(content)
+
+
+async def test_answers_that_nobody_reads_do_not_pile_up(tmp_path: Path) -> None:
+    """Each is small enough to be written without waiting; thousands of them would not be."""
+    body = made_bytes(60_000)
+    async with running_gateway(tmp_path, body_idle_s=1) as gateway:
+        session = await open_session(gateway, "101")
+        manifest = await uploaded(gateway, session.path("1"), session.user_token, body)
+        path, loop = f"/v1/objects/{manifest['urn']}", asyncio.get_running_loop()
+        server = gateway.gateway._runner.server
+        assert server is not None
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            await loop.sock_connect(client, gateway.address)
+            await loop.sock_sendall(client, request("GET", path, session.user_token) * 200)
+            most = 0
+
+            async def gone() -> bool:
+                nonlocal most
+                found = [c.transport for c in server.connections if c.transport]
+                most = max([most, *(one.get_write_buffer_size() for one in found)])
+                return bool(most) and not found
+
+            await eventually(gone, what="the reader cut off")
+
+    assert len(body) < most < 4 * len(body)
