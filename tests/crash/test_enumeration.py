@@ -64,14 +64,14 @@ EFFORT_NIGHTLY = Effort(24, 6, recoveries=40)
 PARTS = {
     "cut upload-empty": cuts("upload-empty", EFFORT, 30, 40),
     "cut upload-small": cuts("upload-small", EFFORT, 30, 100),
-    "cut upload-leaves": cuts("upload-leaves", EFFORT, 80, 500, orders=1),
-    "cut upload-segments": cuts("upload-segments", EFFORT_LARGE, 100, 2000),
-    "cut upload-three": cuts("upload-three", Effort(4, 2), 80, 3000),
+    "cut upload-leaves": cuts("upload-leaves", EFFORT, 80, 200, orders=1),
+    "cut upload-segments": cuts("upload-segments", EFFORT_LARGE, 100, 500),
+    "cut upload-three": cuts("upload-three", Effort(4, 2), 80, 600),
     "cut sealed-small": cuts("sealed-small", EFFORT, 30, 100),
-    "cut sealed-segments": cuts("sealed-segments", EFFORT_LARGE, 90, 2000),
-    "cut broken-leaves": cuts("broken-leaves", EFFORT, 60, 500),
-    "cut broken-segments": cuts("broken-segments", EFFORT_LARGE, 90, 2000),
-    "cut side-by-side": cuts("side-by-side", EFFORT, 150, 1000, orders=1),
+    "cut sealed-segments": cuts("sealed-segments", EFFORT_LARGE, 90, 500),
+    "cut broken-leaves": cuts("broken-leaves", EFFORT, 60, 200),
+    "cut broken-segments": cuts("broken-segments", EFFORT_LARGE, 90, 500),
+    "cut side-by-side": cuts("side-by-side", EFFORT, 150, 300, orders=1),
     "cut one-by-one": cuts("one-by-one", EFFORT, 60, 100),
     "cut erase": cuts("erase", EFFORT, 15, 15),
     "cut erase-segments": cuts("erase-segments", EFFORT, 18, 18),
@@ -104,7 +104,7 @@ PARTS = {
         lambda stage, _: beside(stage, "upload-leaves", "recover-beside"),
         lambda stage, _: pauses(stage, "upload-segments", "recover-beside", renewed=True),
         30,
-        300,
+        200,
     ),
     "pause erase": Part(
         lambda stage, _: pauses(stage, "erase", "recover", stride=3, second_stride=2, renewed=True),
@@ -128,13 +128,13 @@ PARTS = {
         lambda stage, _: killed_late(stage, "upload-leaves", "take-over", most=3, stride=2),
         lambda stage, _: killed_late(stage, "upload-segments~1", "take-over", most=5),
         30,
-        200,
+        150,
     ),
     "cut after pause": Part(
         lambda stage, random: cut_after_pause(stage, "upload-leaves", "take-over", 60, random),
         lambda stage, random: cut_after_pause(stage, "upload-segments", "take-over", 600, random),
         60,
-        2000,
+        600,
     ),
     "two recover": Part(
         lambda stage, random: both_recover(
@@ -144,7 +144,7 @@ PARTS = {
             stage, "upload-segments", "take-over", stride=1, tries=20, random=random
         ),
         40,
-        1500,
+        500,
     ),
     "fail upload-small": Part(
         lambda stage, _: faults(stage, "lives-small", stride=2),
@@ -190,7 +190,7 @@ PARTS = {
         lambda stage, random: at_random(stage, "upload-leaves+take-over+take-over", 50, random),
         lambda stage, random: at_random(stage, "upload-segments+recover+take-over", 600, random),
         50,
-        2000,
+        600,
     ),
 }
 
