@@ -97,9 +97,9 @@ def seed(request: pytest.FixtureRequest, nightly: bool) -> int:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what is marked so on both databases; by night every test that is over HTTP as well."""
     nightly = metafunc.config.getoption("nightly")
-    both = metafunc.definition.get_closest_marker("both_databases") or (
-        nightly and metafunc.definition.path.parent.name == "http"
-    )
+    marker = metafunc.definition.get_closest_marker("both_databases")
+    both = marker is not None and (nightly or marker.kwargs.get("by_day", True))
+    both = both or (nightly and metafunc.definition.path.parent.name == "http")
     if both and "database" in metafunc.fixturenames:
         metafunc.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 

@@ -40,7 +40,7 @@ from tests.gateway import (
 )
 from tests.processes import is_running, worker_process, workers_of
 
-pytestmark = pytest.mark.both_databases
+pytestmark = pytest.mark.both_databases(by_day=False)
 
 KILLS = 15
 MOMENTS = ("any", "commit", "body", "recovery", "answer")
