@@ -24,6 +24,7 @@ from tests.crash.load import LARGE, Content, Record, check_all, committed_payloa
 from tests.crash.trace import (
     CLAIM_BEGAN,
     COMMIT_BEGAN,
+    COMMITTED,
     COUNTED,
     UPLOAD_BEGAN,
     WITHIN_S,
@@ -44,6 +45,7 @@ pytestmark = pytest.mark.both_databases(by_day=False)
 
 KILLS = 15
 MOMENTS = ("any", "commit", "body", "recovery", "answer")
+AIMED = {"commit": COMMIT_BEGAN, "answer": COMMITTED}
 KILLS_NIGHTLY = 400
 WORKER_KILLS = 3
 WORKER_MOMENTS = (UPLOAD_BEGAN, CLAIM_BEGAN, COMMIT_BEGAN)
@@ -83,10 +85,8 @@ class Round:
             uploading(record, client, session, random, count=UPLOADERS),
         ):
             await asyncio.sleep(random.uniform(0, 0.3))
-            if moment == "answer":
-                await record.try_upload(client, session, Content(10, record.started))
-            elif moment == "commit":
-                await asyncio.to_thread(aim, self.trace, COMMIT_BEGAN, random, kill)
+            if moment in AIMED:
+                await asyncio.to_thread(aim, self.trace, AIMED[moment], random, kill)
             elif moment == "body":
                 reached, content = self._large(random.randrange(LARGE))
                 large = asyncio.create_task(record.try_upload(client, session, content))
@@ -111,6 +111,7 @@ class Round:
 
 def aim(trace: Trace, event: str, random: Random, kill: Callable[[], None]) -> bool:
     """Kill shortly after a step was told of, in this thread: an event loop would come too late."""
+    trace.read()
     if trace.wait_for(event) is None:
         return False
     time.sleep(a_moment(random))

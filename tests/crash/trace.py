@@ -33,8 +33,9 @@ COUNTED = (Window.UPLOAD, Window.COMMIT, Window.RECOVERY)
 UPLOAD_BEGAN = "upload began"
 COMMIT_BEGAN = "commit began"
 CLAIM_BEGAN = "claim began"
+COMMITTED = "upload committed"
 SETTLING = "settling"
-ENDS = frozenset({"upload committed", "upload aborted", "upload failed", "settled by another"})
+ENDS = frozenset({COMMITTED, "upload aborted", "upload failed", "settled by another"})
 
 
 @dataclass(frozen=True, slots=True)
