@@ -1,15 +1,25 @@
 """Goal: the safety nets of the suite itself hold. Method: do what each forbids, see it refused."""
 
 import asyncio
+import importlib
 import os
 import socket
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 from blockbuster import BlockingError
 
+from storage_gateway.api.access import Route
 from storage_gateway.backends.fs import RealFs
 from tests import requirements
+from tests.conftest import PACKAGES
+from tests.gateway import running_gateway
+from tests.http.raw import exchange, request
 
 
 def test_a_connection_to_another_host_is_refused() -> None:
@@ -39,14 +49,73 @@ def test_loopback_is_allowed() -> None:
             assert accepted.recv(1) == b"x"
 
 
-async def test_blocking_in_our_code_on_the_loop_is_an_error(tmp_path: Path) -> None:
+async def test_blocking_in_our_code_on_the_loop_is_an_error(
+    tmp_path: Path, blocked: list[str]
+) -> None:
     with pytest.raises(BlockingError):
         RealFs().make_folder(tmp_path / "folder")
 
+    assert ["os.mkdir"] == blocked
+    blocked.clear()
 
-async def test_calls_that_the_guard_was_taught_count_too(tmp_path: Path) -> None:
+
+async def test_calls_that_the_guard_was_taught_count_too(
+    tmp_path: Path, blocked: list[str]
+) -> None:
     with pytest.raises(BlockingError, match=r"os\.open"):
         RealFs().create(tmp_path / "file")
+
+    blocked.clear()
+
+
+BLOCKING = {
+    "a sleep": "import time; time.sleep(0.001)",
+    "a file": "with open(PATH, 'rb') as file: file.read()",
+    "a database": "with closing(sqlite3.connect(PATH + '.db')) as db: db.execute('SELECT 1')",
+}
+
+
+def planted_in(package: str, source: str, path: Path) -> Callable[[], None]:
+    """Return a function that stands in a file of the package, for whoever looks at the stack."""
+    file = Path(importlib.import_module(package).__path__[0]) / "planted.py"
+    scope: dict[str, Any] = {"PATH": str(path), "closing": closing, "sqlite3": sqlite3}
+    exec(compile(f"def planted():\n    {source}\n", str(file), "exec"), scope)  # noqa: S102
+    planted: Callable[[], None] = scope["planted"]
+    return planted
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("call", BLOCKING)
+async def test_every_package_of_ours_is_watched(
+    package: str, call: str, tmp_path: Path, blocked: list[str]
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+
+    with pytest.raises(BlockingError):
+        planted_in(package, BLOCKING[call], tmp_path / "file")()
+
+    blocked.clear()
+
+
+@pytest.mark.parametrize("call", BLOCKING)
+async def test_a_handler_that_blocks_is_noted_though_its_error_is_answered(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocked: list[str]
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    planted = planted_in("storage_gateway.api", BLOCKING[call], tmp_path / "file")
+
+    async def handler(_request: web.Request) -> web.Response:
+        planted()
+        return web.Response()
+
+    route = Route("GET", "/planted", None, handler)
+    monkeypatch.setattr("storage_gateway.api.application.ROUTES", (route,))
+    async with running_gateway(tmp_path) as gateway:
+        answer = await exchange(gateway.address, request("GET", "/planted"))
+
+    assert 500 == answer.status
+    assert blocked
+    blocked.clear()
 
 
 async def test_the_same_call_in_a_thread_is_right(tmp_path: Path) -> None:
