@@ -8,7 +8,7 @@ import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from unittest import mock
 
 from sqlalchemy import Connection
@@ -28,6 +28,8 @@ from .network import NETWORK_S
 from .node import HORIZON_S, Node
 from .store import Shelf
 from .world import StuckError, World
+
+T = TypeVar("T")
 
 CHUNK = 65_536
 SEALED_CHUNK = CHUNK + 16
@@ -105,6 +107,12 @@ class Simulator:
 
     def run(self, seed: int, climate: Climate | None = None) -> Outcome:
         """Run the history of a seed, in the given climate if not in one that the seed draws."""
+        with self.deployment(seed, climate) as history:
+            return history.run()
+
+    @contextmanager
+    def deployment(self, seed: int, climate: Climate | None = None) -> "Iterator[History]":
+        """Make a deployment of a seed's world; it is cleared away at the end."""
         if self._template is None:
             raise RuntimeError("use the simulator as a context manager")
         self.memory.restore(self._template)
@@ -112,7 +120,7 @@ class Simulator:
             history = History(seed, self.memory, climate)
             hook = sys.unraisablehook
             try:
-                outcome = history.run()
+                yield history
             finally:
                 # Coroutines of dead processes complain when they are not let finish.
                 sys.unraisablehook = lambda _complaint: None
@@ -121,7 +129,6 @@ class Simulator:
                 self._collect()
                 sys.unraisablehook = hook
                 sys.set_asyncgen_hooks(finalizer=None)
-        return outcome
 
     def _collect(self) -> None:
         """Collect garbage, now and then: within a history, it would disturb its order."""
@@ -227,6 +234,20 @@ class History:
             node.dispose()
         self.clients.process.alive = False
         self.clients.loop.dispose()
+
+    def start(self) -> None:
+        """Start every gateway, and wait until all answer."""
+        for node in self.nodes:
+            if not (node.starts and node.process.alive):
+                node.start()
+        limit_s = self.world.now + VERIFY_S_MAX
+        self.world.run(lambda: all(node.up for node in self.nodes), until_s=limit_s)
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """Have the clients do something, and return its answer once it is done."""
+        task: asyncio.Task[T] = self.clients.loop.create_task(work)
+        self.world.run(task.done, until_s=self.world.now + VERIFY_S_MAX)
+        return task.result()
 
     def _in_clients(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         return self.clients.loop.create_task(work)
