@@ -90,9 +90,12 @@ def report(run: dict[str, Any]) -> str:
         ("retries", "retries"),
         ("time_to_detect_s", "seconds to detect"),
         ("time_to_recover_s", "seconds to recover"),
+        ("until_readable_ms", "ms from an answer until read back"),
         ("overhead", "median latency over the control group's"),
         ("faults", "faults"),
         ("leftovers", "leftovers"),
+        ("version", "version"),
+        ("config_digest", "config digest"),
     ):
         if run.get(name):
             lines.append(f"  {label}: {_plain(run[name])}")

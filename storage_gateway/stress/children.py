@@ -2,26 +2,40 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+import storage_gateway
 from storage_gateway.parts import STORE_FOLDER
 
 from .clearing import start_time
 from .orders import Order, Spec, Told
 from .world import STRESS_FOLDER, World
 
-COMMAND: tuple[str, ...] = (sys.executable, "-m", "storage_gateway.cli.stress_child")
+# The very code that this process runs, wherever it was found; never a folder that happens to be
+# called `crypto` where the command was given.
+HOME = str(Path(storage_gateway.__file__).parent.parent)
+PROGRAM = (
+    f"import sys; sys.path.insert(0, {HOME!r});"
+    " from storage_gateway.cli.stress_child import main; main()"
+)
+COMMAND: tuple[str, ...] = (sys.executable, "-P", "-c", PROGRAM)
 START_S_MAX = 60.0
 POINT_S_MAX = 60.0
 LOG_FILE = "children.log"
+LOG_SHOWN_BYTES_MAX = 4096
+"""Of the processes' log, which goes with the run, so much is kept when one of them failed."""
+
+logger = logging.getLogger(__name__)
 
 RecordChildren = Callable[[list[list[int]]], Awaitable[None]]
 """Puts process ids and start times where they are found when this process is dead."""
@@ -168,6 +182,10 @@ class Children:
                 )
             )
             yield child
+        except ChildFailed:
+            said = await asyncio.to_thread(_end_of_log, world.folder / LOG_FILE)
+            logger.exception("process failed", extra={"run_id": self._run_id, "its_log": said})
+            raise
         finally:
             await asyncio.shield(self._end(child))
 
@@ -181,6 +199,10 @@ class Children:
         living = [child.pid for child in self._all if not child.is_dead()]
         started = await asyncio.to_thread(lambda: [[pid, start_time(pid)] for pid in living])
         await self._record(started)
+
+
+def _end_of_log(path: Path) -> str:
+    return path.read_bytes()[-LOG_SHOWN_BYTES_MAX:].decode(errors="replace")
 
 
 _LOG_FLAGS = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC

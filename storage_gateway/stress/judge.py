@@ -180,8 +180,9 @@ def _judge_secrets(trial: Trial) -> None:
 
 
 def _stored(trial: Trial) -> Iterator[tuple[str, bytes]]:
-    for blob in trial.world.local.disk.list(trial.world.prefix):
-        yield blob.key, trial.world.local.disk.read(blob.key, 0, blob.size)
+    # The files first: the search has an end, and a catalog is small.
     for path in sorted(trial.world.folder.rglob("*")):
         if path.is_file():
             yield f"{FOLDER}{path.name}", path.read_bytes()
+    for blob in trial.world.local.disk.list(trial.world.prefix):
+        yield blob.key, trial.world.local.disk.read(blob.key, 0, blob.size)

@@ -31,6 +31,8 @@ from .world import MakeGateway, World, open_world
 logger = logging.getLogger(__name__)
 
 CONNECT_S_MAX = 10.0
+CONTROL_END_S = 15.0
+"""What the control group gets for the requests that are under way at the end."""
 OVERTIME_S = 60.0
 """After its load's time a case has so long to end, beside what it is expected to take."""
 
@@ -113,6 +115,8 @@ class Runner:
             try:
                 await self._guarded(run, run.trial, world)
             finally:
+                run.control.end()
+                await asyncio.wait([control], timeout=CONTROL_END_S)
                 control.cancel()
                 await asyncio.gather(control, return_exceptions=True)
             run.control.judge(verdict)

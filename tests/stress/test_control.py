@@ -1,0 +1,79 @@
+"""Goal: what a run does beside its case is watched, and ends with it. Method: a real gateway whose
+uploads or control group misbehave, and a folder with a foreign package where the command is given.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage_gateway.records import Manifest
+from storage_gateway.stress.control import ControlGroup
+from tests.gateway import running_gateway
+from tests.stress.runs import ask, carried_out, ended, failed, start
+
+UNHARMED = "the serving gateway is unharmed"
+LATE_S = 4.0
+"""Longer than a stopped run takes to be cleared away."""
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_a_control_group_that_saw_nothing_fails_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    """It was refused throughout, or broke off: in both cases nobody knows of any harm."""
+
+    async def once(self: ControlGroup, _number: int, _size: int) -> None:
+        if not refused:
+            raise LookupError("planted")
+        self._refused("an upload", "busy")
+
+    monkeypatch.setattr(ControlGroup, "_once", once)
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        run = await carried_out(gateway, "tiny-objects", duration_s=0.1, clients=2)
+
+    assert "fail" == run["verdict"]
+    assert {UNHARMED} == set(failed(run))
+
+
+async def test_a_control_upload_under_way_at_the_stop_is_erased_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        uploads = gateway.gateway._uploads
+        real, under_way = uploads.seal, asyncio.Event()
+        stored = asyncio.Event()
+
+        async def seal(*args: Any, **kwargs: Any) -> Manifest:  # noqa: ANN401 - passed on
+            under_way.set()
+            await asyncio.sleep(LATE_S)
+            manifest = await real(*args, **kwargs)
+            stored.set()
+            return manifest
+
+        monkeypatch.setattr(uploads, "seal", seal)
+        run = await start(gateway, "tiny-objects", duration_s=60)
+        await asyncio.wait_for(under_way.wait(), 30)
+        await ask(gateway, "DELETE", f"/v1/stress/runs/{run['id']}")
+        over = await ended(gateway, run["id"])
+        await asyncio.wait_for(stored.wait(), 30)
+        answer = await ask(gateway, "GET", f"/v1/sessions/stress.{run['id']}/objects")
+
+    assert "stopped" == over["state"]
+    states = {entry["state"] for entry in answer.json()["objects"]}
+    assert states
+    assert "committed" not in states
+
+
+async def test_a_folder_called_like_a_package_of_ours_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = tmp_path / "crypto"
+    foreign.mkdir()
+    (foreign / "__init__.py").write_text("raise SystemExit('foreign code was run')\n")
+    monkeypatch.chdir(tmp_path)
+    async with running_gateway(tmp_path / "data", enable_stress=True) as gateway:
+        run = await carried_out(gateway, "crash-after-commit", duration_s=0.1, clients=1)
+
+    assert {} == failed(run)
