@@ -13,6 +13,7 @@ from retention import ErasureStep, next_erasure_step
 from .backends import KeyedStore
 from .catalog import Catalog, now_ms
 from .catalog.work import (
+    ERASED,
     Grave,
     close_grave,
     forget_dead_instances,
@@ -129,7 +130,8 @@ class Recovery:
     ) -> None:
         prefix = f"{self._payloads}{grave.payload_id}/"
         found = [blob async for blob in self._store.list(prefix)]
-        pages_clean = False
+        # An aborted upload had no manifest, so there is no head to be cleaned away.
+        pages_clean = grave.reason != ERASED
         while True:
             step = next_erasure_step(
                 blobs_found=len(found),

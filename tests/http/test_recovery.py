@@ -8,11 +8,11 @@ from sqlalchemy import select
 
 from storage_gateway.catalog.objects import Ownership, begin_upload
 from storage_gateway.catalog.tables import intents
-from storage_gateway.catalog.work import end_instance, start_instance
+from storage_gateway.catalog.work import end_instance, list_graves, list_intents, start_instance
 from storage_gateway.ids import new_random_id
 from storage_gateway.records import Slot
 from tests.gateway import OpenSession, RunningGateway, eventually, leftovers, payload_keys
-from tests.http.raw import EXPECT, connected, request
+from tests.http.raw import EXPECT, connected, exchange, request
 from tests.http.steps import (
     LEAF,
     PLAINTEXT,
@@ -114,3 +114,35 @@ async def test_an_upload_that_was_claimed_is_told_so_and_leaves_nothing(
     answer.problem(503, "intent_lost")
     assert answer.header("Retry-After")
     await assert_nothing_left(gateway, session, "t1")
+
+
+async def test_the_end_of_an_aborted_upload_keeps_nobody_out_of_the_manifests(
+    gateway: RunningGateway, session: OpenSession
+) -> None:
+    """No manifest was dropped: PostgreSQL would rewrite the table of all, locked, for nothing."""
+    cleaned = 0
+    clean = gateway.catalog.clean_pages
+
+    def counted() -> bool:
+        nonlocal cleaned
+        cleaned += 1
+        return clean()
+
+    gateway.catalog.clean_pages = counted  # type: ignore[method-assign]
+    dead = await _upload_of_another_process(gateway, "t1")
+    await gateway.catalog.run(lambda c: end_instance(c, dead))
+    await eventually(lambda: _no_grave(gateway), what="the end of the aborted upload")
+    after_abort = cleaned
+    kept = await upload(gateway, session.path("t2"), session.user_token, b"to be erased")
+    path = f"/v1/objects/{kept.json()['urn']}"
+    await exchange(gateway.address, request("DELETE", path, session.user_token))
+    await eventually(lambda: _no_grave(gateway), what="the end of the erased object")
+
+    assert 0 == after_abort
+    assert cleaned
+
+
+async def _no_grave(gateway: RunningGateway) -> bool:
+    """Tell whether nothing is under way and nothing waits for its horizon."""
+    waiting = await gateway.catalog.read(lambda c: list_graves(c, "", 1) + list_intents(c, "", 1))
+    return not waiting
