@@ -16,7 +16,9 @@ from storage_gateway.logs import configure_logs
 logger = logging.getLogger(__name__)
 
 DESCRIPTORS_OWN = 256
-"""Open files that are not connections."""
+"""Open files of the catalog, the log, the listener and the folders that are being synced."""
+DESCRIPTORS_EACH = 3
+"""Of a connection: its socket, and the two segments of its upload that are not placed yet."""
 PR_SET_DUMPABLE = 4
 MIB = 1 << 20
 # Names and numbers of malloc.h.
@@ -35,13 +37,13 @@ def prepare_process(log_level: str, worker: int | None = None) -> None:
 
 def fit_descriptors(config: Config) -> Config:
     """Keep connections from using up the descriptors that the catalog and the store need."""
-    wanted = config.connections_max + DESCRIPTORS_OWN
+    wanted = config.connections_max * DESCRIPTORS_EACH + DESCRIPTORS_OWN
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
     if allowed == wanted:
         return config
-    connections = max(1, allowed - DESCRIPTORS_OWN)
+    connections = max(1, (allowed - DESCRIPTORS_OWN) // DESCRIPTORS_EACH)
     logger.warning(
         "fewer connections than configured: the limit on open files is low (ulimit -n)",
         extra={"open_files": hard, "connections_max": connections},
