@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from storage_gateway import placing, read, recovery, write
 from storage_gateway.catalog import Clock, objects, sessions, work
+from storage_gateway.leaves import Measure
 from urn import DAGBuilder
 
 from . import chance
@@ -36,6 +37,13 @@ SEALED_CHUNK = CHUNK + 16
 SEGMENT_CHUNKS = 2
 """Leaves of one chunk and segments of two here: an object of many segments is then quickly made."""
 
+SMALL = {
+    "LEAF_CHUNKS": 1,
+    "LEAF_PLAINTEXT_SIZE": CHUNK,
+    "LEAF_SIZE": SEALED_CHUNK,
+    "SEGMENT_LEAVES": SEGMENT_CHUNKS,
+    "SEGMENT_SIZE": SEGMENT_CHUNKS * SEALED_CHUNK,
+}
 HISTORIES_UNCOLLECTED_MAX = 50
 ACTION_S = 0.5
 IN_FLIGHT_S = 1.0
@@ -148,13 +156,14 @@ def _small_and_silent() -> Iterator[None]:
     """Make leaves and segments small, and keep logs from being written."""
     small_dag = lambda: DAGBuilder(leaf_size=SEALED_CHUNK)  # noqa: E731 - replaces a class
     changes: list[Any] = [
-        mock.patch.object(placing, "LEAF_SIZE", SEALED_CHUNK),
-        mock.patch.object(placing, "SEGMENT_LEAVES", SEGMENT_CHUNKS),
-        mock.patch.object(read, "LEAF_SIZE", SEALED_CHUNK),
-        mock.patch.object(read, "LEAF_CHUNKS", 1),
-        mock.patch.object(write, "LEAF_SIZE", SEALED_CHUNK),
-        mock.patch.object(write, "LEAF_PLAINTEXT_SIZE", CHUNK),
-        mock.patch.object(write, "LEAF_CHUNKS", 1),
+        *(
+            mock.patch.object(module, name, small)
+            for module in (placing, read, write)
+            for name, small in SMALL.items()
+            if hasattr(module, name)
+        ),
+        mock.patch.object(write, "IN_CLEAR", Measure(CHUNK, CHUNK)),
+        mock.patch.object(write, "AS_SEALED", Measure(SEALED_CHUNK, SEALED_CHUNK)),
         mock.patch.object(write, "DAGBuilder", small_dag),
         *(
             # The database's clock is asked in SQL, in every third statement of all.

@@ -35,7 +35,12 @@ _FOR_EVER_MS = 1 << 60
 
 
 async def _run_answering_early(self: SimulatedCatalog, unit: Unit[T]) -> T:
-    answer = self.database.memory.attempt(unit)
+    loop = asyncio.get_running_loop()
+    asyncio._set_running_loop(None)  # as in a thread: SQL on a loop is another bug
+    try:
+        answer = self.database.memory.attempt(unit)
+    finally:
+        asyncio._set_running_loop(loop)
     later = asyncio.ensure_future(_true_run(self, unit))
     later.add_done_callback(lambda done: done.cancelled() or done.exception())
     return answer

@@ -191,7 +191,7 @@ def by_night() -> bool:
     return settings().max_examples > 1000
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def simulator() -> Iterator[Simulator]:
     with Simulator() as running:
         yield running
