@@ -3,11 +3,19 @@ uploads or control group misbehave, and a folder with a foreign package where th
 """
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from storage_gateway.api import object_handlers
+from storage_gateway.api.body import read_pieces
+from storage_gateway.api.services import SERVICES
+from storage_gateway.backends import SegmentWriter
+from storage_gateway.backends.faulty import FaultyStore
 from storage_gateway.records import Manifest
 from storage_gateway.stress.control import ControlGroup
 from tests.gateway import running_gateway
@@ -31,7 +39,7 @@ async def test_a_control_group_that_saw_nothing_fails_the_run(
 
     monkeypatch.setattr(ControlGroup, "_once", once)
     async with running_gateway(tmp_path, enable_stress=True) as gateway:
-        run = await carried_out(gateway, "tiny-objects", duration_s=0.1, clients=2)
+        run = await carried_out(gateway, "tiny-objects", duration_s=0.1, clients=2, sizes=[4096])
 
     assert "fail" == run["verdict"]
     assert {UNHARMED} == set(failed(run))
@@ -77,3 +85,29 @@ async def test_a_folder_called_like_a_package_of_ours_is_not_run(
         run = await carried_out(gateway, "crash-after-commit", duration_s=0.1, clients=1)
 
     assert {} == failed(run)
+
+
+async def test_a_body_on_a_disk_and_a_head_in_the_store_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bugs: a body is spooled to a file, the head is stored beside its segments."""
+    heads: set[asyncio.Future[None]] = set()
+    real = FaultyStore.create
+
+    def create(self: FaultyStore, key: str) -> SegmentWriter:
+        heads.add(asyncio.ensure_future(self.inner.put(f"{key}h", b"age-encryption.org/v1\n")))
+        return real(self, key)
+
+    async def read(request: web.Request, **limits: Any) -> AsyncGenerator[bytes]:  # noqa: ANN401 - passed on
+        async with aclosing(read_pieces(request, **limits)) as pieces:
+            async for piece in pieces:
+                spool = request.app[SERVICES].config.data_dir / "spool"
+                await asyncio.to_thread(spool.write_bytes, piece)
+                yield piece
+
+    monkeypatch.setattr(FaultyStore, "create", create)
+    monkeypatch.setattr(object_handlers, "read_pieces", read)
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        run = await carried_out(gateway, "tiny-objects", duration_s=0.1, clients=2, sizes=[4096])
+
+    assert {"3", "4"} <= set(failed(run)), run

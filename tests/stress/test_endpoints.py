@@ -9,7 +9,9 @@ import shutil
 from pathlib import Path
 
 import aiohttp
+from sqlalchemy import select
 
+from storage_gateway.catalog.tables import tokens
 from storage_gateway.stress.cases import CASES
 from storage_gateway.stress.cases.tiny_objects import TinyObjects
 from storage_gateway.stress.runner import Run
@@ -191,6 +193,12 @@ async def test_control_objects_are_erased_and_their_tokens_revoked(tmp_path: Pat
         assert objects
         assert "committed" not in {entry["state"] for entry in objects}
         assert len(objects) == run["leftovers"]["removed"]["control_objects"]
+        mine = tokens.c.session_id == f"stress.{run['id']}"
+        revoked = await gateway.catalog.read(
+            lambda c: c.execute(select(tokens.c.revoked_ms).where(mine)).scalars().all()
+        )
+        assert revoked
+        assert None not in revoked
 
 
 async def test_a_namespace_that_vanished_is_cleared_as_well(tmp_path: Path) -> None:
