@@ -16,8 +16,9 @@ UNIT_S_MAX: Final = 10.0
 CONNECT_S_MAX = 5
 STATEMENT_MS_MAX = 9_000
 """Shorter than a unit's time: the server then says that it gave up, and nothing is left open."""
-IDLE_MS_MAX = 15_000
-"""How long the locks of a process that was paused within a unit keep others waiting."""
+IDLE_MS_MAX = 5_000
+"""How long the locks of a process that was paused within a unit keep others waiting: shorter than
+a lease, so that nobody else loses his own by it."""
 
 DEFAULTS: dict[str, str | int] = {
     "application_name": "storage-gateway",

@@ -82,6 +82,7 @@ class _Supervisor:
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._ready: set[int] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        self._served = False
         self.failed = False
 
     async def start(self) -> bool:
@@ -193,13 +194,15 @@ class _Supervisor:
         started: asyncio.Event,
     ) -> None:
         try:
-            async with asyncio.timeout(START_S):
+            # The first of all may move a large catalog to another schema, and that takes its time.
+            async with asyncio.timeout(START_S if self._served else None):
                 await member.ready.wait()
         except TimeoutError:
             logger.warning("worker was not ready in time", extra={"number": number})
             _signal(process, signal.SIGKILL)
             return
         self._ready.add(number)
+        self._served = True
         started.set()
         logger.info("worker ready", extra={"number": number, "pid": process.pid})
 
