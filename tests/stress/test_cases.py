@@ -45,6 +45,7 @@ def test_every_case_has_a_planted_bug() -> None:
     assert set(CASES) == set(PLANTED) == set(SMALL)
 
 
+@pytest.mark.timeout(900)  # by night the bodies have their full sizes
 @pytest.mark.parametrize("case", CASES)
 async def test_a_case_passes(tmp_path: Path, case: str, seed: int, nightly: bool) -> None:
     async with running_gateway(tmp_path, enable_stress=True) as gateway:
