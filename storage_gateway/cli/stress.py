@@ -41,12 +41,16 @@ async def _run(options: argparse.Namespace, token: str) -> int:
     parameters = {name: value for name, value in asked.items() if value is not None}
     parameters |= dict(options.set)
     async with Client(options.url, token) as client:
-        started = await client.stress("POST", f"/{options.case}", parameters, members={"id"})
-        run_id = started["id"]
+        starting = asyncio.create_task(
+            client.stress("POST", f"/{options.case}", parameters, members={"id"})
+        )
         try:
+            # A run whose id was not heard could not be stopped: Ctrl-C waits for the answer.
+            run_id = (await asyncio.shield(starting))["id"]
             run = await _followed(client, run_id, quiet=options.quiet)
         except asyncio.CancelledError:
             # Shielded by nothing: the program ends on a second Ctrl-C.
+            run_id = (await starting)["id"]
             await client.stress("DELETE", f"/runs/{run_id}", members={"id"})
             print(f"asked the run to stop: {run_id}", file=sys.stderr)
             raise
