@@ -235,16 +235,20 @@ async def test_tokens_are_shown_once_and_never_cached(gateway: RunningGateway) -
 async def test_28_miners_are_taken_and_can_all_be_sealed_to(gateway: RunningGateway) -> None:
     """With the user, the router and two stanzas of ours that is the whole of a header."""
     miners = [{"id": f"0x{i:040x}"} | USER for i in range(28)]
-    document = {"session_id": "9", "parties": {"user": USER, "miners": miners}}
-    answer = await _post(gateway, json.dumps(document).encode())
+    for number in range(9, 14):
+        document = {"session_id": f"{number}", "parties": {"user": USER, "miners": miners}}
+        answer = await _post(gateway, json.dumps(document).encode())
+        if answer.status != 503:  # a database on a busy machine may say that it is late
+            break
+    assert answer.status == 201, answer.body
     router = answer.json()["parties"]["router"]["recipient"]
     token = answer.json()["tokens"]["user"]
-    path = "/v1/sessions/9/tasks"
+    path = f"/v1/sessions/{number}/tasks"
     sealed = sealed_by_stock_tool(b"x", router)
     written = await upload(gateway, f"{path}/t1/input?filename=f", token, b"x")
     adopted = await upload(gateway, f"{path}/t2/input", token, sealed, headers=[SEALED])
 
-    assert [201, 201, 201] == [answer.status, written.status, adopted.status]
+    assert [201, 201] == [written.status, adopted.status]
 
 
 async def test_sessions_of_the_same_id_on_two_gateways_do_not_meet(tmp_path: Path) -> None:
