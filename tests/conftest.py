@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from storage_gateway.catalog import PostgresCatalog
 from storage_gateway.database_url import parse_database_url
-from tests.databases import databases
+from tests.databases import KINDS, databases
 from tests.servers.postgres import PostgresServer, postgres_server
 
 PACKAGES = ["storage_gateway", "crypto", "urn", "retention"]
@@ -103,7 +103,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     both = marker is not None and (nightly or marker.kwargs.get("by_day", True))
     both = both or (nightly and metafunc.definition.path.parent.name == "http")
     if both and "database" in metafunc.fixturenames:
-        metafunc.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+        metafunc.parametrize("database", KINDS, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="session")
@@ -121,15 +121,19 @@ def empty_catalog(postgres: PostgresServer) -> str:
     return name
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def database(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Say where the test's catalogs are: ``sqlite``, or ``postgresql`` where it asks for it."""
+    """Say where the tests' catalogs are: ``sqlite``, or ``postgresql`` where they ask for it.
+
+    Of a module, so that a gateway which a module shares is made for each database, not only once.
+    """
     kind: str = getattr(request, "param", "sqlite")
     if kind == "postgresql":
         databases.server = request.getfixturevalue("postgres")
         databases.template = request.getfixturevalue("empty_catalog")
+    databases.kind = kind
     yield kind
-    databases.server, databases.template = None, ""
+    databases.kind, databases.server, databases.template = None, None, ""
     databases.made.clear()
 
 

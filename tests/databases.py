@@ -10,17 +10,21 @@ from storage_gateway.database_url import parse_database_url
 from storage_gateway.parts import CATALOG_FILE
 from tests.servers.postgres import PostgresServer
 
+KINDS = ("sqlite", "postgresql")
+
 
 @dataclass(slots=True)
 class Databases:
     """A catalog for each data folder: a file in it, or a database of the tests' own server."""
 
+    kind: str | None = None
     server: PostgresServer | None = None
     template: str = ""
     made: dict[Path, str] = field(default_factory=dict)
 
     def url(self, data_dir: Path) -> str | None:
         """Return the URL of a folder's catalog, with the password; None when it is a file."""
+        assert self.kind in KINDS, "asked before the fixture `database` has decided"
         if self.server is None:
             return None
         if data_dir not in self.made:

@@ -17,9 +17,9 @@ async def gateway(tmp_path: Path) -> AsyncIterator[RunningGateway]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_gateway(
-    tmp_path_factory: pytest.TempPathFactory,
+    database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningGateway]:
-    async with running_gateway(tmp_path_factory.mktemp("shared")) as running:
+    async with running_gateway(tmp_path_factory.mktemp(f"shared-{database}")) as running:
         yield running
 
 
