@@ -20,6 +20,7 @@ from storage_gateway.backends.disk import Disk
 from storage_gateway.backends.local import LocalSegmentWriter
 from storage_gateway.catalog import Unit, objects, sqlite
 from storage_gateway.catalog.objects import Ownership, continue_upload
+from storage_gateway.catalog.statements import Statement
 from storage_gateway.catalog.tables import intents, segments
 from storage_gateway.catalog.work import IntentRow, _free_slot, bury
 from storage_gateway.erase import Erasure
@@ -162,7 +163,7 @@ def _no_segment_row(put: Put) -> None:
 def _commit_unchecked(put: Put) -> None:
     """The commit takes any intent for its own: a claim does not count, nor its fence."""
     any_intent = delete(intents).where(intents.c.payload_id == bindparam("payload_id_is"))
-    put(objects, "_END_INTENT", any_intent)
+    put(objects, "_END_INTENT", Statement(any_intent))
 
 
 def _resurrected_claim(put: Put) -> None:

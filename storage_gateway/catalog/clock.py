@@ -9,14 +9,18 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from .statements import Statement
+
 Clock = Callable[[int], int]
 """From the database's time to the time that units see, both milliseconds since 1970 in UTC."""
 
 _CLOCK = "storage_gateway.clock"
 _NOW_MS = {
-    "sqlite": text("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"),
+    "sqlite": Statement(text("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)")),
     # Not now(): that is when the transaction began, and it may have waited for a lock since.
-    "postgresql": text("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"),
+    "postgresql": Statement(
+        text("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+    ),
 }
 
 
@@ -32,6 +36,6 @@ def attach_clock(info: MutableMapping[Any, Any], clock: Clock) -> None:
 
 def now_ms(connection: Connection) -> int:
     """Return the time by the database's clock, milliseconds since 1970 in UTC."""
-    found = int(connection.execute(_NOW_MS[connection.dialect.name]).scalar_one())
+    found = int(_NOW_MS[connection.dialect.name].run(connection).value())
     clock: Clock = connection.info.get(_CLOCK, true_time)
     return clock(found)

@@ -1,14 +1,13 @@
 """Units on objects: beginning an upload, its segments, the commit, the manifest, erasing."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
-    Row,
     and_,
     bindparam,
     delete,
@@ -33,7 +32,7 @@ from storage_gateway.records import Manifest, ObjectState, Party, Segment, Slot
 
 from .clock import now_ms
 from .sessions import are_current, lock_session
-from .statements import insert_once, key_of, miner_of
+from .statements import Found, Statement, insert_once, key_of, miner_of
 from .tables import graves, instances, intents, objects, placements, segments, slots
 
 PLACED = "placed"
@@ -44,29 +43,35 @@ def _is(*columns: Column[Any]) -> ColumnElement[bool]:
     return and_(*(column == bindparam(f"{column.name}_is") for column in columns))
 
 
-# Statements are built once: to build one costs more than SQLite takes to run it. A parameter that
-# is compared with a column is named for it with "_is", since INSERT and UPDATE claim plain names.
-_SLOT_HOLDER = select(slots.c.object_id).where(
-    _is(slots.c.session_id, slots.c.task_id, slots.c.direction, slots.c.miner)
+# A parameter that is compared with a column is named for it with "_is", since INSERT and UPDATE
+# claim plain names.
+_SLOT_HOLDER = Statement(
+    select(slots.c.object_id).where(
+        _is(slots.c.session_id, slots.c.task_id, slots.c.direction, slots.c.miner)
+    )
 )
-_MANIFEST = select(objects).where(_is(objects.c.object_id))
-_SEGMENTS = select(segments).where(_is(segments.c.payload_id)).order_by(segments.c.segment)
-_SEGMENT_PAGE = _SEGMENTS.where(
-    segments.c.segment >= bindparam("first"), segments.c.segment < bindparam("end")
+_MANIFEST = Statement(select(objects).where(_is(objects.c.object_id)))
+_IN_ORDER = select(segments).where(_is(segments.c.payload_id)).order_by(segments.c.segment)
+_SEGMENTS = Statement(_IN_ORDER)
+_SEGMENT_PAGE = Statement(
+    _IN_ORDER.where(segments.c.segment >= bindparam("first"), segments.c.segment < bindparam("end"))
 )
-_NEXT_SEQUENCE = select(func.coalesce(func.max(objects.c.sequence), 0) + 1).where(
-    _is(objects.c.session_id)
+_NEXT_SEQUENCE = Statement(
+    select((func.coalesce(func.max(objects.c.sequence), 0) + 1).label("next_sequence")).where(
+        _is(objects.c.session_id)
+    )
 )
-_INSERT_INTENT = insert(intents)
-_INSERT_SEGMENT = insert(segments)
-_INSERT_PLACEMENT = insert(placements)
+_INSERT_INTENT = Statement(insert(intents))
+_INSERT_SEGMENT = Statement(insert(segments))
+_INSERT_PLACEMENT = Statement(insert(placements))
+_INSERT_GRAVE = Statement(insert(graves))
 _OWNED = and_(
     _is(intents.c.payload_id, intents.c.instance_id, intents.c.fence),
     intents.c.state == IntentState.OPEN.value,
 )
-_TOUCH_INTENT = update(intents).where(_OWNED).values(fence=intents.c.fence)
-_END_INTENT = delete(intents).where(_OWNED)
-_COMPLETE_SEGMENT = (
+_TOUCH_INTENT = Statement(update(intents).where(_OWNED).values(fence=intents.c.fence))
+_END_INTENT = Statement(delete(intents).where(_OWNED))
+_COMPLETE_SEGMENT = Statement(
     update(segments)
     .where(_is(segments.c.payload_id, segments.c.segment))
     .values(
@@ -76,8 +81,20 @@ _COMPLETE_SEGMENT = (
         leaf_tags=bindparam("new_leaf_tags"),
     )
 )
-_LEASE = select(instances.c.instance_id).where(
-    _is(instances.c.instance_id), instances.c.lease_until_ms > bindparam("now_ms")
+_LEASE = Statement(
+    select(instances.c.instance_id).where(
+        _is(instances.c.instance_id), instances.c.lease_until_ms > bindparam("now_ms")
+    )
+)
+_COMMITTED = Statement(
+    select(objects.c.object_id).where(
+        _is(objects.c.payload_id), objects.c.state == ObjectState.COMMITTED.value
+    )
+)
+_ERASE = Statement(
+    update(objects)
+    .where(_is(objects.c.object_id), objects.c.state == ObjectState.COMMITTED.value)
+    .values(state=ObjectState.ERASING.value, head=None, erased_ms=bindparam("now_ms"))
 )
 
 
@@ -115,15 +132,12 @@ def check_slot_free(connection: Connection, slot: Slot) -> None:
 
     """
     scope = {f"{name}_is": value for name, value in _slot_columns(slot).items()}
-    row = connection.execute(_SLOT_HOLDER, scope).one_or_none()
-    if row is None:
+    holder = _SLOT_HOLDER.run(connection, scope).value()
+    if holder is None:
         return
-    committed = connection.execute(
-        select(objects.c.object_id, objects.c.cid).where(objects.c.object_id == row.object_id)
-    ).one_or_none()
-    if committed is None:
+    if _MANIFEST.run(connection, {"object_id_is": holder}).first() is None:
         raise SlotBusy("another upload to this slot is under way")
-    raise SlotTaken("the slot already holds an object", object_id=committed.object_id)
+    raise SlotTaken("the slot already holds an object", object_id=holder)
 
 
 def begin_upload(connection: Connection, owner: Ownership, *, object_id: str, slot: Slot) -> None:
@@ -134,9 +148,9 @@ def begin_upload(connection: Connection, owner: Ownership, *, object_id: str, sl
         SlotBusy: another upload holds the slot.
 
     """
-    check_slot_free(connection, slot)
     row = _slot_columns(slot) | {"object_id": object_id, "payload_id": owner.payload_id}
     if not insert_once(connection, slots, row):
+        check_slot_free(connection, slot)  # tells which of the two
         raise SlotBusy("another upload to this slot is under way")
     intent = {
         "payload_id": owner.payload_id,
@@ -146,8 +160,8 @@ def begin_upload(connection: Connection, owner: Ownership, *, object_id: str, sl
         "state": IntentState.OPEN.value,
         "created_ms": now_ms(connection),
     }
-    connection.execute(_INSERT_INTENT, intent)
-    connection.execute(_INSERT_SEGMENT, {"payload_id": owner.payload_id, "segment": 0})
+    _INSERT_INTENT.run(connection, intent)
+    _INSERT_SEGMENT.run(connection, {"payload_id": owner.payload_id, "segment": 0})
 
 
 def continue_upload(
@@ -160,11 +174,10 @@ def continue_upload(
 
     """
     # Touching the row, not reading it: a concurrent claim must wait for this, or this for it.
-    touched = connection.execute(_TOUCH_INTENT, owner.parameters())
-    if touched.rowcount != 1:
+    if _TOUCH_INTENT.run(connection, owner.parameters()).changed != 1:
         raise IntentLost("the upload was claimed by recovery")
     _record_placed(connection, owner.payload_id, placed, backend)
-    connection.execute(_INSERT_SEGMENT, {"payload_id": owner.payload_id, "segment": index})
+    _INSERT_SEGMENT.run(connection, {"payload_id": owner.payload_id, "segment": index})
 
 
 def _record_placed(
@@ -179,9 +192,9 @@ def _record_placed(
             "new_tag_key": segment.tag_key.expose(),
             "new_leaf_tags": b"".join(segment.leaf_tags),
         }
-        connection.execute(_COMPLETE_SEGMENT, sealed)
+        _COMPLETE_SEGMENT.run(connection, sealed)
         row = {"payload_id": payload_id, "segment": segment.index}
-        connection.execute(_INSERT_PLACEMENT, row | {"backend": backend, "state": PLACED})
+        _INSERT_PLACEMENT.run(connection, row | {"backend": backend, "state": PLACED})
 
 
 def commit_upload(
@@ -200,25 +213,23 @@ def commit_upload(
         FileKeyReused: another object was sealed with this file key.
 
     """
-    removed = connection.execute(_END_INTENT, owner.parameters())
+    removed = _END_INTENT.run(connection, owner.parameters())
     # Commits of one session go one after the other, in the order of their sequence: whoever lists
     # up to a number has seen all that will ever be below it.
     lock_session(connection, manifest.slot.session_id)
     now = now_ms(connection)  # after the waiting
     living = {"instance_id_is": owner.instance_id, "now_ms": now}
-    lease = connection.execute(_LEASE, living).first()
-    if removed.rowcount != 1 or lease is None:
+    lease = _LEASE.run(connection, living).first()
+    if removed.changed != 1 or lease is None:
         raise IntentLost("the upload was claimed by recovery, or this process lost its lease")
     if not are_current(connection, manifest.slot.session_id, manifest.wrapped_for):
         raise StaleParties("a key of a party was retired while the upload was under way")
     _record_placed(connection, owner.payload_id, placed, backend)
-    sequence = connection.execute(
-        _NEXT_SEQUENCE, {"session_id_is": manifest.slot.session_id}
-    ).scalar_one()
+    sequence = _NEXT_SEQUENCE.run(connection, {"session_id_is": manifest.slot.session_id}).value()
     row = _object_row(manifest) | {"sequence": sequence, "created_ms": now}
     if not insert_once(connection, objects, row, key="file_key_print"):
         raise FileKeyReused("the file key was seen before")
-    return load_manifest(connection, manifest.object_id)
+    return replace(manifest, sequence=sequence, created_ms=now)
 
 
 def _object_row(manifest: Manifest) -> dict[str, object]:
@@ -238,19 +249,18 @@ def _object_row(manifest: Manifest) -> dict[str, object]:
     }
 
 
-def _manifest_of(row: Row[tuple[object, ...]]) -> Manifest:
-    m = row._mapping  # noqa: SLF001 - SQLAlchemy's documented accessor
+def _manifest_of(row: Any) -> Manifest:  # noqa: ANN401 - SQLAlchemy's row, or a statement's
     return Manifest(
-        object_id=m["object_id"],
-        payload_id=m["payload_id"],
-        slot=Slot(m["session_id"], m["task_id"], m["direction"], miner_of(m["miner"])),
-        state=ObjectState(m["state"]),
-        generation=m["generation"],
-        key_class=m["key_class"],
-        cid=m["cid"],
-        size=m["size"],
-        payload_size=m["payload_size"],
-        sealed_size=m["sealed_size"],
+        object_id=row.object_id,
+        payload_id=row.payload_id,
+        slot=Slot(row.session_id, row.task_id, row.direction, miner_of(row.miner)),
+        state=ObjectState(row.state),
+        generation=row.generation,
+        key_class=row.key_class,
+        cid=row.cid,
+        size=row.size,
+        payload_size=row.payload_size,
+        sealed_size=row.sealed_size,
         wrapped_for=tuple(
             Party(
                 role=p["role"],
@@ -258,12 +268,12 @@ def _manifest_of(row: Row[tuple[object, ...]]) -> Manifest:
                 version=p["version"],
                 recipient=p["recipient"],
             )
-            for p in m["wrapped_for"]
+            for p in row.wrapped_for
         ),
-        file_key_print=m["file_key_print"],
-        head=m["head"],
-        sequence=m["sequence"],
-        created_ms=m["created_ms"],
+        file_key_print=row.file_key_print,
+        head=row.head,
+        sequence=row.sequence,
+        created_ms=row.created_ms,
     )
 
 
@@ -274,7 +284,7 @@ def load_manifest(connection: Connection, object_id: str) -> Manifest:
         NotFound: no object of that id was ever committed.
 
     """
-    row = connection.execute(_MANIFEST, {"object_id_is": object_id}).one_or_none()
+    row = _MANIFEST.run(connection, {"object_id_is": object_id}).first()
     if row is None:
         raise NotFound("no such object")
     return _manifest_of(row)
@@ -282,16 +292,12 @@ def load_manifest(connection: Connection, object_id: str) -> Manifest:
 
 def is_committed(connection: Connection, payload_id: str) -> bool:
     """Tell whether the manifest of an object that was not erased names the payload."""
-    query = select(objects.c.object_id).where(
-        objects.c.payload_id == payload_id, objects.c.state == ObjectState.COMMITTED.value
-    )
-    return connection.execute(query).first() is not None
+    return _COMMITTED.run(connection, {"payload_id_is": payload_id}).first() is not None
 
 
 def load_segments(connection: Connection, payload_id: str) -> tuple[Segment, ...]:
     """Return a payload's segments in order."""
-    rows = connection.execute(_SEGMENTS, {"payload_id_is": payload_id})
-    return _segments_of(rows)
+    return _segments_of(_SEGMENTS.run(connection, {"payload_id_is": payload_id}))
 
 
 def load_segment_page(
@@ -299,10 +305,10 @@ def load_segment_page(
 ) -> tuple[Segment, ...]:
     """Return so many segments from a number on, or fewer where there are no more, in order."""
     bounds = {"payload_id_is": payload_id, "first": first, "end": first + count}
-    return _segments_of(connection.execute(_SEGMENT_PAGE, bounds))
+    return _segments_of(_SEGMENT_PAGE.run(connection, bounds))
 
 
-def _segments_of(rows: Iterable[Row[Any]]) -> tuple[Segment, ...]:
+def _segments_of(rows: Found) -> tuple[Segment, ...]:
     return tuple(
         Segment(
             index=row.segment,
@@ -357,12 +363,7 @@ def erase(connection: Connection, object_id: str) -> Manifest:
     """
     manifest = load_manifest(connection, object_id)
     now = now_ms(connection)
-    changed = connection.execute(
-        update(objects)
-        .where(objects.c.object_id == object_id, objects.c.state == ObjectState.COMMITTED.value)
-        .values(state=ObjectState.ERASING.value, head=None, erased_ms=now)
-    )
-    if changed.rowcount == 1:
+    if _ERASE.run(connection, {"object_id_is": object_id, "now_ms": now}).changed == 1:
         row = {"payload_id": manifest.payload_id, "object_id": object_id}
-        connection.execute(insert(graves), row | {"reason": "erased", "buried_ms": now})
+        _INSERT_GRAVE.run(connection, row | {"reason": "erased", "buried_ms": now})
     return load_manifest(connection, object_id)

@@ -3,28 +3,28 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from storage_gateway.errors import SessionExists, TokenExpired, Unauthenticated, UnknownSession
 from storage_gateway.records import ROUTER, Caller, Party, Session, TokenKind
 
 from .clock import now_ms
-from .statements import insert_once, key_of, miner_of
+from .statements import Statement, insert_once, key_of, miner_of
 from .tables import deployment, key_versions, parties, sessions, tokens
 
 DEPLOYMENT_SCOPE = ""
 """The session under which the router's key versions stand."""
 ACTIVE = "active"
 
-# Built once, for these run with every request; see catalog/objects.
-_SESSION = select(sessions).where(sessions.c.session_id == bindparam("session_id_is"))
+# Of what runs with every request; see catalog/objects.
+_SESSION = Statement(select(sessions).where(sessions.c.session_id == bindparam("session_id_is")))
 # Not FOR UPDATE: every row that refers to the session would have to wait as well.
-_SESSION_LOCK = (
+_SESSION_LOCK = Statement(
     select(sessions.c.session_id)
     .where(sessions.c.session_id == bindparam("session_id_is"))
     .with_for_update(key_share=True)
 )
-_MEMBERS = (
+_MEMBERS = Statement(
     select(key_versions)
     .where(
         key_versions.c.session_id.in_((bindparam("session_id_is"), DEPLOYMENT_SCOPE)),
@@ -32,11 +32,15 @@ _MEMBERS = (
     )
     .order_by(key_versions.c.session_id, key_versions.c.role.desc(), key_versions.c.miner)
 )
-_ACTIVE_KEYS = select(key_versions.c.role, key_versions.c.miner, key_versions.c.version).where(
-    key_versions.c.session_id.in_((bindparam("session_id_is"), DEPLOYMENT_SCOPE)),
-    key_versions.c.state == ACTIVE,
+_ACTIVE_KEYS = Statement(
+    select(key_versions.c.role, key_versions.c.miner, key_versions.c.version).where(
+        key_versions.c.session_id.in_((bindparam("session_id_is"), DEPLOYMENT_SCOPE)),
+        key_versions.c.state == ACTIVE,
+    )
 )
-_TOKEN = select(tokens).where(tokens.c.digest == bindparam("digest_is"))
+_TOKEN = Statement(select(tokens).where(tokens.c.digest == bindparam("digest_is")))
+_INSERT_PARTY = Statement(insert(parties))
+_INSERT_KEY_VERSION = Statement(insert(key_versions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +79,8 @@ def create_session(
         raise SessionExists(f"session {session_id} exists")
     for party in members:
         scope = {"session_id": session_id, "role": party.role, "miner": key_of(party.miner)}
-        connection.execute(parties.insert(), scope | {"created_ms": now})
-        connection.execute(key_versions.insert(), scope | _key_version(party, key_class, now))
+        _INSERT_PARTY.run(connection, scope | {"created_ms": now})
+        _INSERT_KEY_VERSION.run(connection, scope | _key_version(party, key_class, now))
     for token in new_tokens:
         insert_token(connection, token, session_id=session_id, lifetime_s=token_lifetime_s)
     return load_session(connection, session_id)
@@ -121,7 +125,7 @@ def lock_session(connection: Connection, session_id: str) -> None:
     """
     if connection.dialect.name == "sqlite":
         return
-    connection.execute(_SESSION_LOCK, {"session_id_is": session_id})
+    _SESSION_LOCK.run(connection, {"session_id_is": session_id})
 
 
 def load_session(connection: Connection, session_id: str) -> Session:
@@ -131,10 +135,10 @@ def load_session(connection: Connection, session_id: str) -> Session:
         UnknownSession: there is none of that id.
 
     """
-    row = connection.execute(_SESSION, {"session_id_is": session_id}).one_or_none()
+    row = _SESSION.run(connection, {"session_id_is": session_id}).first()
     if row is None:
         raise UnknownSession(f"no session {session_id}")
-    members = connection.execute(_MEMBERS, {"session_id_is": session_id})
+    members = _MEMBERS.run(connection, {"session_id_is": session_id})
     return Session(
         session_id=row.session_id,
         custody=row.custody,
@@ -149,7 +153,7 @@ def load_session(connection: Connection, session_id: str) -> Session:
 
 def are_current(connection: Connection, session_id: str, wrapped_for: Sequence[Party]) -> bool:
     """Tell whether each of these is a party of the session at a key version that is active."""
-    active = connection.execute(_ACTIVE_KEYS, {"session_id_is": session_id})
+    active = _ACTIVE_KEYS.run(connection, {"session_id_is": session_id})
     current = {(key.role, key.miner, key.version) for key in active}
     return current.issuperset((p.role, key_of(p.miner), p.version) for p in wrapped_for)
 
@@ -240,7 +244,7 @@ def authenticate(connection: Connection, digest: bytes) -> Caller:
         TokenExpired: expired or revoked.
 
     """
-    row = connection.execute(_TOKEN, {"digest_is": digest}).one_or_none()
+    row = _TOKEN.run(connection, {"digest_is": digest}).first()
     if row is None:
         raise Unauthenticated("the token is not known here")
     expired = row.expires_ms is not None and row.expires_ms <= now_ms(connection)

@@ -67,9 +67,9 @@ class SQLiteCatalog(Catalog):
         try:
             with catalog._writer_engine.begin() as connection:
                 prepare_schema(connection, str(path))
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.Error) as error:
             catalog._dispose()
-            raise CatalogUnavailable(f"{path}: {error.orig}") from error
+            raise CatalogUnavailable(f"{path}: {getattr(error, 'orig', error)}") from error
         except CatalogUnavailable:
             catalog._dispose()
             raise
@@ -105,7 +105,7 @@ class SQLiteCatalog(Catalog):
                 self._connections.append(connection)
             with connection.begin():
                 return unit(connection)
-        except DBAPIError as error:
+        except (DBAPIError, sqlite3.Error) as error:
             raise CatalogUnavailable("the catalog cannot be read") from error
 
     def clean_pages(self) -> bool:
@@ -183,16 +183,19 @@ def _run_batch(connection: Connection, batch: list[tuple[Unit[Any], Future[Any]]
 
 def _run_unit(connection: Connection, unit: Unit[Any]) -> tuple[Any, Exception | None]:
     """Return the unit's answer, or why it was undone; raise when the whole transaction is."""
-    savepoint = connection.begin_nested()
+    raw = _raw(connection)
+    # Not SQLAlchemy's: each costs more than most units.
+    raw.execute("SAVEPOINT unit")
     try:
         answer = unit(connection)
-        savepoint.commit()
+        raw.execute("RELEASE unit")
     except Exception as error:
-        if not _in_transaction(connection):
+        if not raw.in_transaction:
             # On a full disk or an I/O error SQLite undoes the units before this one as well, and a
             # COMMIT of nothing would seem to succeed.
             raise
-        savepoint.rollback()
+        raw.execute("ROLLBACK TO unit")
+        raw.execute("RELEASE unit")
         return None, _translate(error)
     return answer, None
 
@@ -204,10 +207,6 @@ def _raw(connection: Connection) -> sqlite3.Connection:
     return raw
 
 
-def _in_transaction(connection: Connection) -> bool:
-    return _raw(connection).in_transaction
-
-
 def _end_transaction(connection: Connection) -> None:
     """Undo what a COMMIT that failed left open: SQLAlchemy takes it for ended."""
     with contextlib.suppress(sqlite3.Error, CatalogUnavailable):
@@ -215,7 +214,7 @@ def _end_transaction(connection: Connection) -> None:
 
 
 def _translate(error: Exception) -> Exception:
-    if not isinstance(error, SQLAlchemyError):
+    if not isinstance(error, (SQLAlchemyError, sqlite3.Error)):
         return error
     translated: Exception = CatalogUnavailable("the catalog refused a transaction")
     if _is_disk_full(error):
@@ -227,7 +226,7 @@ def _translate(error: Exception) -> Exception:
 def _is_disk_full(error: BaseException | None) -> bool:
     """Look also at what the error was raised from: undoing a savepoint fails on a full disk."""
     while error is not None:
-        code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
+        code = getattr(getattr(error, "orig", error), "sqlite_errorcode", 0)
         if code & _PRIMARY_CODE == sqlite3.SQLITE_FULL:
             return True
         error = error.__context__
@@ -257,6 +256,6 @@ def _make_engine(path: Path, *, writing: bool, clock: Clock) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+        _raw(connection).execute("BEGIN IMMEDIATE" if writing else "BEGIN")
 
     return engine

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, exists, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, insert, select, update
 
 from storage_gateway.plan import IntentState
 from storage_gateway.records import ObjectState
 
 from .clock import now_ms
 from .objects import Ownership
-from .statements import insert_once
+from .statements import Statement, insert_once
 from .tables import (
     deployment,
     graves,
@@ -27,6 +27,102 @@ ERASED = "erased"
 LEASES_KEPT_S = 3600
 LEASE_S_MAX = 3600
 """No process has a longer one: what ends later was written before the clock was set back."""
+
+# Parameters are named as in catalog/objects.
+_MARKER = Statement(select(markers.c.backend).where(markers.c.backend == bindparam("backend_is")))
+_START_INSTANCE = Statement(insert(instances))
+_RENEW_INSTANCE = Statement(
+    update(instances)
+    .where(instances.c.instance_id == bindparam("instance_id_is"))
+    .values(lease_until_ms=bindparam("until_ms"))
+)
+_END_INSTANCE = Statement(
+    delete(instances).where(instances.c.instance_id == bindparam("instance_id_is"))
+)
+_FORGET_INSTANCES = Statement(
+    delete(instances).where(
+        instances.c.lease_until_ms < bindparam("before_ms"),
+        ~exists().where(intents.c.instance_id == instances.c.instance_id),
+    )
+)
+_MEND_LEASES = Statement(
+    update(instances)
+    .where(instances.c.lease_until_ms > bindparam("latest_ms"))
+    .values(lease_until_ms=bindparam("latest_ms"))
+)
+_MEND_GRAVES = Statement(
+    update(graves)
+    .where(graves.c.buried_ms > bindparam("now_ms"))
+    .values(buried_ms=bindparam("now_ms"))
+)
+_OWNER_ALIVE = exists().where(
+    instances.c.instance_id == intents.c.instance_id,
+    instances.c.lease_until_ms > bindparam("now_ms"),
+)
+_INTENTS = Statement(
+    select(intents, _OWNER_ALIVE.label("owner_alive"))
+    .where(intents.c.payload_id > bindparam("after"))
+    .order_by(intents.c.payload_id)
+    .limit(bindparam("count"))
+)
+_INTENT = Statement(select(intents).where(intents.c.payload_id == bindparam("payload_id_is")))
+_OWNED = and_(
+    intents.c.payload_id == bindparam("payload_id_is"),
+    intents.c.instance_id == bindparam("instance_id_is"),
+    intents.c.fence == bindparam("fence_is"),
+)
+_CLAIM = Statement(
+    update(intents)
+    .where(_OWNED, ~_OWNER_ALIVE)
+    .values(
+        instance_id=bindparam("claimer"),
+        fence=bindparam("new_fence"),
+        state=IntentState.ABORTING.value,
+    )
+)
+_ABORT = Statement(update(intents).where(_OWNED).values(state=IntentState.ABORTING.value))
+_FREE_SLOT = Statement(delete(slots).where(slots.c.payload_id == bindparam("payload_id_is")))
+_BURY = Statement(
+    delete(intents)
+    .where(_OWNED, intents.c.state == IntentState.ABORTING.value)
+    .returning(intents.c.object_id)
+)
+_INSERT_GRAVE = Statement(insert(graves))
+_OBJECT_OF = Statement(
+    select(objects.c.object_id).where(objects.c.payload_id == bindparam("payload_id_is"))
+)
+_GRAVES = Statement(
+    select(graves)
+    .where(graves.c.payload_id > bindparam("after"))
+    .order_by(graves.c.payload_id)
+    .limit(bindparam("count"))
+)
+_GRAVE = Statement(
+    select(graves.c.payload_id).where(graves.c.payload_id == bindparam("payload_id_is"))
+)
+_TOUCH_GRAVE = Statement(
+    update(graves)
+    .where(graves.c.payload_id == bindparam("payload_id_is"))
+    .values(buried_ms=bindparam("now_ms"))
+)
+_CLOSE_GRAVE = Statement(
+    delete(graves).where(
+        graves.c.payload_id == bindparam("payload_id_is"),
+        graves.c.buried_ms == bindparam("buried_ms_is"),
+    )
+)
+_FORGET_PAYLOAD = tuple(
+    Statement(delete(table).where(table.c.payload_id == bindparam("payload_id_is")))
+    for table in (segments, placements)
+)
+_ERASED = Statement(
+    update(objects)
+    .where(
+        objects.c.object_id == bindparam("object_id_is"),
+        objects.c.state == ObjectState.ERASING.value,
+    )
+    .values(state=ObjectState.ERASED.value)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +165,7 @@ def find_deployment(connection: Connection) -> str | None:
 
 def has_marker(connection: Connection, backend: str) -> bool:
     """Tell whether the backend is known to carry our marker."""
-    query = select(markers.c.backend).where(markers.c.backend == backend)
-    return connection.execute(query).first() is not None
+    return _MARKER.run(connection, {"backend_is": backend}).first() is not None
 
 
 def record_marker(connection: Connection, backend: str) -> None:
@@ -82,7 +177,7 @@ def start_instance(connection: Connection, instance_id: str, lease_s: float) -> 
     """Register a process with a lease."""
     now = now_ms(connection)
     row = {"started_ms": now, "lease_until_ms": now + int(lease_s * 1000)}
-    connection.execute(instances.insert(), row | {"instance_id": instance_id})
+    _START_INSTANCE.run(connection, row | {"instance_id": instance_id})
 
 
 def renew_instance(connection: Connection, instance_id: str, lease_s: float) -> None:
@@ -91,28 +186,20 @@ def renew_instance(connection: Connection, instance_id: str, lease_s: float) -> 
     A lease that was forgotten meanwhile (the machine slept for hours) is taken anew: it owned
     nothing any more.
     """
-    changed = connection.execute(
-        update(instances)
-        .where(instances.c.instance_id == instance_id)
-        .values(lease_until_ms=now_ms(connection) + int(lease_s * 1000))
-    )
-    if changed.rowcount != 1:
+    until_ms = now_ms(connection) + int(lease_s * 1000)
+    lease = {"instance_id_is": instance_id, "until_ms": until_ms}
+    if _RENEW_INSTANCE.run(connection, lease).changed != 1:
         start_instance(connection, instance_id, lease_s)
 
 
 def end_instance(connection: Connection, instance_id: str) -> None:
     """Give the lease back: others may claim at once what is left."""
-    connection.execute(delete(instances).where(instances.c.instance_id == instance_id))
+    _END_INSTANCE.run(connection, {"instance_id_is": instance_id})
 
 
 def forget_dead_instances(connection: Connection) -> None:
     """Drop leases that ran out long ago and own nothing."""
-    connection.execute(
-        delete(instances).where(
-            instances.c.lease_until_ms < now_ms(connection) - LEASES_KEPT_S * 1000,
-            ~exists().where(intents.c.instance_id == instances.c.instance_id),
-        )
-    )
+    _FORGET_INSTANCES.run(connection, {"before_ms": now_ms(connection) - LEASES_KEPT_S * 1000})
 
 
 def mend_times(connection: Connection) -> None:
@@ -122,25 +209,13 @@ def mend_times(connection: Connection) -> None:
     dead one's work is claimed this year. A grave's wait starts anew.
     """
     now = now_ms(connection)
-    latest = now + LEASE_S_MAX * 1000
-    connection.execute(
-        update(instances).where(instances.c.lease_until_ms > latest).values(lease_until_ms=latest)
-    )
-    connection.execute(update(graves).where(graves.c.buried_ms > now).values(buried_ms=now))
+    _MEND_LEASES.run(connection, {"latest_ms": now + LEASE_S_MAX * 1000})
+    _MEND_GRAVES.run(connection, {"now_ms": now})
 
 
 def list_intents(connection: Connection, after: str, limit: int) -> list[IntentRow]:
     """Return a page of intents in the order of their payload ids."""
-    now = now_ms(connection)
-    alive = exists().where(
-        instances.c.instance_id == intents.c.instance_id, instances.c.lease_until_ms > now
-    )
-    query = (
-        select(intents, alive.label("owner_alive"))
-        .where(intents.c.payload_id > after)
-        .order_by(intents.c.payload_id)
-        .limit(limit)
-    )
+    page = {"now_ms": now_ms(connection), "after": after, "count": limit}
     return [
         IntentRow(
             payload_id=row.payload_id,
@@ -149,14 +224,13 @@ def list_intents(connection: Connection, after: str, limit: int) -> list[IntentR
             state=IntentState(row.state),
             owner_alive=bool(row.owner_alive),
         )
-        for row in connection.execute(query)
+        for row in _INTENTS.run(connection, page)
     ]
 
 
 def find_intent(connection: Connection, payload_id: str) -> IntentRow | None:
     """Return one intent, or None when it was committed or buried."""
-    query = select(intents).where(intents.c.payload_id == payload_id)
-    row = connection.execute(query).one_or_none()
+    row = _INTENT.run(connection, {"payload_id_is": payload_id}).first()
     if row is None:
         return None
     return IntentRow(
@@ -170,21 +244,9 @@ def find_intent(connection: Connection, payload_id: str) -> IntentRow | None:
 
 def claim_intent(connection: Connection, intent: IntentRow, claimer: str) -> Ownership | None:
     """Take an intent over from a dead owner and abort it; None when someone else was faster."""
-    now = now_ms(connection)
-    owner_alive = exists().where(
-        instances.c.instance_id == intents.c.instance_id, instances.c.lease_until_ms > now
-    )
-    changed = connection.execute(
-        update(intents)
-        .where(
-            intents.c.payload_id == intent.payload_id,
-            intents.c.fence == intent.fence,
-            intents.c.instance_id == intent.instance_id,
-            ~owner_alive,
-        )
-        .values(instance_id=claimer, fence=intent.fence + 1, state=IntentState.ABORTING.value)
-    )
-    if changed.rowcount != 1:
+    seen = Ownership(intent.payload_id, intent.instance_id, intent.fence).parameters()
+    wanted = {"claimer": claimer, "new_fence": intent.fence + 1, "now_ms": now_ms(connection)}
+    if _CLAIM.run(connection, seen | wanted).changed != 1:
         return None
     _free_slot(connection, intent.payload_id)
     return Ownership(intent.payload_id, claimer, intent.fence + 1)
@@ -192,40 +254,23 @@ def claim_intent(connection: Connection, intent: IntentRow, claimer: str) -> Own
 
 def abort_intent(connection: Connection, owner: Ownership) -> bool:
     """End our own intent so that it cannot commit; frees the slot. False when it is not ours."""
-    changed = connection.execute(
-        update(intents)
-        .where(
-            intents.c.payload_id == owner.payload_id,
-            intents.c.instance_id == owner.instance_id,
-            intents.c.fence == owner.fence,
-        )
-        .values(state=IntentState.ABORTING.value)
-    )
-    if changed.rowcount == 1:
-        _free_slot(connection, owner.payload_id)
-    return changed.rowcount == 1
+    if _ABORT.run(connection, owner.parameters()).changed != 1:
+        return False
+    _free_slot(connection, owner.payload_id)
+    return True
 
 
 def _free_slot(connection: Connection, payload_id: str) -> None:
-    connection.execute(delete(slots).where(slots.c.payload_id == payload_id))
+    _FREE_SLOT.run(connection, {"payload_id_is": payload_id})
 
 
 def bury(connection: Connection, owner: Ownership) -> None:
     """Turn an aborted intent, whose blobs were deleted, into a grave."""
-    object_id = connection.execute(
-        delete(intents)
-        .where(
-            intents.c.payload_id == owner.payload_id,
-            intents.c.instance_id == owner.instance_id,
-            intents.c.fence == owner.fence,
-            intents.c.state == IntentState.ABORTING.value,
-        )
-        .returning(intents.c.object_id)
-    ).scalar_one_or_none()
+    object_id = _BURY.run(connection, owner.parameters()).value()
     if object_id is None:
         return
     row = {"payload_id": owner.payload_id, "object_id": object_id, "reason": ABORTED}
-    connection.execute(graves.insert(), row | {"buried_ms": now_ms(connection)})
+    _INSERT_GRAVE.run(connection, row | {"buried_ms": now_ms(connection)})
 
 
 def bury_again(connection: Connection, payload_id: str, object_id: str) -> bool:
@@ -234,8 +279,7 @@ def bury_again(connection: Connection, payload_id: str, object_id: str) -> bool:
     The claimer's grave may be closed already: a process can be paused for longer than the horizon.
     To be asked by that request when it writes no more. False when the payload was committed.
     """
-    known = select(objects.c.object_id).where(objects.c.payload_id == payload_id)
-    if connection.execute(known).first() is not None:
+    if _OBJECT_OF.run(connection, {"payload_id_is": payload_id}).first() is not None:
         return False
     row = {"payload_id": payload_id, "object_id": object_id, "reason": ABORTED}
     if not insert_once(connection, graves, row | {"buried_ms": now_ms(connection)}):
@@ -245,26 +289,20 @@ def bury_again(connection: Connection, payload_id: str, object_id: str) -> bool:
 
 def list_graves(connection: Connection, after: str, limit: int) -> list[Grave]:
     """Return a page of graves in the order of their payload ids."""
-    query = (
-        select(graves).where(graves.c.payload_id > after).order_by(graves.c.payload_id).limit(limit)
-    )
     return [
         Grave(row.payload_id, row.object_id, row.reason, row.buried_ms)
-        for row in connection.execute(query)
+        for row in _GRAVES.run(connection, {"after": after, "count": limit})
     ]
 
 
 def has_grave(connection: Connection, payload_id: str) -> bool:
     """Tell whether the payload was given up and is being cleared away."""
-    query = select(graves.c.payload_id).where(graves.c.payload_id == payload_id)
-    return connection.execute(query).first() is not None
+    return _GRAVE.run(connection, {"payload_id_is": payload_id}).first() is not None
 
 
 def touch_grave(connection: Connection, payload_id: str) -> None:
     """Start a grave's wait anew: something was just deleted under its payload id."""
-    connection.execute(
-        update(graves).where(graves.c.payload_id == payload_id).values(buried_ms=now_ms(connection))
-    )
+    _TOUCH_GRAVE.run(connection, {"payload_id_is": payload_id, "now_ms": now_ms(connection)})
 
 
 def close_grave(connection: Connection, grave: Grave) -> bool:
@@ -272,22 +310,11 @@ def close_grave(connection: Connection, grave: Grave) -> bool:
 
     False, and nothing is done, when another pass has closed it, or has started its wait anew.
     """
-    closed = connection.execute(
-        delete(graves).where(
-            graves.c.payload_id == grave.payload_id, graves.c.buried_ms == grave.buried_ms
-        )
-    )
-    if closed.rowcount != 1:
+    seen = {"payload_id_is": grave.payload_id, "buried_ms_is": grave.buried_ms}
+    if _CLOSE_GRAVE.run(connection, seen).changed != 1:
         return False
-    for table in (segments, placements):
-        connection.execute(delete(table).where(table.c.payload_id == grave.payload_id))
+    for forget in _FORGET_PAYLOAD:
+        forget.run(connection, {"payload_id_is": grave.payload_id})
     if grave.reason == ERASED:
-        connection.execute(
-            update(objects)
-            .where(
-                objects.c.object_id == grave.object_id,
-                objects.c.state == ObjectState.ERASING.value,
-            )
-            .values(state=ObjectState.ERASED.value)
-        )
+        _ERASED.run(connection, {"object_id_is": grave.object_id})
     return True

@@ -100,13 +100,14 @@ class Memory:
         return self._raw.execute(statement).fetchall()
 
     def _in_savepoint(self, unit: Unit[Any]) -> tuple[Any, Exception | None]:
-        savepoint = self.connection.begin_nested()
+        self._raw.execute("SAVEPOINT unit")
         try:
             answer = unit(self.connection)
         except Exception as error:  # noqa: BLE001 - it is for whoever asked
-            savepoint.rollback()
+            self._raw.execute("ROLLBACK TO unit")
+            self._raw.execute("RELEASE unit")
             return None, error
-        savepoint.commit()
+        self._raw.execute("RELEASE unit")
         return answer, None
 
     def close(self) -> None:
