@@ -6,6 +6,7 @@
 PYTHON ?=
 SECONDS ?= 60
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile --no-loadscope-reorder
 CODE := storage_gateway crypto urn retention tests $(wildcard bench)
 
 .PHONY: help demo serve check test nightly fuzz bench lock format clean static test-tools fuzz-tools bench-tools
@@ -21,13 +22,13 @@ serve: .venv/made ## run a gateway on http://127.0.0.1:8420 with its files in ./
 	@$(BIN)/storage-gateway serve --data-dir ./data --port 8420
 
 check: static ## format, lint, types, layers, unit tests (under two minutes)
-	@$(BIN)/python -m pytest --quiet tests/unit $(wildcard tests/test_*.py)
+	@$(PYTEST) tests/unit $(wildcard tests/test_*.py)
 
 test: static test-tools ## check, and every other test that is not nightly
-	@$(BIN)/python -m pytest --quiet tests
+	@$(PYTEST) tests
 
 nightly: static test-tools fuzz-tools ## every test, full counts, random seeds (printed on failure)
-	@$(BIN)/python -m pytest --quiet --nightly tests
+	@$(PYTEST) --nightly tests
 
 fuzz: fuzz-tools ## look for inputs that break a parser, guided by coverage; SECONDS=60
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)

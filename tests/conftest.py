@@ -7,7 +7,8 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TypeGuard
 
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction, BlockingError, blockbuster
@@ -23,9 +24,12 @@ PACKAGES = ["storage_gateway", "crypto", "urn", "retention"]
 # Blocking calls of ours that blockbuster does not know by itself.
 ALSO_BLOCKING = ("os.fdatasync", "os.fsync", "os.ftruncate", "os.open", "os.pread", "os.pwrite")
 
-_MEASURED = pytest.StashKey[list[str]]()
+_MEASURED: list[str] = []
 
 _BLOCKED: list[str] = []
+
+# Folders whose files take longest, longest first.
+LONG_FILES = ("crash", "stress", "e2e", "simulation", "http", "contract")
 
 settings.register_profile(
     "check", max_examples=50, deadline=None, derandomize=True, database=None, print_blob=True
@@ -51,7 +55,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave nightly tests out of an ordinary run."""
+    """Leave nightly tests out of an ordinary run; where cores share it, begin with long files."""
+    if hasattr(config, "workerinput"):
+        # Who is done takes the next file, so what is short evens out the end.
+        items.sort(key=_by_length)
     if config.getoption("nightly"):
         return
     nightly = [item for item in items if item.get_closest_marker("nightly")]
@@ -59,12 +66,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=nightly)
 
 
+def _by_length(item: pytest.Item) -> int:
+    folder = item.path.parent.name
+    return LONG_FILES.index(folder) if folder in LONG_FILES else len(LONG_FILES)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Give a report what was measured meanwhile: it finds its way to the end of the run, also from
+    a worker of pytest-xdist.
+    """
+    report = yield
+    report.user_properties += [("measured", line) for line in _MEASURED]
+    _MEASURED.clear()
+    return report
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Say what tests have measured, and once for each reason what was skipped."""
-    for line in config.stash.get(_MEASURED, []):
-        terminalreporter.write_line(f"measured: {line}")
+    reports = [report for some in terminalreporter.stats.values() for report in some]
+    for report in sorted(filter(_is_of_test, reports), key=lambda report: report.nodeid):
+        for name, line in report.user_properties:
+            if name == "measured":
+                terminalreporter.write_line(f"measured: {line}")
     reasons = {
         report.longrepr[2].removeprefix("Skipped: ").removeprefix("not tested: ")
         for report in terminalreporter.getreports("skipped")
@@ -81,9 +107,9 @@ def nightly(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="session")
-def measured(pytestconfig: pytest.Config) -> Callable[[str], None]:
+def measured() -> Callable[[str], None]:
     """Return what takes a line to be shown at the end of the run, also when all tests pass."""
-    return pytestconfig.stash.setdefault(_MEASURED, []).append
+    return _MEASURED.append
 
 
 @pytest.fixture
@@ -170,6 +196,10 @@ def blocked() -> Iterator[list[str]]:
     _BLOCKED.clear()
     yield _BLOCKED
     assert [] == _BLOCKED, "code of ours blocked an event loop"
+
+
+def _is_of_test(report: object) -> TypeGuard[pytest.TestReport]:
+    return isinstance(report, pytest.TestReport)
 
 
 def _refuse_other_hosts(event: str, args: Sequence[object]) -> None:
