@@ -204,7 +204,8 @@ class OpenBlob:
         self._key = key
         self._lock = threading.Lock()
         self._descriptor: int | None = None
-        self._closed = False
+        self.closed = False
+        """True for good once `finish` or `close` has begun."""
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write at an offset, creating the file if need be."""
@@ -219,14 +220,14 @@ class OpenBlob:
     def close(self) -> None:
         """Close the file if it is open; from now on nothing creates it any more."""
         with self._lock:
-            self._closed = True
+            self.closed = True
             descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             self._disk.close(descriptor)
 
     def _open(self) -> int:
         with self._lock:
-            if self._closed:
+            if self.closed:
                 raise BackendUnavailable(f"{self._key} was let go of before it was written")
             if self._descriptor is None:
                 self._descriptor = self._disk.writing(self._disk.create, self._key)

@@ -101,4 +101,5 @@ class LocalSegmentWriter:
 
     async def abort(self) -> None:
         """Close the file; see the contract."""
-        await self._in_thread(self._blob.close)
+        if not self._blob.closed:  # nearly always it is: a hop to a thread for nothing
+            await self._in_thread(self._blob.close)

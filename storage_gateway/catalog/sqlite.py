@@ -10,9 +10,10 @@ import contextlib
 import queue
 import sqlite3
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -42,7 +43,7 @@ class SQLiteCatalog(Catalog):
     def __init__(self, path: Path, *, clock: Clock = true_time) -> None:
         """Prepare; no file is touched before `open`."""
         self._path = path
-        self._queue: queue.SimpleQueue[tuple[Unit[Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._writer_engine = _make_engine(path, writing=True, clock=clock)
         self._reader_engine = _make_engine(path, writing=False, clock=clock)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="catalog-read")
@@ -78,18 +79,23 @@ class SQLiteCatalog(Catalog):
 
     async def run(self, unit: Unit[T]) -> T:
         """See `Catalog.run`."""
-        return await asyncio.wrap_future(self._submit(unit))
+        answer: _Answer[T] = _Answer(asyncio.get_running_loop())
+        self._enqueue(unit, answer)
+        return await answer.waiter
 
     def run_blocking(self, unit: Unit[T]) -> T:
         """See `Catalog.run_blocking`."""
         return self._submit(unit).result()
 
     def _submit(self, unit: Unit[T]) -> Future[T]:
+        future: Future[T] = Future()
+        self._enqueue(unit, future)
+        return future
+
+    def _enqueue(self, unit: Unit[T], answer: "Future[T] | _Answer[T]") -> None:
         if self._closing:
             raise CatalogUnavailable("the catalog is closed")
-        future: Future[T] = Future()
-        self._queue.put((unit, future))
-        return future
+        self._queue.put((unit, answer))
 
     async def read(self, unit: Unit[T]) -> T:
         """See `Catalog.read`."""
@@ -159,7 +165,35 @@ class SQLiteCatalog(Catalog):
                     return
 
 
-def _run_batch(connection: Connection, batch: list[tuple[Unit[Any], Future[Any]]]) -> None:
+class _Answer(Generic[T]):
+    """What a coroutine waits for: a `Future` for one event loop, at half of its cost.
+
+    Like one it may be answered from any thread, once, and does not mind that nobody waits any more.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.waiter: asyncio.Future[T] = loop.create_future()
+
+    def set_running_or_notify_cancel(self) -> bool:
+        return True
+
+    def set_result(self, result: T) -> None:
+        self._tell(lambda: self.waiter.set_result(result))
+
+    def set_exception(self, error: BaseException) -> None:
+        self._tell(lambda: self.waiter.set_exception(error))
+
+    def _tell(self, tell: Callable[[], None]) -> None:
+        # A loop that was closed has nobody left who could hear it.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(lambda: None if self.waiter.done() else tell())
+
+
+_Asked = tuple[Unit[Any], Future[Any] | _Answer[Any]]
+
+
+def _run_batch(connection: Connection, batch: "list[_Asked]") -> None:
     outcomes: list[tuple[Any, Exception | None]] = []
     try:
         with connection.begin():
