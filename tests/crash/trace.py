@@ -55,6 +55,7 @@ class Trace:
         self._log = log
         self._at = log.stat().st_size if log.exists() else 0
         self._windows: dict[tuple[int | None, str], Window] = {}
+        self._committed: set[str] = set()
 
     def read(self) -> list[Step]:
         """Return what was told since the last call."""
@@ -93,6 +94,8 @@ class Trace:
 
     def _follow(self, step: Step) -> None:
         key = (step.worker, step.payload_id)
+        if step.event == COMMITTED:
+            self._committed.add(step.payload_id)
         if step.event in ENDS:
             self._windows.pop(key, None)
         elif step.event == UPLOAD_BEGAN:
@@ -101,6 +104,9 @@ class Trace:
             self._windows[key] = Window.COMMIT
         elif step.event == CLAIM_BEGAN:
             self._windows[key] = Window.RECOVERY
+        elif step.payload_id in self._committed:
+            # A pass had read the intent before the commit: it will find that it is gone.
+            return
         elif self._windows.get(key) is not Window.RECOVERY:
             self._windows[key] = Window.ABORT
 
