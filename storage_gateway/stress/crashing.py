@@ -16,7 +16,7 @@ from .world import Reachable
 
 LEASES: dict[str, Any] = {"instance_lease_s": 1.5, "instance_renew_s": 0.4}
 """Short, so that what a dead process began is soon claimed."""
-PREMATURE_S = 0.1
+PREMATURE_S = 0.25
 """At the point nothing may be answered any more; an answer that is, all the same, gets this time
 to be seen."""
 

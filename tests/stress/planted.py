@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import Connection, delete, insert
 
 from storage_gateway.api import object_handlers
 from storage_gateway.api.body import read_pieces
 from storage_gateway.catalog import SQLiteCatalog, Unit, now_ms
 from storage_gateway.catalog.faulty import FaultyCatalog
 from storage_gateway.catalog.objects import Ownership, begin_upload, commit_upload
-from storage_gateway.catalog.tables import instances, intents, slots
-from storage_gateway.catalog.work import IntentRow
+from storage_gateway.catalog.tables import intents, slots
+from storage_gateway.catalog.work import IntentRow, renew_instance
 from storage_gateway.cli import stress_child
 from storage_gateway.errors import BodyIncomplete
 from storage_gateway.records import Manifest, ObjectState, Slot
@@ -130,11 +130,7 @@ def commits_are_not_fenced(patch: pytest.MonkeyPatch) -> None:
 
 def _own_again(connection: Connection, owner: Ownership) -> None:
     _intend_again(connection, owner)
-    connection.execute(
-        update(instances)
-        .where(instances.c.instance_id == owner.instance_id)
-        .values(lease_until_ms=now_ms(connection) + 60_000)
-    )
+    renew_instance(connection, owner.instance_id, 60.0)  # one that was forgotten, too
 
 
 def _intend_again(connection: Connection, owner: Ownership) -> None:

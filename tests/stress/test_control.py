@@ -5,6 +5,7 @@ uploads or control group misbehave, and a folder with a foreign package where th
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ from storage_gateway.api.services import SERVICES
 from storage_gateway.backends import SegmentWriter
 from storage_gateway.backends.faulty import FaultyStore
 from storage_gateway.records import Manifest
+from storage_gateway.stress import runner
+from storage_gateway.stress.cases import CASES
 from storage_gateway.stress.control import ControlGroup
+from storage_gateway.stress.parameters import Parameters
+from storage_gateway.stress.trial import Trial
 from tests.gateway import running_gateway
 from tests.stress.runs import ask, carried_out, ended, failed, start
 
@@ -111,3 +116,23 @@ async def test_a_body_on_a_disk_and_a_head_in_the_store_are_found(
         run = await carried_out(gateway, "tiny-objects", duration_s=0.1, clients=2, sizes=[4096])
 
     assert {"3", "4"} <= set(failed(run)), run
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_a_case_that_hangs_is_told_from_one_in_which_something_took_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    async def run(_trial: Trial, _parameters: Parameters) -> None:
+        async with asyncio.timeout(None if hangs else 0.01):
+            await asyncio.sleep(60)
+
+    case = replace(CASES["tiny-objects"], run=run, expected_s=0.1)
+    monkeypatch.setitem(CASES, "tiny-objects", case)
+    monkeypatch.setattr(runner, "OVERTIME_S", 0.3)
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        report = await carried_out(gateway, "tiny-objects", duration_s=0.1, clients=1)
+
+    in_time = "the run ends in time"
+    carried = "the run could be carried out"
+    expected = {in_time} if hangs else {carried}
+    assert expected == failed(report).keys() & {in_time, carried}

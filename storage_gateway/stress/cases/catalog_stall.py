@@ -5,7 +5,8 @@ from typing import Annotated
 
 import msgspec
 
-from storage_gateway.catalog.faulty import CatalogFaults
+from storage_gateway.catalog.faulty import COMMITTED, CatalogFaults
+from storage_gateway.errors import CatalogUnavailable
 from storage_gateway.stress.contract import Case
 from storage_gateway.stress.parameters import Parameters, Share, Sizes
 from storage_gateway.stress.trial import Trial
@@ -34,7 +35,7 @@ async def run(trial: Trial, parameters: CatalogStall) -> None:
     async with trial.world.gateway() as gateway:
         customer = trial.customer(gateway, member)
 
-        async def client(_number: int) -> None:
+        async def client(_number: int = 0) -> None:
             body = trial.body()
             task_id = trial.next_task()
             answer = await trial.deliver(customer, task_id, body)
@@ -43,6 +44,12 @@ async def run(trial: Trial, parameters: CatalogStall) -> None:
             else:
                 unstored.append(f"{task_id} ended in {answer.outcome}")
 
+        trial.begin_faults()
+        if parameters.lost_answers:
+            # The one answer that matters most is lost for certain, whatever the draws say.
+            trial.world.catalog.faults = CatalogFaults(at_point=_lose_commit)
+            await client()
+            trial.world.catalog.heal()
         faults = asyncio.create_task(_stalls(trial, parameters))
         try:
             await trial.crowd(client)
@@ -59,10 +66,14 @@ async def run(trial: Trial, parameters: CatalogStall) -> None:
     )
 
 
+def _lose_commit(point: str) -> None:
+    if point == COMMITTED:
+        raise CatalogUnavailable("the answer of a commit was lost (injected)")
+
+
 async def _stalls(trial: Trial, parameters: CatalogStall) -> None:
     """Let the catalog be ill from the beginning, with short times of health between."""
     period_s = max(0.2, parameters.duration_s / 4)
-    trial.begin_faults()
     while True:
         trial.world.catalog.faults = CatalogFaults(
             stall_s=parameters.stall_s,
@@ -79,7 +90,8 @@ CASE = Case(
     edge_case="The database hangs, refuses, or commits and loses the answer, in the midst of"
     " uploads.",
     fault="Transactions and reads wait, fail, or take effect and fail all the same.",
-    load="Uploads, each sent again until stored, each read back at once.",
+    load="An upload whose commit loses its answer; then uploads, each sent again until stored, each"
+    " read back at once.",
     passes_when="Failures are told as such, a commit whose answer was lost is found again, every"
     " body is stored in the end, and nothing of the failed attempts is left.",
     invariants=(1, 2, 3, 4, 5, 7, 8),

@@ -15,6 +15,7 @@ from storage_gateway.stress.trial import Trial
 
 LEAF = 983_040
 GONE_AFTER_S = 0.02
+FIRST_SIZE = 4096
 
 
 class PartialWrite(Parameters, kw_only=True, frozen=True):
@@ -50,26 +51,36 @@ async def run(trial: Trial, parameters: PartialWrite) -> None:
     async with trial.world.gateway() as gateway:
         customer = trial.customer(gateway, member)
         trial.begin_faults()
-        trial.world.store.faults = StoreFaults(
-            torn=parameters.torn_writes, lost_answer={"finish": parameters.lost_answers}
-        )
 
-        async def client(_number: int) -> None:
+        async def break_off(task_id: str, body: Body, kept: int) -> None:
             nonlocal broken_off
-            body = trial.body()
-            task_id = trial.next_task()
-            if body.size > 1 and torn.fraction() < parameters.torn_bodies:
-                broken_off += 1
-                trial.ledger.offer(member, task_id, "input", body)
-                kept = 1 + torn.below(body.size - 1)
-                answer = await customer.upload(task_id, body, source=_part(body, kept))
-                if answer.outcome == OK:
-                    trial.verdict.broken(8, f"{answer.urn} was answered for a part of its body")
+            broken_off += 1
+            trial.ledger.offer(member, task_id, "input", body)
+            answer = await customer.upload(task_id, body, source=_part(body, kept))
+            if answer.outcome == OK:
+                trial.verdict.broken(8, f"{answer.urn} was answered for a part of its body")
+
+        async def store(task_id: str, body: Body) -> None:
             answer = await trial.deliver(customer, task_id, body)
             if answer.urn:
                 await trial.read_back(customer, answer.urn, body)
             else:
                 unstored.append(f"{task_id} ended in {answer.outcome}")
+
+        if parameters.torn_bodies:
+            # With a store that is well, so that nothing but the body keeps it from being stored.
+            body, task_id = trial.body(FIRST_SIZE), trial.next_task()
+            await break_off(task_id, body, FIRST_SIZE // 2)
+            await store(task_id, body)
+        trial.world.store.faults = StoreFaults(
+            torn=parameters.torn_writes, lost_answer={"finish": parameters.lost_answers}
+        )
+
+        async def client(_number: int) -> None:
+            body, task_id = trial.body(), trial.next_task()
+            if body.size > 1 and torn.fraction() < parameters.torn_bodies:
+                await break_off(task_id, body, 1 + torn.below(body.size - 1))
+            await store(task_id, body)
 
         await trial.crowd(client)
         trial.world.store.heal()

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from typing import Any
 
 from sqlalchemy import Connection
@@ -61,12 +62,17 @@ async def _pause(trial: Trial, member: Member, child: Child, gateway: Reachable)
         if trial.fault_began is None:
             trial.begin_faults()
         await _stop_between_transactions(trial, child)
-        await _wait_claimed(trial)
+        claimed = await _was_claimed(trial)
         answer = await trial.deliver(trial.customer(gateway, member), task_id, body)
     finally:
         child.signal(signal.SIGCONT)
         await child.order(Order(go=True))
     late = await sent
+    trial.verdict.require(
+        "the upload of a paused process is claimed and cleared away",
+        met=claimed,
+        evidence=f"{task_id}, within {CLAIMED_S_MAX:g} s",
+    )
     if late.outcome == OK:
         trial.verdict.broken(5, f"{late.urn} was committed by a process that had lost it")
         trial.acknowledge(member, late.urn, body)
@@ -97,13 +103,14 @@ async def _stop_between_transactions(trial: Trial, child: Child) -> None:
             await trial.world.catalog.inner.run(nothing)
 
 
-async def _wait_claimed(trial: Trial) -> None:
-    """Wait until the other gateway has cleared the upload away."""
-    async with asyncio.timeout(CLAIMED_S_MAX):
-        left = await trial.world.unsettled()
-        while "intents" in left:
-            await asyncio.sleep(POLL_S)
-            left = await trial.world.unsettled()
+async def _was_claimed(trial: Trial) -> bool:
+    """Wait until the other gateway has cleared the upload away; False when it does not."""
+    until = time.monotonic() + CLAIMED_S_MAX
+    while "intents" in await trial.world.unsettled():
+        if time.monotonic() > until:
+            return False
+        await asyncio.sleep(POLL_S)
+    return True
 
 
 CASE = Case(

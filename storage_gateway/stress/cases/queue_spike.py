@@ -43,7 +43,6 @@ async def run(trial: Trial, parameters: QueueSpike) -> None:
         except* LoadSpent:
             pass
         trial.notes["waves"] = waves
-        refused = trial.record.total()
         for number in range(CALM_UPLOADS):
             body, task_id = Body(f"{trial.seed}/calm/{number}", CALM_SIZE), trial.next_task()
             answer = await trial.deliver(customer, task_id, body)
@@ -53,8 +52,8 @@ async def run(trial: Trial, parameters: QueueSpike) -> None:
     stored = len(trial.ledger.acknowledged)
     trial.verdict.require(
         "as many were stored as came at once",
-        met=stored > min(parameters.clients, CALM_UPLOADS),
-        evidence=f"{stored} of {refused} requests' bodies in {waves} waves",
+        met=waves > 0 and stored >= parameters.clients,
+        evidence=f"{stored} objects, in {waves} waves of {parameters.clients}",
     )
 
 
