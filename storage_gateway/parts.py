@@ -182,8 +182,10 @@ async def _provide_operator_token(catalog: Catalog, path: Path) -> None:
         raise ConfigError(f"{path} holds a token that was revoked: put a new one there") from error
 
 
-def open_catalog(config: Config) -> Catalog:
+def open_catalog(config: Config, *, as_it_is: bool = False) -> Catalog:
     """Open the deployment's catalog, or make it for a new deployment. Blocks.
+
+    ``as_it_is``: makes and migrates nothing, and refuses what would need it.
 
     Raises:
         ConfigError: the catalog that the store belongs to is another one, or gone.
@@ -202,7 +204,7 @@ def open_catalog(config: Config) -> Catalog:
             )
         if holds_objects and not file.exists():
             raise _lost_catalog(store, f"{file}, is gone")
-        return SQLiteCatalog.open(file)
+        return SQLiteCatalog.open(file, as_it_is=as_it_is)
     url = config.catalog_url
     if file.exists():
         raise ConfigError(
@@ -215,7 +217,7 @@ def open_catalog(config: Config) -> Catalog:
             url = url.with_password(password)
         except ValueError as error:
             raise ConfigError(f"{config.catalog_password_file}: {error}") from None
-    catalog = PostgresCatalog.open(url)
+    catalog = PostgresCatalog.open(url, as_it_is=as_it_is)
     try:
         if holds_objects and catalog.read_blocking(find_deployment) is None:
             raise _lost_catalog(store, f"{url}, is empty")

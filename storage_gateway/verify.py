@@ -27,7 +27,16 @@ from urn import DAGBuilder, mint
 
 from .backends.disk import Disk
 from .catalog import Catalog
-from .catalog.consistency import damage, objects_without_slot, slots_of_nothing
+from .catalog.consistency import (
+    BLOCKS,
+    Key,
+    Look,
+    count_blocks,
+    damage,
+    objects_without_slot,
+    read_blocks,
+    slots_of_nothing,
+)
 from .catalog.objects import is_committed, list_objects, load_manifest, load_segments
 from .catalog.stress_runs import find_running
 from .catalog.work import find_intent, has_grave, list_graves, list_intents
@@ -162,12 +171,23 @@ class Checker:
         fault = self._catalog.read_blocking(damage)
         if fault is not None:
             self._find("catalog", "catalog", fault, RESTORE_CATALOG)
-        for payload_id in self._catalog.read_blocking(slots_of_nothing):
+        for table, blocks in self._catalog.read_blocking(count_blocks).items():
+            for first in range(0, blocks, BLOCKS):
+                self._catalog.read_blocking(partial(read_blocks, table=table, first=first))
+        for payload_id in self._pages(slots_of_nothing):
             detail = "a slot is held by nothing, no upload can take it"
             self._find("slot", payload_id, detail, RESTORE_CATALOG)
-        for object_id in self._catalog.read_blocking(objects_without_slot):
+        for object_id in self._pages(objects_without_slot):
             detail = "its slot is not its own, another upload could take it"
             self._find("slot", mint(object_id).urn, detail, RESTORE_CATALOG)
+
+    def _pages(self, look: Look) -> Iterator[str]:
+        after: Key | None = None
+        while True:
+            found, after = self._catalog.read_blocking(partial(look, after=after, limit=PAGE))
+            yield from found
+            if after is None:
+                return
 
     def _manifests(self) -> Iterator[Manifest]:
         after: tuple[str, int] | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage_gateway.catalog import Catalog, PostgresCatalog, SQLiteCatalog
+from storage_gateway.catalog.clock import Clock, true_time
 from storage_gateway.database_url import parse_database_url
 from storage_gateway.parts import CATALOG_FILE
 from tests.servers.postgres import PostgresServer
@@ -62,12 +63,12 @@ class Databases:
         folder = self.server.folder / "data" / "base" / str(oid)
         return [file.read_bytes() for file in folder.iterdir()]
 
-    def open(self, data_dir: Path) -> Catalog:
+    def open(self, data_dir: Path, *, clock: Clock = true_time) -> Catalog:
         """Open the catalog of a folder, made if need be."""
         url = self.url(data_dir)
         if url is None:
-            return SQLiteCatalog.open(data_dir / CATALOG_FILE)
-        return PostgresCatalog.open(parse_database_url(url))
+            return SQLiteCatalog.open(data_dir / CATALOG_FILE, clock=clock)
+        return PostgresCatalog.open(parse_database_url(url), clock=clock)
 
 
 databases = Databases()

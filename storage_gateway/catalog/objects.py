@@ -13,8 +13,8 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    or_,
     select,
+    tuple_,
     update,
 )
 
@@ -344,13 +344,8 @@ def list_objects(
     if output_of is not None:
         query = query.where(objects.c.miner.in_(("", output_of)))
     if after is not None:
-        session, sequence = after
-        query = query.where(
-            or_(
-                objects.c.session_id > session,
-                and_(objects.c.session_id == session, objects.c.sequence > sequence),
-            )
-        )
+        # As rows, not as two conditions: so the index is entered where the page begins.
+        query = query.where(tuple_(objects.c.session_id, objects.c.sequence) > tuple_(*after))
     return [_manifest_of(row) for row in connection.execute(query)]
 
 

@@ -28,7 +28,7 @@ from .clock import Clock, attach_clock, true_time
 from .contract import Catalog, Unit
 from .postgres_link import UNIT_S_MAX, Link, connect
 from .postgres_pages import PageCleaner
-from .schema import prepare_schema, schema_version
+from .schema import prepare_schema, require_schema, schema_version
 from .tables import SCHEMA_VERSION
 
 T = TypeVar("T")
@@ -69,8 +69,10 @@ class PostgresCatalog(Catalog):
         self._closing = False
 
     @classmethod
-    def open(cls, url: DatabaseURL, *, clock: Clock = true_time) -> Self:
+    def open(cls, url: DatabaseURL, *, clock: Clock = true_time, as_it_is: bool = False) -> Self:
         """Open the catalog at ``url``; makes or migrates its tables; checks that it is durable.
+
+        ``as_it_is``: makes and migrates nothing, and refuses what would need it.
 
         Raises:
             CatalogUnavailable: it cannot be used as it is; the text says why, without secrets.
@@ -80,6 +82,8 @@ class PostgresCatalog(Catalog):
         try:
             with catalog._writer_engine.connect() as connection, connection.begin():
                 _refuse_what_forgets(connection, catalog._where)
+                if as_it_is:
+                    require_schema(connection, catalog._where)
                 known = schema_version(connection) == SCHEMA_VERSION
             if not known:
                 catalog.run_long(partial(_migrate, where=catalog._where), within_s=MIGRATION_S_MAX)

@@ -41,6 +41,25 @@ def prepare_schema(connection: Connection, where: str) -> None:
         connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
 
 
+def require_schema(connection: Connection, where: str) -> None:
+    """Make sure that the tables are those of this program; change nothing.
+
+    Raises:
+        CatalogUnavailable: ``where`` has no tables, or those of another version.
+
+    """
+    found = schema_version(connection)
+    if found == 0:
+        raise CatalogUnavailable(f"{where} holds no catalog; nothing was made")
+    if 0 < found < SCHEMA_VERSION:
+        raise CatalogUnavailable(
+            f"{where} has schema version {found}, this program reads {SCHEMA_VERSION}: start the"
+            " gateway once, which migrates it, or use the matching version of the program"
+        )
+    if found != SCHEMA_VERSION:
+        prepare_schema(connection, where)  # says why not
+
+
 def schema_version(connection: Connection) -> int:
     """Return the version of the tables; 0 when there are none, -1 when it cannot be told."""
     if connection.dialect.name == "sqlite":

@@ -23,7 +23,7 @@ from storage_gateway.errors import CatalogUnavailable, StorageFull
 
 from .clock import Clock, attach_clock, true_time
 from .contract import Catalog, Unit
-from .schema import prepare_schema
+from .schema import prepare_schema, require_schema
 
 T = TypeVar("T")
 
@@ -57,8 +57,10 @@ class SQLiteCatalog(Catalog):
         self._closing = False
 
     @classmethod
-    def open(cls, path: Path, *, clock: Clock = true_time) -> Self:
+    def open(cls, path: Path, *, clock: Clock = true_time, as_it_is: bool = False) -> Self:
         """Open or create the catalog at ``path``; makes or migrates its tables.
+
+        ``as_it_is``: makes and migrates nothing, and refuses what would need it.
 
         Raises:
             CatalogUnavailable: the file cannot be used, or is of another schema version.
@@ -66,8 +68,14 @@ class SQLiteCatalog(Catalog):
         """
         catalog = cls(path, clock=clock)
         try:
-            with catalog._writer_engine.begin() as connection:
-                prepare_schema(connection, str(path))
+            if as_it_is:
+                if not path.exists():  # to look at it would make it
+                    raise CatalogUnavailable(f"{path} holds no catalog; nothing was made")
+                with catalog._reader_engine.begin() as connection:
+                    require_schema(connection, str(path))
+            else:
+                with catalog._writer_engine.begin() as connection:
+                    prepare_schema(connection, str(path))
         except (DBAPIError, sqlite3.Error) as error:
             catalog._dispose()
             raise CatalogUnavailable(f"{path}: {getattr(error, 'orig', error)}") from error
@@ -281,10 +289,10 @@ def _make_engine(path: Path, *, writing: bool, clock: Clock) -> Engine:
         attach_clock(entry.info, clock)
         # The driver must not begin transactions by itself: BEGIN is emitted below.
         raw.isolation_level = None
-        pragmas = ["journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"]
-        pragmas += ["foreign_keys = ON", f"busy_timeout = {BUSY_TIMEOUT_MS}"]
-        if not writing:
-            pragmas.append("query_only = ON")
+        # The journal's mode is the file's, and to set it is to write: not for who only looks.
+        pragmas = ["journal_mode = WAL"] if writing else ["query_only = ON"]
+        pragmas += ["synchronous = FULL", "secure_delete = ON", "foreign_keys = ON"]
+        pragmas.append(f"busy_timeout = {BUSY_TIMEOUT_MS}")
         for pragma in pragmas:
             raw.execute(f"PRAGMA {pragma}")
 

@@ -50,7 +50,7 @@ def _check(config: Config, *, quiet: bool) -> CheckReport:
     identity = load_identity(config.data_dir)
     if identity is None:
         raise ConfigError(f"the router's identity is missing from {config.data_dir}")
-    catalog = open_catalog(config)
+    catalog = open_catalog(config, as_it_is=True)
     store = LocalStore(config.data_dir / STORE_FOLDER)
     try:
         deployment_id = catalog.read_blocking(find_deployment)

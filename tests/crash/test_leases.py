@@ -8,25 +8,30 @@ held in the store until recovery is long done; a catalog whose clock is a year a
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from crypto import LEAF_PLAINTEXT_SIZE
-from storage_gateway.catalog import SQLiteCatalog, Unit
+from storage_gateway.catalog import Catalog, Unit
 from storage_gateway.catalog.work import list_graves, list_intents, start_instance
 from storage_gateway.errors import BackendUnavailable, CatalogUnavailable, IntentLost, StaleParties
 from storage_gateway.instance import Instance
 from storage_gateway.records import Manifest
+from tests.databases import databases
 from tests.gateway import eventually
-from tests.workers import Folder, Script, T, Worker, body_of
+from tests.workers import Folder, Script, ScriptedCatalog, T, Worker, body_of
 
 YEAR_MS = 365 * 86_400_000
 HORIZON_MS = 901_000
 CONTENT = bytes(3 * LEAF_PLAINTEXT_SIZE)
 
 
-class Refusing(SQLiteCatalog):
+pytestmark = pytest.mark.both_databases
+
+
+class Refusing(ScriptedCatalog):
     """A catalog that refuses writes when told to."""
 
     error: Exception | None = None
@@ -39,8 +44,8 @@ class Refusing(SQLiteCatalog):
 
 @pytest.fixture
 async def catalog(tmp_path: Path) -> AsyncIterator[Refusing]:
-    catalog = await asyncio.to_thread(Refusing.open, tmp_path / "catalog.sqlite3")
-    assert isinstance(catalog, Refusing)
+    inner = await asyncio.to_thread(databases.open, tmp_path)
+    catalog = Refusing(inner)
     yield catalog
     catalog.error = None
     await asyncio.to_thread(catalog.close)
@@ -185,8 +190,8 @@ async def test_a_process_that_died_under_a_clock_that_was_ahead_is_cleared_away(
 ) -> None:
     """Its lease would last for a year, and its uploads would hold their slots for as long."""
     owner, other = workers
-    ahead = await asyncio.to_thread(
-        lambda: SQLiteCatalog.open(tmp_path / "catalog.sqlite3", clock=lambda ms: ms + YEAR_MS)
+    ahead: Catalog = await asyncio.to_thread(
+        partial(databases.open, tmp_path, clock=lambda ms: ms + YEAR_MS)
     )
     await ahead.run(lambda c: start_instance(c, "dead", 15))
     await asyncio.to_thread(ahead.close)
