@@ -108,13 +108,15 @@ def test_commits_at_once_have_numbers_without_gap_and_a_reader_misses_none(
 
     with ThreadPoolExecutor(THREADS + 1) as threads:
         reader = threads.submit(read)
-        given = list(
-            threads.map(
-                lambda i: catalogs[i % 2].run_blocking(partial(commit, manifest=manifests[i])),
-                range(COMMITS),
+        try:
+            given = list(
+                threads.map(
+                    lambda i: catalogs[i % 2].run_blocking(partial(commit, manifest=manifests[i])),
+                    range(COMMITS),
+                )
             )
-        )
-        done.set()
+        finally:
+            done.set()
         reader.result(WITHIN_S)
 
     assert list(range(1, COMMITS + 1)) == sorted(given)
