@@ -11,11 +11,13 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -26,6 +28,7 @@ import pytest
 
 from crypto import X25519Identity
 from storage_gateway.cli import run
+from storage_gateway.parts import CATALOG_FILE
 from tests.commands import Done, command
 from tests.gateway import (
     MINER,
@@ -444,8 +447,7 @@ def test_an_interrupted_upload_leaves_its_slot_free(desk: Desk) -> None:
     assert process.stdin is not None
     process.stdin.write(bytes(2_500_000))
     process.stdin.flush()
-    while desk.run(*arguments, "user.txt").err.count("[slot_busy]") != 1:
-        assert process.poll() is None, "the upload did not begin"
+    wait_for_upload(desk, process, "interrupted")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
 
@@ -453,6 +455,14 @@ def test_an_interrupted_upload_leaves_its_slot_free(desk: Desk) -> None:
     assert b"Traceback" not in err
     while (done := desk.run(*arguments, "user.txt")).status != 0:
         assert "[slot_busy]" in done.err
+
+
+def wait_for_upload(desk: Desk, process: "subprocess.Popen[bytes]", task: str) -> None:
+    """Wait until the task's slot is held. To ask by an upload could win it."""
+    query = "SELECT count(*) FROM slots WHERE task_id = ?"
+    with closing(sqlite3.connect(desk.gateway.data_dir / CATALOG_FILE)) as connection:
+        while connection.execute(query, (task,)).fetchone() == (0,):
+            assert process.poll() is None, "the upload did not begin"
 
 
 def start(desk: Desk, *arguments: str) -> "subprocess.Popen[bytes]":
@@ -473,8 +483,7 @@ def test_an_upload_can_be_interrupted_while_its_input_stays_silent(desk: Desk) -
     assert process.stdin is not None
     process.stdin.write(bytes(1_000_000))
     process.stdin.flush()
-    while desk.run(*slot, "user.txt").err.count("[slot_busy]") != 1:
-        assert process.poll() is None, "the upload did not begin"
+    wait_for_upload(desk, process, "silent")
     process.send_signal(signal.SIGINT)
 
     # Its input is open still.
