@@ -27,7 +27,7 @@ LOCK_PATIENCE_MS = 200
 VACUUM_S_MAX = 300.0
 FULL_BYTES_MAX = 2 << 30
 """Of the table of manifests, some two million. Larger ones are only vacuumed: to rewrite them would
-keep requests waiting for longer than they wait."""
+keep requests waiting for longer than they wait. Their pages are not called clean."""
 REST_FACTOR = 19
 """After a rewrite, rest so many times as long as it took."""
 LOCK_NOT_AVAILABLE = "55P03"
@@ -45,6 +45,8 @@ class PageCleaner:
 
     def clean(self) -> bool:
         """Rewrite the table; False when that must wait, or when a version is still needed.
+
+        False, too, while the table is too large: an operator's own VACUUM FULL is not seen.
 
         Raises:
             CatalogUnavailable: it cannot be done.
@@ -76,7 +78,7 @@ class PageCleaner:
             if size > FULL_BYTES_MAX:
                 logger.warning("catalog too large to rewrite", extra={"bytes": size})
                 link.execute(f"VACUUM {_TABLE}")
-                return True
+                return False
             link.execute(f"VACUUM (FULL, VERBOSE) {_TABLE}")
         return _kept_versions(details) == 0
 

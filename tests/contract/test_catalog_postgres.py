@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Connection, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from storage_gateway.catalog import PostgresCatalog, postgres_link
+from storage_gateway.catalog import PostgresCatalog, postgres_link, postgres_pages
 from storage_gateway.catalog.sessions import (
     NewToken,
     create_session,
@@ -358,6 +358,14 @@ def test_first_starts_at_the_same_time_agree_on_the_router(catalog: PostgresCata
     )
 
     assert 1 == len(set(found))
+
+
+def test_pages_of_a_table_that_is_too_large_to_rewrite_are_not_called_clean(
+    catalog: PostgresCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_pages, "FULL_BYTES_MAX", 0)
+
+    assert not catalog.clean_pages()
 
 
 @pytest.mark.parametrize("size", [200, 30_000])  # on the page, and apart from it
