@@ -142,6 +142,33 @@ async def test_the_end_of_an_aborted_upload_keeps_nobody_out_of_the_manifests(
     assert cleaned
 
 
+async def test_what_was_erased_is_erasing_while_the_pages_are_not_clean(
+    gateway: RunningGateway, session: OpenSession
+) -> None:
+    clean, asked = gateway.catalog.clean_pages, 0
+
+    def refused() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    async def asked_twice() -> bool:
+        return asked > 1
+
+    gateway.catalog.clean_pages = refused  # type: ignore[method-assign]
+    kept = await upload(gateway, session.path("t1"), session.user_token, b"to be erased")
+    path = f"/v1/objects/{kept.json()['urn']}"
+    await exchange(gateway.address, request("DELETE", path, session.user_token))
+    await eventually(asked_twice, what="a second pass")
+    meanwhile = await exchange(gateway.address, request("DELETE", path, session.user_token))
+    gateway.catalog.clean_pages = clean  # type: ignore[method-assign]
+    await eventually(lambda: _no_grave(gateway), what="the end of the erased object")
+    in_the_end = await exchange(gateway.address, request("DELETE", path, session.user_token))
+
+    assert (202, "erasing") == (meanwhile.status, meanwhile.json()["state"])
+    assert (200, "erased") == (in_the_end.status, in_the_end.json()["state"])
+
+
 async def _no_grave(gateway: RunningGateway) -> bool:
     """Tell whether nothing is under way and nothing waits for its horizon."""
     waiting = await gateway.catalog.read(lambda c: list_graves(c, "", 1) + list_intents(c, "", 1))
