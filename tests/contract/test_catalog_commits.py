@@ -123,17 +123,24 @@ def test_commits_at_once_have_numbers_without_gap_and_a_reader_misses_none(
     assert list(range(1, COMMITS + 1)) == seen
 
 
+def commit_and_dawdle(
+    connection: Connection,
+    manifest: Manifest,
+    numbered: threading.Event,
+    release: threading.Event,
+) -> int:
+    """Take a number, tell so, and wait before COMMIT."""
+    number = commit(connection, manifest)
+    numbered.set()
+    assert release.wait(WITHIN_S)
+    return number
+
+
 def test_a_later_number_is_not_seen_before_an_earlier_one(catalogs: list[Catalog]) -> None:
     """The first has its number, and dawdles before COMMIT; whoever comes next waits for it."""
     first, second = (begun(catalogs[0], number) for number in range(2))
     numbered, release = threading.Event(), threading.Event()
-
-    def dawdling(connection: Connection) -> int:
-        number = commit(connection, first)
-        numbered.set()
-        assert release.wait(WITHIN_S)
-        return number
-
+    dawdling = partial(commit_and_dawdle, manifest=first, numbered=numbered, release=release)
     with ThreadPoolExecutor(2) as threads:
         early = threads.submit(catalogs[0].run_blocking, dawdling)
         assert numbered.wait(WITHIN_S)
@@ -167,13 +174,7 @@ def test_sessions_do_not_wait_for_each_other_on_postgresql(catalogs: list[Catalo
         return
     first, other = begun(catalogs[0], 1), begun(catalogs[0], 2, OTHER_SESSION)
     numbered, release = threading.Event(), threading.Event()
-
-    def dawdling(connection: Connection) -> int:
-        number = commit(connection, first)
-        numbered.set()
-        assert release.wait(WITHIN_S)
-        return number
-
+    dawdling = partial(commit_and_dawdle, manifest=first, numbered=numbered, release=release)
     with ThreadPoolExecutor(1) as threads:
         early = threads.submit(catalogs[0].run_blocking, dawdling)
         assert numbered.wait(WITHIN_S)
