@@ -81,6 +81,7 @@ class Recovery:
         report = RecoveryReport()
         await self._catalog.run(mend_times)
         began_ms = await self._catalog.read(now_ms)
+        await self._settle_unburied(report)
         await self._settle_intents(report)
         await self._clear_graves(report, began_ms)
         await self._catalog.run(forget_dead_instances)
@@ -95,6 +96,13 @@ class Recovery:
                 },
             )
         return report
+
+    async def _settle_unburied(self, report: RecoveryReport) -> None:
+        try:
+            await self._settler.settle_unburied()
+        except GatewayError as error:
+            report.failures += 1
+            logger.warning("late writes not buried", extra={"code": error.code})
 
     async def _settle_intents(self, report: RecoveryReport) -> None:
         after = ""

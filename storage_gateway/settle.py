@@ -19,6 +19,7 @@ from .catalog.work import (
     find_intent,
     touch_grave,
 )
+from .errors import GatewayError
 from .plan import IntentStep, IntentView, next_intent_step
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ class Settler:
         self._payloads = payloads
         self.working: set[str] = set()
         """Payload ids that requests of this process are at work on."""
+        self._unburied: dict[str, str] = {}
+        """Payload ids, each with its object id, that were written to and that nothing in the
+        catalog may name: it did not answer when they were to be buried."""
 
     async def settle_upload(self, payload_id: str, object_id: str, *, wrote: bool) -> None:
         """Settle an upload whose request has ended; a committed one has no intent any more.
@@ -47,13 +51,38 @@ class Settler:
         beginning of the upload or its commit, has then taken effect before. ``wrote`` tells that
         the request had begun to write: when another process has claimed and buried the upload
         since, it may have done so after the last look into the grave.
+
+        Raises:
+            GatewayError: it is not settled; its intent stands, or `settle_unburied` takes it up.
+
         """
-        intent = await self._catalog.run(lambda c: find_intent(c, payload_id))
+        try:
+            intent = await self._catalog.run(lambda c: find_intent(c, payload_id))
+            buried_again = (
+                intent is None
+                and wrote
+                and await self._catalog.run(lambda c: bury_again(c, payload_id, object_id))
+            )
+        except GatewayError:
+            if wrote:
+                self._unburied[payload_id] = object_id
+            raise
+        self._unburied.pop(payload_id, None)
         if intent is not None:
             await self.settle(intent)
-        elif wrote and await self._catalog.run(lambda c: bury_again(c, payload_id, object_id)):
+        elif buried_again:
             await self.delete_payload(payload_id)
             await self._catalog.run(lambda c: touch_grave(c, payload_id))
+
+    async def settle_unburied(self) -> None:
+        """Settle again what a failing catalog kept `settle_upload` from burying.
+
+        Raises:
+            GatewayError: catalog or store fail; what is left of it is for the next call.
+
+        """
+        for payload_id, object_id in tuple(self._unburied.items()):
+            await self.settle_upload(payload_id, object_id, wrote=True)
 
     async def settle(self, intent: IntentRow) -> bool:
         """Do the next steps for an intent until it waits or is buried; True when it was buried."""

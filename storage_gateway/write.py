@@ -220,6 +220,10 @@ class Uploads:
         """Wait until every failed upload is settled, as far as it can be now."""
         while self._settling:
             await asyncio.wait(self._settling)
+        try:
+            await self._settler.settle_unburied()
+        except errors.GatewayError as error:
+            logger.warning("late writes not buried", extra={"code": error.code})
 
     def _draft(self, slot: Slot, session: Session) -> _Draft:
         return _Draft(
@@ -317,7 +321,7 @@ class Uploads:
         try:
             await self._settler.settle_upload(draft.payload_id, draft.object_id, wrote=wrote)
         except errors.GatewayError as error:
-            # Not lost: the intent stands, and recovery takes it up.
+            # Not lost: recovery of this process takes it up, of others too while its intent stands.
             logger.warning(
                 "upload not settled yet",
                 extra={"payload_id": draft.payload_id, "code": error.code},

@@ -138,18 +138,7 @@ async def test_what_is_written_after_or_before_the_grave_was_closed_is_cleared_a
 ) -> None:
     """As when a process is paused for longer than the horizon, a write in its hands."""
     owner, other = workers
-    owner.store.wait_in_write.clear()
-    upload = asyncio.create_task(owner.upload("1", body_of(CONTENT)))
-
-    async def began() -> bool:
-        return bool(await other.catalog.read(lambda c: list_intents(c, "", 10)))
-
-    await eventually(began)
-    await owner.expire_lease()
-    await other.recovery.run_once()
-    await other.sql("UPDATE graves SET buried_ms = buried_ms - :ms", ms=aged_ms)
-    closed = (await other.recovery.run_once()).graves_closed
-    assert closed == (aged_ms == HORIZON_MS)
+    upload = await _buried_while_writing(owner, other, aged_ms)
 
     owner.store.wait_in_write.set()
     with pytest.raises((IntentLost, BackendUnavailable)):
@@ -162,6 +151,89 @@ async def test_what_is_written_after_or_before_the_grave_was_closed_is_cleared_a
     assert 1 == (await other.recovery.run_once()).graves_waiting
     await other.sql("UPDATE graves SET buried_ms = buried_ms - :ms", ms=HORIZON_MS)
     assert 1 == (await other.recovery.run_once()).graves_closed
+
+
+async def _buried_while_writing(
+    owner: Worker, other: Worker, aged_ms: int
+) -> "asyncio.Task[Manifest]":
+    """Return an upload with its writes in hand, whose grave is so old, and closed if it may be."""
+    owner.store.wait_in_write.clear()
+    upload = asyncio.create_task(owner.upload("1", body_of(CONTENT)))
+
+    async def began() -> bool:
+        return bool(await other.catalog.read(lambda c: list_intents(c, "", 10)))
+
+    await eventually(began)
+    await owner.expire_lease()
+    await other.recovery.run_once()
+    await other.sql("UPDATE graves SET buried_ms = buried_ms - :ms", ms=aged_ms)
+    closed = (await other.recovery.run_once()).graves_closed
+    assert closed == (aged_ms == HORIZON_MS)
+    return upload
+
+
+def _refuse() -> None:
+    raise CatalogUnavailable("for this test")
+
+
+@pytest.mark.parametrize("at_stop", [False, True])
+@pytest.mark.parametrize(
+    "failing",
+    [1, 3, 4],  # asking for the intent, burying again, the answer to that
+)
+async def test_what_was_written_late_is_buried_when_the_catalog_answers_again(
+    workers: list[Worker], failing: int, at_stop: bool
+) -> None:
+    owner, other = workers
+    upload = await _buried_while_writing(owner, other, HORIZON_MS)
+    owner.catalog.script = Script(failing, _refuse)
+    owner.store.wait_in_write.set()
+    with pytest.raises(IntentLost):
+        await upload
+    assert ["blobs"] == list(await other.left())
+    assert "transaction begins" == owner.catalog.script.points[1]
+
+    if at_stop:
+        await owner.uploads.wait_settled()
+    else:
+        assert 0 == (await owner.recovery.run_once()).failures
+
+    assert {} == await other.left()
+    (grave,) = await other.catalog.read(lambda c: list_graves(c, "", 10))
+    assert "aborted" == grave.reason
+    await owner.uploads.wait_settled()
+    assert [grave] == await other.catalog.read(lambda c: list_graves(c, "", 10))
+
+
+class _Down(Script):
+    """Refuses every transaction."""
+
+    def reach(self, point: str) -> None:
+        super().reach(point)
+        _refuse()
+
+
+async def test_what_a_catalog_that_is_down_keeps_from_being_buried_is_kept(
+    workers: list[Worker], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It holds up neither a stop nor the rest of a pass, however often it is tried."""
+    owner, other = workers
+    upload = await _buried_while_writing(owner, other, HORIZON_MS)
+    owner.catalog.script = _Down()
+    owner.store.wait_in_write.set()
+    with pytest.raises(CatalogUnavailable):
+        await upload
+    asked = len(owner.catalog.script.points)
+
+    await owner.uploads.wait_settled()
+    await owner.uploads.wait_settled()
+
+    assert asked + 2 == len(owner.catalog.script.points)
+    assert 2 == caplog.messages.count("late writes not buried")
+    assert ["blobs"] == list(await other.left())
+    owner.catalog.script = Script()
+    await owner.recovery.run_once()
+    assert {} == await other.left()
 
 
 async def test_a_commit_whose_answer_was_lost_is_not_buried(workers: list[Worker]) -> None:
