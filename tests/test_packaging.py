@@ -182,6 +182,7 @@ def test_locks_hold_every_declared_dependency() -> None:
         "dev.lock": groups["dev"] + groups["build"],
         "build.lock": groups["build"],
         "fuzz.lock": groups["fuzz"],
+        "servers.lock": groups["servers"],
         "bench.lock": groups["bench"],
     }
 

