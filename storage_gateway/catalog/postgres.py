@@ -136,6 +136,7 @@ class PostgresCatalog(Catalog):
     def close(self) -> None:
         """See `Catalog.close`."""
         self._closing = True
+        self._pages.close()
         self._writers.shutdown()
         self._readers.shutdown()
         self._writer_engine.dispose()

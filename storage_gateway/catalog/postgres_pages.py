@@ -10,16 +10,20 @@ replicas, backups, and blocks that the file system freed. THREAT_MODEL.md has th
 """
 
 import logging
+import os
 import re
+import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import psycopg
 
 from storage_gateway.database_url import DatabaseURL
 from storage_gateway.errors import CatalogUnavailable
 
-from .postgres_link import connect
+from .postgres_link import Link, connect
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +32,8 @@ VACUUM_S_MAX = 300.0
 FULL_BYTES_MAX = 2 << 30
 """Of the table of manifests, some two million. Larger ones are only vacuumed: to rewrite them would
 keep requests waiting for longer than they wait. Their pages are not called clean."""
+WATCH_CLIENT_MS = 1000
+"""How often the server looks, in the midst of a rewrite, whether we are still there."""
 REST_FACTOR = 19
 """After a rewrite, rest so many times as long as it took."""
 LOCK_NOT_AVAILABLE = "55P03"
@@ -42,6 +48,10 @@ class PageCleaner:
         self._url = url
         self._lock = threading.Lock()
         self._rest_until = 0.0
+        self._state = threading.Lock()
+        self._closed = False
+        self._socket: socket.socket | None = None
+        """The connection that is waited on, under a descriptor of our own."""
 
     def clean(self) -> bool:
         """Rewrite the table; False when that must wait, or when a version is still needed.
@@ -53,7 +63,7 @@ class PageCleaner:
 
         """
         with self._lock:
-            if time.monotonic() < self._rest_until:
+            if self._closed or time.monotonic() < self._rest_until:
                 return False
             began = time.monotonic()
             try:
@@ -66,11 +76,41 @@ class PageCleaner:
             return False
         raise CatalogUnavailable(f"the catalog's pages cannot be cleaned (SQLSTATE {code})")
 
+    def close(self) -> None:
+        """Break off what `clean` waits for in another thread, and refuse it from now on."""
+        with self._state:
+            self._closed = True
+            if self._socket is not None:
+                with suppress(OSError):  # the server was faster
+                    self._socket.shutdown(socket.SHUT_RDWR)
+
+    @contextmanager
+    def _breakable(self, link: Link) -> Iterator[None]:
+        """Let `close` break the connection off.
+
+        By a copy of its descriptor: libpq closes its own whenever it likes, and the number may be
+        another file's by the time that `close` uses it.
+        """
+        with socket.socket(fileno=os.dup(link.fileno())) as copy:
+            with self._state:
+                if self._closed:
+                    raise CatalogUnavailable("the catalog is closed")
+                self._socket = copy
+            try:
+                yield
+            finally:
+                with self._state:
+                    self._socket = None
+
     def _rewrite(self) -> bool:
         details: list[str] = []
-        with connect(self._url, writing=True) as link:
+        with connect(self._url, writing=True) as link, self._breakable(link):
             link.begin_unit(time.monotonic() + VACUUM_S_MAX)
             link.autocommit = True
+            # Else it goes on, and keeps everybody out, after we were broken off or killed. Not on
+            # every system can the server look.
+            with suppress(psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):
+                link.execute(f"SET client_connection_check_interval = {WATCH_CLIENT_MS}")
             link.execute("SET statement_timeout = 0")
             link.execute(f"SET lock_timeout = {LOCK_PATIENCE_MS}")
             link.add_notice_handler(lambda notice: details.append(notice.message_detail or ""))

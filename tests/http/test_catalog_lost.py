@@ -1,16 +1,21 @@
-"""Goal: a PostgreSQL server that dies under load costs clients a retry and nothing else.
+"""Goal: a PostgreSQL server that dies under load costs clients a retry and nothing else; one that
+hangs or is busy cleaning its pages does not hold up a stop.
 
 Method: a gateway with uploads and downloads under way while its database server is killed and comes
-back; every answer is a success or a 503 that says when to try again, and every success is there.
+back; every answer is a success or a 503 that says when to try again, and every success is there. A
+real process whose server rewrites the manifests without end, stopped in its tracks or not.
 """
 
 import asyncio
+import signal
 from pathlib import Path
 
+import pytest
+
 from tests.databases import databases
-from tests.gateway import eventually, leftovers, open_session, running_gateway
+from tests.gateway import eventually, gateway_process, leftovers, open_session, running_gateway
 from tests.http.raw import Answer, exchange, request
-from tests.http.steps import PLAINTEXT, fetch, upload
+from tests.http.steps import PLAINTEXT, fetch, upload, uploaded
 from tests.servers.postgres import PostgresServer
 
 CLIENTS = 6
@@ -66,3 +71,42 @@ async def test_what_was_answered_outlives_the_server_and_the_rest_is_told_to_ret
             return not await leftovers(gateway.catalog, gateway.store)
 
         await eventually(is_tidy, what="clearing up what was cut off")
+
+
+ENDLESS_REWRITE = """
+CREATE FUNCTION endless(id text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN IF current_query() LIKE '%VACUUM%' THEN PERFORM pg_sleep(3600); END IF; RETURN id; END $$;
+CREATE INDEX endless ON objects (endless(object_id));
+"""
+REWRITES = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE 'VACUUM%'"
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_a_stop_does_not_wait_for_the_pages(
+    tmp_path: Path, postgres: PostgresServer, empty_catalog: str, hangs: bool
+) -> None:
+    databases.server, databases.template = postgres, empty_catalog
+    data_dir = tmp_path / "data"
+
+    async def rewrites() -> bool:
+        return bool(await asyncio.to_thread(postgres.execute, REWRITES))
+
+    async def no_more() -> bool:
+        return not await rewrites()
+
+    async with gateway_process(data_dir) as gateway:
+        await asyncio.to_thread(postgres.execute, ENDLESS_REWRITE, databases.made[data_dir])
+        session = await open_session(gateway)
+        document = await uploaded(gateway, session.path("t1"), session.user_token, b"to be erased")
+        path = f"/v1/objects/{document['urn']}"
+        await exchange(gateway.address, request("DELETE", path, session.user_token))
+        await eventually(rewrites, what="the rewrite of the manifests")
+        if hangs:
+            postgres.send_signal(signal.SIGSTOP)
+        try:
+            gateway.send_signal(signal.SIGTERM)
+            await gateway.wait(within_s=60)
+        finally:
+            postgres.send_signal(signal.SIGCONT)
+        # A server that looks keeps nobody out for a client that is gone.
+        await eventually(no_more, what="the end of the rewrite")
