@@ -1,5 +1,6 @@
 """Where a PostgreSQL catalog is: parsed from a URL, shown without its password. No I/O."""
 
+import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -9,6 +10,7 @@ OPTIONS = frozenset({
     "sslcert", "sslcrl", "sslkey", "sslmode", "sslrootcert", "target_session_attrs",
 })  # fmt: skip
 """What may follow the question mark. None of these is a secret; libpq's documentation has them."""
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
 _NUL = "holds a NUL character, at which libpq stops reading, and goes to its default server"
 
 
@@ -19,7 +21,7 @@ class DatabaseURL:
     nothing that walks through fields comes upon the password.
     """
 
-    __slots__ = ("_password", "database", "host", "options", "port", "user")
+    __slots__ = ("_password", "database", "host", "options", "port", "schema", "user")
 
     def __init__(
         self,
@@ -30,14 +32,16 @@ class DatabaseURL:
         port: int | None,
         database: str,
         options: Mapping[str, str],
+        schema: str | None = None,
     ) -> None:
-        """Keep what was parsed."""
+        """Keep what was parsed; ``schema`` is as in `with_schema`."""
         self.user = user
         self._password = password
         self.host = host
         self.port = port
         self.database = database
         self.options = dict(options)
+        self.schema = schema
 
     def __repr__(self) -> str:
         return f"DatabaseURL({str(self)!r})"
@@ -47,7 +51,8 @@ class DatabaseURL:
         shown = f"[{self.host}]" if ":" in self.host else self.host
         port = f":{self.port}" if self.port else ""
         place = shown or self.options.get("host", "")
-        return f"postgresql://{user}{place}{port}/{self.database}"
+        schema = f" (schema {self.schema})" if self.schema else ""
+        return f"postgresql://{user}{place}{port}/{self.database}{schema}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, DatabaseURL) and self.expose_url() == other.expose_url()
@@ -74,13 +79,28 @@ class DatabaseURL:
         """
         if "\0" in password:
             raise ValueError(_NUL)
+        return self._changed(password=password)
+
+    def with_schema(self, schema: str) -> "DatabaseURL":
+        """Return the same database as it is seen from one schema: no other one has tables there.
+
+        Raises:
+            ValueError: the name would need quotes.
+
+        """
+        if _PLAIN_NAME.fullmatch(schema) is None:
+            raise ValueError("a schema is named by 1 to 63 characters of a-z, 0-9 and _")
+        return self._changed(schema=schema)
+
+    def _changed(self, *, password: str | None = None, schema: str | None = None) -> "DatabaseURL":
         return DatabaseURL(
             user=self.user,
-            password=password,
+            password=self._password if password is None else password,
             host=self.host,
             port=self.port,
             database=self.database,
             options=self.options,
+            schema=schema or self.schema,
         )
 
     def expose_url(self) -> str:
@@ -90,7 +110,8 @@ class DatabaseURL:
         host = f"[{self.host}]" if ":" in self.host else quote(self.host, safe="")
         port = f":{self.port}" if self.port else ""
         login = f"{name}{secret}@" if name or secret else ""
-        query = f"?{urlencode(self.options)}" if self.options else ""
+        options = self._all_options()
+        query = f"?{urlencode(options)}" if options else ""
         return f"postgresql://{login}{host}{port}/{quote(self.database, safe='')}{query}"
 
     def expose(self) -> dict[str, str | int]:
@@ -102,7 +123,15 @@ class DatabaseURL:
             "port": self.port,
             "dbname": self.database,
         }
-        return {name: value for name, value in found.items() if value is not None} | self.options
+        known = {name: value for name, value in found.items() if value is not None}
+        return known | self._all_options()
+
+    def _all_options(self) -> dict[str, str]:
+        if self.schema is None:
+            return self.options
+        # At the end: of two search paths the server takes the last one.
+        given = self.options.get("options", "")
+        return self.options | {"options": f"{given} -c search_path={self.schema}".lstrip()}
 
 
 def parse_database_url(text: str) -> DatabaseURL:

@@ -27,6 +27,7 @@ from .custody import (
     read_secret,
     write_secret,
 )
+from .database_url import DatabaseURL
 from .errors import BackendUnavailable, BlobMissing, TokenExpired
 from .ids import new_random_id
 from .records import TokenKind
@@ -205,26 +206,35 @@ def open_catalog(config: Config, *, as_it_is: bool = False) -> Catalog:
         if holds_objects and not file.exists():
             raise _lost_catalog(store, f"{file}, is gone")
         return SQLiteCatalog.open(file, as_it_is=as_it_is)
-    url = config.catalog_url
     if file.exists():
         raise ConfigError(
-            f"catalog_url names {url}, but {file} is the catalog of this folder: move it with"
-            f" storage-gateway catalog copy, or leave catalog_url unset"
+            f"catalog_url names {config.catalog_url}, but {file} is the catalog of this folder:"
+            " move it with storage-gateway catalog copy, or leave catalog_url unset"
         )
-    if config.catalog_password_file is not None:
-        password = read_secret(config.catalog_password_file).strip()
-        try:
-            url = url.with_password(password)
-        except ValueError as error:
-            raise ConfigError(f"{config.catalog_password_file}: {error}") from None
-    catalog = PostgresCatalog.open(url, as_it_is=as_it_is)
+    catalog = PostgresCatalog.open(login_url(config, config.catalog_url), as_it_is=as_it_is)
     try:
         if holds_objects and catalog.read_blocking(find_deployment) is None:
-            raise _lost_catalog(store, f"{url}, is empty")
+            raise _lost_catalog(store, f"{config.catalog_url}, is empty")
     except BaseException:
         catalog.close()
         raise
     return catalog
+
+
+def login_url(config: Config, url: DatabaseURL) -> DatabaseURL:
+    """Return the catalog's URL with its password, read from its file if it has one. Blocks.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds no password.
+
+    """
+    if config.catalog_password_file is None:
+        return url
+    password = read_secret(config.catalog_password_file).strip()
+    try:
+        return url.with_password(password)
+    except ValueError as error:
+        raise ConfigError(f"{config.catalog_password_file}: {error}") from None
 
 
 def _lost_catalog(store: Path, what: str) -> ConfigError:

@@ -63,6 +63,18 @@ class Databases:
         folder = self.server.folder / "data" / "base" / str(oid)
         return [file.read_bytes() for file in folder.iterdir()]
 
+    def schemas(self, data_dir: Path) -> list[str]:
+        """Return the schemas of stress runs in the folder's database; none where it is a file."""
+        if self.server is None:
+            return []
+        query = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'stress%'"
+        return [str(name) for (name,) in self.query(data_dir, query)]
+
+    def query(self, data_dir: Path, statement: str) -> list[tuple[object, ...]]:
+        """Run a statement in the folder's database, as the superuser."""
+        assert self.server is not None, "a file has no superuser"
+        return self.server.execute(statement, self.made[data_dir])
+
     def open(self, data_dir: Path, *, clock: Clock = true_time) -> Catalog:
         """Open the catalog of a folder, made if need be."""
         url = self.url(data_dir)

@@ -40,7 +40,8 @@ RETRIES_MAX = 6
 LATE = "the catalog did not answer in time"
 RETRY_S_FIRST = 0.02
 MIGRATION_LOCK = 0x73746F7261676577
-"""The key of the advisory lock under which a schema is made and migrated: "storagew"."""
+"""Of the advisory lock under which a schema is made and migrated, "storagew". Each schema of a
+database has a lock of its own: a stress run must not wait for the deployment, nor let it wait."""
 
 # SQLSTATE codes and classes, https://www.postgresql.org/docs/current/errcodes-appendix.html
 UNDONE_BY_OTHERS = frozenset({"40001", "40P01"})
@@ -329,7 +330,8 @@ def _refuse_what_forgets(connection: Connection, where: str) -> None:
 
 def _migrate(connection: Connection, where: str) -> None:
     """Migrate, one process at a time."""
-    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+    lock = text("SELECT pg_advisory_xact_lock(hashtextextended(current_schema(), :key))")
+    connection.execute(lock, {"key": MIGRATION_LOCK})
     prepare_schema(connection, where)
 
 

@@ -32,7 +32,8 @@ SELECT set_config('statement_timeout', %(statement)s, false),
        set_config('lock_timeout', %(statement)s, false),
        set_config('idle_in_transaction_session_timeout', %(idle)s, false),
        set_config('synchronous_commit',
-                  replace(current_setting('synchronous_commit'), 'off', 'on'), false)
+                  replace(current_setting('synchronous_commit'), 'off', 'on'), false),
+       current_schema()
 """
 
 
@@ -68,13 +69,22 @@ def connect(url: DatabaseURL, *, writing: bool) -> Link:
     """Connect, and settle what every transaction of the connection depends on.
 
     Raises:
-        psycopg.OperationalError: the server cannot be reached, or does not let us in.
+        psycopg.OperationalError: the server cannot be reached, does not let us in, or does not put
+            us into the schema that the URL asks for.
 
     """
     link = Link.connect(**(DEFAULTS | url.expose()))  # type: ignore[arg-type]  # libpq's own names
     link.begin_unit(time.monotonic() + UNIT_S_MAX)
-    link.execute(_SETTINGS, {"statement": str(STATEMENT_MS_MAX), "idle": str(IDLE_MS_MAX)})
+    settings = {"statement": str(STATEMENT_MS_MAX), "idle": str(IDLE_MS_MAX)}
+    found = link.execute(_SETTINGS, settings).fetchone()
     link.commit()
+    if url.schema is not None and (found is None or found[-1] != url.schema):
+        # A pooler may drop what a client asks for as it connects: these tables would be others'.
+        link.close()
+        raise psycopg.OperationalError(
+            f"the connection is not in the schema {url.schema}: it was dropped, or a pooler between"
+            " ignores the search path: name the server itself in catalog_url"
+        )
     # A reader sees one moment; a writer waits for others' rows and then sees what they became.
     link.isolation_level = (
         IsolationLevel.READ_COMMITTED if writing else IsolationLevel.REPEATABLE_READ

@@ -19,6 +19,7 @@ import msgspec
 from storage_gateway.backends.faulty import FaultyStore, StoreFaults
 from storage_gateway.catalog.faulty import CatalogFaults, FaultyCatalog
 from storage_gateway.config import Config
+from storage_gateway.database_url import DatabaseURL, parse_database_url
 
 from .orders import Order, Spec, Told
 from .world import MakeGateway, open_run_parts
@@ -66,14 +67,21 @@ class Points:
 
 async def serve_run(make_gateway: MakeGateway, orders: BinaryIO, out: BinaryIO) -> None:
     """Serve a run's gateway until the orders end; never returns."""
-    spec = msgspec.json.decode(await asyncio.to_thread(orders.readline), type=Spec)
+    spec = msgspec.json.decode(
+        await asyncio.to_thread(orders.readline), type=Spec, dec_hook=_from_text
+    )
     _die_with(spec.parent_pid)
     points = Points(out, spec)
     threading.Thread(target=_obey, args=(points, orders), daemon=True).start()
-    config = msgspec.json.decode(spec.config, type=Config, dec_hook=_path)
+    config = msgspec.json.decode(spec.config, type=Config, dec_hook=_from_text)
     async with AsyncExitStack() as opened:
         plain = await open_run_parts(
-            config, Path(spec.store_folder), spec.deployment_id, spec.run_id, opened
+            config,
+            Path(spec.store_folder),
+            spec.deployment_id,
+            spec.run_id,
+            opened,
+            database=spec.database,
         )
         store = FaultyStore(plain.local, seed=spec.seed)
         store.faults = StoreFaults(at_point=points.reach)
@@ -85,7 +93,9 @@ async def serve_run(make_gateway: MakeGateway, orders: BinaryIO, out: BinaryIO) 
         await asyncio.Event().wait()
 
 
-def _path(kind: type, value: object) -> object:
+def _from_text(kind: type, value: object) -> object:
+    if kind is DatabaseURL:
+        return parse_database_url(str(value))
     return Path(str(value)) if kind is Path else value
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import msgspec
 
 import storage_gateway
+from storage_gateway.config import ENVIRONMENT_PREFIX
+from storage_gateway.database_url import DatabaseURL
 from storage_gateway.parts import STORE_FOLDER
 
 from .clearing import start_time
@@ -65,7 +67,7 @@ class Child:
         if stdin is None:
             raise ChildFailed("the process has no pipe")
         with contextlib.suppress(ConnectionError):
-            stdin.write(msgspec.json.encode(order) + b"\n")
+            stdin.write(msgspec.json.encode(order, enc_hook=DatabaseURL.expose_url) + b"\n")
             await stdin.drain()
 
     async def told(self, within_s: float) -> Told:
@@ -161,6 +163,7 @@ class Children:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
+                env=_environment(),
                 start_new_session=True,  # a terminal's signals are the serving process's affair
             )
         finally:
@@ -177,6 +180,7 @@ class Children:
                     config=msgspec.json.encode(config, enc_hook=str),
                     seed=self._seed,
                     parent_pid=os.getpid(),
+                    database=world.database,
                     at=at,
                     nth=nth,
                 )
@@ -199,6 +203,13 @@ class Children:
         living = [child.pid for child in self._all if not child.is_dead()]
         started = await asyncio.to_thread(lambda: [[pid, start_time(pid)] for pid in living])
         await self._record(started)
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment without the settings, one of which may hold a password."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)
+    }
 
 
 def _end_of_log(path: Path) -> str:

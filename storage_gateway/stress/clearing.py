@@ -1,4 +1,4 @@
-"""Clearing a run away: its processes, blobs, files, and what it put into the serving catalog.
+"""Clearing a run away: its processes, blobs, files, schema, and its objects in the serving catalog.
 
 Every step is idempotent, and finds all it needs by the run's id alone: whoever recovers a dead
 process's run does the same.
@@ -21,6 +21,7 @@ from storage_gateway.erase import Erasure
 from storage_gateway.parts import STORE_FOLDER, stress_namespace
 from storage_gateway.records import Manifest, ObjectState
 
+from .catalogs import drop_schema
 from .world import STRESS_FOLDER, run_folder
 
 PAGE = 200
@@ -62,6 +63,7 @@ async def clear_run(
     finally:
         await asyncio.to_thread(store.close)
     await asyncio.to_thread(_remove_files, config, run.run_id)
+    await drop_schema(catalog, run.run_id)
     cleared.control_objects = await _erase_all(catalog, erasure, control_session(run.run_id))
     await catalog.run(lambda c: revoke_tokens_of(c, control_session(run.run_id)))
     return cleared

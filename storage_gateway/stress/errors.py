@@ -1,6 +1,6 @@
 """Errors of the stress endpoints alone."""
 
-from storage_gateway.errors import NotFound, RequestError
+from storage_gateway.errors import NotFound, RequestError, ServiceError
 
 
 class StressDisabled(NotFound):
@@ -19,3 +19,17 @@ class StressBusy(RequestError):
     title = "A stress run is under way"
     remedy = "Wait for the run that 'run_id' names to end, or stop it."
     retry_after_s = 10
+
+
+class SchemaRefused(ServiceError):
+    """A run needs a schema in the deployment's database, and may not make it."""
+
+    code = "stress_schema_refused"
+    status = 500
+    title = "No right to make a schema"
+    remedy = "Give the gateway's database role the right CREATE on its database."
+    retry_after_s = None
+
+
+class RunLost(Exception):
+    """The run is not this process's any more: another one clears it away."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from crypto import CryptoError, open_file
+from storage_gateway.catalog.contents import read_contents
 from storage_gateway.catalog.objects import list_objects
 from storage_gateway.errors import InternalError
 from storage_gateway.parts import marker_key
@@ -24,7 +25,8 @@ DRAIN_S_MAX = 30.0
 SEALED_READ_MAX = 20
 SEARCHED_BYTES_MAX = 256 << 20
 AGE_VERSION_LINE = b"age-encryption.org/v1"
-FOLDER = "the run's "
+OWN = "the run's "
+"""What the names of all that is not in the store begin with."""
 MARKS_MAX = 100
 READERS = 8
 PAGE = 1000
@@ -162,7 +164,7 @@ async def _judge_objects(trial: Trial, gateway: GatewayLike) -> None:
 
 
 def _judge_secrets(trial: Trial) -> None:
-    """Search what was stored for heads, and it and the run's folder for what was sent in clear."""
+    """Search blobs for heads; blobs, the run's files and its tables for what was sent in clear."""
     bodies = (body for offered in trial.ledger.offered.values() for body in offered)
     marks = [body.mark for body in bodies if body.size >= MARK_SIZE][:MARKS_MAX]
     heads, plaintexts, searched = [], [], 0
@@ -170,7 +172,7 @@ def _judge_secrets(trial: Trial) -> None:
         if searched > SEARCHED_BYTES_MAX:
             break
         searched += len(content)
-        if AGE_VERSION_LINE in content and not name.startswith(FOLDER):
+        if AGE_VERSION_LINE in content and not name.startswith(OWN):
             heads.append(f"{name} holds an age header")
         if any(mark in content for mark in marks):
             plaintexts.append(f"{name} holds plaintext")
@@ -180,9 +182,11 @@ def _judge_secrets(trial: Trial) -> None:
 
 
 def _stored(trial: Trial) -> Iterator[tuple[str, bytes]]:
-    # The files first: the search has an end, and a catalog is small.
+    # The blobs last: the search has an end, and a catalog is small.
     for path in sorted(trial.world.folder.rglob("*")):
         if path.is_file():
-            yield f"{FOLDER}{path.name}", path.read_bytes()
+            yield f"{OWN}{path.name}", path.read_bytes()
+    for table, content in read_contents(trial.world.catalog.inner):
+        yield f"{OWN}table {table}", content
     for blob in trial.world.local.disk.list(trial.world.prefix):
         yield blob.key, trial.world.local.disk.read(blob.key, 0, blob.size)

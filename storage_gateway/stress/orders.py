@@ -2,6 +2,8 @@
 
 import msgspec
 
+from storage_gateway.database_url import DatabaseURL
+
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """The first line down: what the process serves, and for whom."""
@@ -13,6 +15,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """Of the process's gateway, as JSON."""
     seed: int
     parent_pid: int
+    database: DatabaseURL | None
+    """The deployment's, where the run's catalog is in it: with the password, for the pipe alone."""
     at: str | None = None
     """The point at which it is to wait from the beginning on; see `Order`."""
     nth: int = 1

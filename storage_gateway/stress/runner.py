@@ -14,6 +14,7 @@ import msgspec
 
 from storage_gateway import __version__
 from storage_gateway.config import Config
+from storage_gateway.database_url import DatabaseURL
 from storage_gateway.sessions import Sessions
 
 from .children import Children
@@ -74,24 +75,30 @@ class Runner:
         serving_url: Callable[[], str],
         make_gateway: MakeGateway,
         record_children: Callable[[str, list[list[int]]], Awaitable[None]],
+        make_schema: Callable[[str], Awaitable[DatabaseURL | None]],
     ) -> None:
-        """``sessions`` and ``serving_url`` are those of the serving gateway."""
+        """``sessions`` and ``serving_url`` are those of the serving gateway; ``make_schema`` is
+        given a run's id and returns the database where its catalog is a schema in one.
+        """
         self._config = config
         self._deployment_id = deployment_id
         self._sessions = sessions
         self._serving_url = serving_url
         self._make_gateway = make_gateway
         self._record_children = record_children
+        self._make_schema = make_schema
 
     async def carry_out(self, run: Run) -> dict[str, Any]:
         """Return the report; nothing is cleared away yet. What goes wrong is a failed verdict."""
         verdict = Verdict(run.case.invariants)
         parameters, seed = run.parameters, run.seed
+        database = await self._make_schema(run.run_id)
         async with (
             open_world(
                 self._config,
                 self._deployment_id,
                 run.run_id,
+                database=database,
                 seed=seed,
                 make_gateway=self._make_gateway,
             ) as world,

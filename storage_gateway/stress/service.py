@@ -28,6 +28,7 @@ from storage_gateway.catalog.stress_runs import (
     tell_progress,
 )
 from storage_gateway.config import Config
+from storage_gateway.database_url import DatabaseURL
 from storage_gateway.erase import Erasure
 from storage_gateway.errors import (
     GatewayError,
@@ -38,6 +39,7 @@ from storage_gateway.ids import new_random_id
 from storage_gateway.sessions import Sessions
 
 from .cases import CASES
+from .catalogs import check_rights, make_schema
 from .clearing import Cleared, clear_run
 from .contract import Case
 from .errors import StressBusy, StressDisabled
@@ -81,6 +83,7 @@ class Stress:
             serving_url=serving_url,
             make_gateway=make_gateway,
             record_children=self._record_children,
+            make_schema=self._make_schema,
         )
         self._task: asyncio.Task[None] | None = None
         self._at_work: set[str] = set()
@@ -88,6 +91,9 @@ class Stress:
 
     async def _record_children(self, run_id: str, children: list[list[int]]) -> None:
         await self._catalog.run(lambda c: record_children(c, run_id, children))
+
+    async def _make_schema(self, run_id: str) -> DatabaseURL | None:
+        return await make_schema(self._config, self._catalog, run_id, self._instance_id)
 
     def cases(self) -> list[dict[str, Any]]:
         """Return all cases with the schemas of their parameters.
@@ -106,10 +112,12 @@ class Stress:
             StressDisabled: they are not enabled.
             InvalidField: a parameter is over a limit of the configuration.
             StressBusy: another run is not over; its id is in the extensions.
+            SchemaRefused: the catalog is in a database in which no schema can be made.
 
         """
         self._check_enabled()
         self._check_limits(parameters)
+        await check_rights(self._config, self._catalog)
         seed = secrets.randbelow(SEED_MAX) if parameters.seed is None else parameters.seed
         run = Run(new_random_id(), case, parameters, seed)
         # From before it is in the catalog: a pass of recovery may look there at any time.

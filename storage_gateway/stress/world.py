@@ -1,8 +1,8 @@
 """The gateway that a run works on: the real one, over parts of the run's own.
 
-Its catalog is a private SQLite file in the run's folder (also where the deployment's is another
-database), its payloads lie in the deployment's store under the run's namespace, its identity and
-its sessions are made for the run and are known to nobody else.
+Its catalog is a file in the run's folder or a schema in the deployment's database (`catalogs`), its
+payloads lie in the deployment's store under the run's namespace, its identity and its sessions are
+made for the run and are known to nobody else.
 """
 
 import asyncio
@@ -18,15 +18,18 @@ from sqlalchemy import Connection, func, select
 from crypto import Identity
 from storage_gateway.backends import KeyedStore, LocalStore
 from storage_gateway.backends.faulty import FaultyStore
-from storage_gateway.catalog import Catalog, SQLiteCatalog
+from storage_gateway.catalog import Catalog
 from storage_gateway.catalog.faulty import FaultyCatalog
 from storage_gateway.catalog.sessions import register_router
 from storage_gateway.catalog.tables import graves, intents
 from storage_gateway.catalog.work import load_deployment, record_marker
 from storage_gateway.config import Config
 from storage_gateway.custody import make_identity
-from storage_gateway.parts import CATALOG_FILE, STORE_FOLDER, Parts, stress_namespace
+from storage_gateway.database_url import DatabaseURL
+from storage_gateway.parts import STORE_FOLDER, Parts, stress_namespace
 from storage_gateway.sessions import Sessions
+
+from .catalogs import open_run_catalog
 
 STRESS_FOLDER = "stress"
 
@@ -78,6 +81,8 @@ class World:
     store: FaultyStore
     local: LocalStore
     parts: Parts
+    database: DatabaseURL | None
+    """The deployment's, where the run's catalog is a schema in it."""
     clock: RunClock
     sessions: Sessions = field(repr=False)
     make_gateway: MakeGateway = field(repr=False)
@@ -125,7 +130,7 @@ def run_config(config: Config, run_id: str) -> Config:
         tls_certificate=None,
         tls_key=None,
         behind_proxy=None,
-        catalog_url=None,  # of the deployment, perhaps with a password
+        catalog_url=None,  # of the deployment; the run's processes are told in another way
         catalog_password_file=None,
         enable_stress=False,
         workers=1,
@@ -161,13 +166,17 @@ class RunParts:
 
 
 async def open_run_parts(
-    config: Config, store_folder: Path, deployment_id: str, run_id: str, opened: AsyncExitStack
+    config: Config,
+    store_folder: Path,
+    deployment_id: str,
+    run_id: str,
+    opened: AsyncExitStack,
+    *,
+    database: DatabaseURL | None,
 ) -> RunParts:
     """Open or create the parts of a run: also for a process that comes back to them."""
     clock = RunClock()
-    catalog = await asyncio.to_thread(
-        SQLiteCatalog.open, config.data_dir / CATALOG_FILE, clock=clock
-    )
+    catalog = await asyncio.to_thread(open_run_catalog, config.data_dir, database, run_id, clock)
     opened.push_async_callback(asyncio.to_thread, catalog.close)
     local = LocalStore(store_folder)
     opened.push_async_callback(asyncio.to_thread, local.close)
@@ -184,14 +193,22 @@ async def open_run_parts(
 
 @asynccontextmanager
 async def open_world(
-    serving: Config, deployment_id: str, run_id: str, *, seed: int, make_gateway: MakeGateway
+    serving: Config,
+    deployment_id: str,
+    run_id: str,
+    *,
+    database: DatabaseURL | None,
+    seed: int,
+    make_gateway: MakeGateway,
 ) -> AsyncIterator[World]:
     """Make a run's folder and parts; at the end they are closed, and nothing is deleted."""
     config = run_config(serving, run_id)
     await asyncio.to_thread(lambda: config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True))
     store_folder = serving.data_dir / STORE_FOLDER
     async with AsyncExitStack() as opened:
-        plain = await open_run_parts(config, store_folder, deployment_id, run_id, opened)
+        plain = await open_run_parts(
+            config, store_folder, deployment_id, run_id, opened, database=database
+        )
         catalog = FaultyCatalog(plain.catalog, seed=seed)
         store = FaultyStore(plain.local, seed=seed)
         yield World(
@@ -201,6 +218,7 @@ async def open_world(
             store=store,
             local=plain.local,
             parts=plain.over(catalog, store),
+            database=database,
             clock=plain.clock,
             sessions=Sessions(
                 plain.catalog,

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, delete, insert
 
 from storage_gateway.api import object_handlers
 from storage_gateway.api.body import read_pieces
-from storage_gateway.catalog import SQLiteCatalog, Unit, now_ms
+from storage_gateway.catalog import Catalog, PostgresCatalog, SQLiteCatalog, Unit, now_ms
 from storage_gateway.catalog.faulty import FaultyCatalog
 from storage_gateway.catalog.objects import Ownership, begin_upload, commit_upload
 from storage_gateway.catalog.tables import intents, slots
@@ -73,26 +73,29 @@ class _Undone(Exception):
 
 def answers_come_before_commit(patch: pytest.MonkeyPatch) -> None:
     """Some commits are answered, and their transaction is undone."""
-    real = SQLiteCatalog.run
     numbers = itertools.count(1)
 
-    async def run(self: SQLiteCatalog, unit: Unit[Any]) -> Any:
-        answered: list[object] = []
+    def planted_in(real: Callable[..., Any]) -> Callable[..., Any]:
+        async def run(self: Catalog, unit: Unit[Any]) -> Any:
+            answered: list[object] = []
 
-        def undone(connection: Connection) -> object:
-            answer: object = unit(connection)
-            committed = isinstance(answer, Manifest) and answer.state is ObjectState.COMMITTED
-            if committed and next(numbers) % 2 == 0:
-                answered.append(answer)
-                raise _Undone
-            return answer
+            def undone(connection: Connection) -> object:
+                answer: object = unit(connection)
+                committed = isinstance(answer, Manifest) and answer.state is ObjectState.COMMITTED
+                if committed and next(numbers) % 2 == 0:
+                    answered.append(answer)
+                    raise _Undone
+                return answer
 
-        try:
-            return await real(self, undone)
-        except _Undone:
-            return answered[0]
+            try:
+                return await real(self, undone)
+            except _Undone:
+                return answered[0]
 
-    patch.setattr(SQLiteCatalog, "run", run)
+        return run
+
+    for kind in (SQLiteCatalog, PostgresCatalog):
+        patch.setattr(kind, "run", planted_in(kind.run))
 
 
 def answers_cross(patch: pytest.MonkeyPatch) -> None:

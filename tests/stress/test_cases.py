@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from storage_gateway.stress.cases import CASES
+from tests.databases import KINDS, databases
 from tests.gateway import leftovers, running_gateway
 from tests.stress.planted import PLANTED, plant
 from tests.stress.runs import carried_out, failed
@@ -31,9 +32,25 @@ SMALL: dict[str, dict[str, Any]] = {
     "tiny-objects": {"clients": 8},
 }
 """What a case is given by day, beside the duration."""
+ON_POSTGRES_BY_DAY = {"crash-after-commit", "crash-before-commit", "tiny-objects"}
+"""The others run there by night: on both databases all of them take minutes."""
 DURATION_S = 0.6
 PLANTED_SEED = 1
 """Of the runs that must fail: each case provokes what it is about at once, with any luck."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every case on SQLite, and on PostgreSQL by night; by day some."""
+    if "case" not in metafunc.fixturenames:
+        return
+    everything = metafunc.config.getoption("nightly")
+    pairs = [
+        (case, kind)
+        for kind in KINDS
+        for case in CASES
+        if kind == "sqlite" or everything or case in ON_POSTGRES_BY_DAY
+    ]
+    metafunc.parametrize(("case", "database"), pairs, indirect=["database"], scope="module")
 
 
 def parameters_of(case: str, seed: int, *, nightly: bool) -> dict[str, Any]:
@@ -46,7 +63,6 @@ def test_every_case_has_a_planted_bug() -> None:
 
 
 @pytest.mark.timeout(900)  # by night the bodies have their full sizes
-@pytest.mark.parametrize("case", CASES)
 async def test_a_case_passes(tmp_path: Path, case: str, seed: int, nightly: bool) -> None:
     async with running_gateway(tmp_path, enable_stress=True) as gateway:
         run = await carried_out(gateway, case, **parameters_of(case, seed, nightly=nightly))
@@ -59,9 +75,9 @@ async def test_a_case_passes(tmp_path: Path, case: str, seed: int, nightly: bool
         assert seed == run["seed"]
         assert [] == await leftovers(gateway.catalog, gateway.store)
         assert not (gateway.data_dir / "stress").exists()
+        assert [] == databases.schemas(gateway.data_dir)
 
 
-@pytest.mark.parametrize("case", CASES)
 async def test_a_case_fails_on_its_planted_bug(
     tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from storage_gateway.api.body import read_pieces
 from storage_gateway.api.services import SERVICES
 from storage_gateway.backends import SegmentWriter
 from storage_gateway.backends.faulty import FaultyStore
-from storage_gateway.records import Manifest
+from storage_gateway.catalog.sessions import NewToken, insert_token
+from storage_gateway.records import Manifest, TokenKind
 from storage_gateway.stress import runner
+from storage_gateway.stress.bodies import MARK_SIZE
 from storage_gateway.stress.cases import CASES
 from storage_gateway.stress.control import ControlGroup
 from storage_gateway.stress.parameters import Parameters
@@ -116,6 +119,28 @@ async def test_a_body_on_a_disk_and_a_head_in_the_store_are_found(
         run = await carried_out(gateway, "tiny-objects", duration_s=0.1, clients=2, sizes=[4096])
 
     assert {"3", "4"} <= set(failed(run)), run
+
+
+@pytest.mark.both_databases
+async def test_a_body_in_a_row_of_the_catalog_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bug: what comes in is noted in the catalog, too."""
+
+    async def read(request: web.Request, **limits: Any) -> AsyncGenerator[bytes]:  # noqa: ANN401 - passed on
+        catalog = request.app[SERVICES].catalog
+        async with aclosing(read_pieces(request, **limits)) as pieces:
+            async for piece in pieces:
+                noted = NewToken(piece[:MARK_SIZE], TokenKind.USER, None)
+                note = partial(insert_token, token=noted, session_id=None, lifetime_s=None)
+                await catalog.run(note)
+                yield piece
+
+    monkeypatch.setattr(object_handlers, "read_pieces", read)
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        run = await carried_out(gateway, "tiny-objects", duration_s=0.1, clients=2, sizes=[4096])
+
+    assert "table tokens holds plaintext" in str(failed(run)["4"])
 
 
 @pytest.mark.parametrize("hangs", [True, False])

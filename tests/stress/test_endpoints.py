@@ -9,12 +9,14 @@ import shutil
 from pathlib import Path
 
 import aiohttp
+import pytest
 from sqlalchemy import select
 
 from storage_gateway.catalog.tables import tokens
 from storage_gateway.stress.cases import CASES
 from storage_gateway.stress.cases.tiny_objects import TinyObjects
 from storage_gateway.stress.runner import Run
+from tests.databases import databases
 from tests.gateway import (
     RunningGateway,
     eventually,
@@ -23,6 +25,8 @@ from tests.gateway import (
     running_gateway,
 )
 from tests.stress.runs import ask, carried_out, ended, failed, show, start
+
+pytestmark = pytest.mark.both_databases(by_day=False)
 
 LONG_S = 60.0
 
@@ -36,6 +40,7 @@ async def left_of_runs(gateway: RunningGateway) -> list[str]:
         *(key for key in keys if "/stress-" in key),
         *([str(folder)] if folder.exists() else []),
         *map(str, below),
+        *databases.schemas(gateway.data_dir),
         *await leftovers(gateway.catalog, gateway.store),
     ]
 

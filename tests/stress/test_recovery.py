@@ -8,14 +8,19 @@ import json
 import signal
 from pathlib import Path
 
+import pytest
+
 from storage_gateway.stress import clearing
 from tests.commands import command_beside
+from tests.databases import databases
 from tests.gateway import (
     GatewayProcess,
     eventually,
     gateway_process,
 )
 from tests.stress.runs import ended, show, start
+
+pytestmark = pytest.mark.both_databases
 
 SETTINGS = {"enable_stress": True, "instance_lease_s": 1, "instance_renew_s": 0.3}
 
@@ -26,7 +31,7 @@ async def _has_stored(gateway: GatewayProcess, run_id: str) -> bool:
 
 async def _nothing_of_runs(data_dir: Path) -> bool:
     folders = [*data_dir.glob("store/*/stress-*"), *data_dir.glob("stress")]
-    return not folders
+    return not folders and not databases.schemas(data_dir)
 
 
 async def check(data_dir: Path) -> list[dict[str, str]]:
@@ -45,9 +50,11 @@ async def test_a_run_of_a_killed_process_is_cleared_away(tmp_path: Path) -> None
         gateway.send_signal(signal.SIGKILL)
         await gateway.wait()
     dead = await check(data_dir)
+    schemas = databases.schemas(data_dir)
     blobs = list((data_dir / "store").rglob(f"stress-{run['id']}/payloads/*/0"))
 
     assert blobs
+    assert ([f"stress_{run['id']}"] if databases.kind == "postgresql" else []) == schemas
     assert [] == beside
     assert [] == dead
     # Cleared away also when runs are not enabled any more.

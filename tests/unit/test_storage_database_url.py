@@ -72,6 +72,23 @@ def test_any_password_comes_through_and_is_not_shown(password: str) -> None:
     assert found == parse_database_url("postgresql://u@db/c").with_password(secret)
 
 
+@pytest.mark.parametrize("given", ["", "?options=-c%20search_path%3Dtheirs"])
+def test_a_schema_is_asked_for_after_all_that_the_url_asks_for(given: str) -> None:
+    found = parse_database_url(f"postgresql://u:geheim@db/c{given}").with_schema("stress_a2")
+
+    assert str(found.expose()["options"]).endswith("-c search_path=stress_a2")
+    assert bool(given) == ("theirs" in str(found.expose()["options"]))
+    assert found.expose() == parse_database_url(found.expose_url()).expose()
+    assert "postgresql://u@db/c (schema stress_a2)" == str(found)
+    assert "stress_a2" == found.with_password("x").schema
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\\", "A", "1a", "a,public", "a" * 64])
+def test_a_schema_that_would_need_quotes_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="a-z"):
+        parse_database_url("postgresql://u@db/c").with_schema(name)
+
+
 def test_a_password_at_which_libpq_would_stop_reading_is_refused() -> None:
     """It would then know no host, and bring what it read to whoever listens on this machine."""
     with pytest.raises(ValueError, match="NUL") as caught:

@@ -5,8 +5,9 @@ import signal
 import time
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
+from storage_gateway.catalog.tables import instances
 from storage_gateway.stress.children import Child
 from storage_gateway.stress.contract import Case
 from storage_gateway.stress.load import Member
@@ -89,18 +90,19 @@ async def _pause(trial: Trial, member: Member, child: Child, gateway: Reachable)
 async def _stop_between_transactions(trial: Trial, child: Child) -> None:
     """Stop the process; not while it holds the database, which is another edge case."""
 
-    def nothing(_connection: Connection) -> None:
-        return
+    def wait(connection: Connection) -> None:
+        # For the one writer of SQLite, or for who renews a lease.
+        connection.execute(select(instances.c.instance_id).with_for_update())
 
     for _ in range(STOPS_MAX):
         child.signal(signal.SIGSTOP)
         try:
             async with asyncio.timeout(FREE_S):
-                await trial.world.catalog.inner.run(nothing)
+                await trial.world.catalog.inner.run(wait)
             return
         except TimeoutError:
             child.signal(signal.SIGCONT)
-            await trial.world.catalog.inner.run(nothing)
+            await trial.world.catalog.inner.run(wait)
 
 
 async def _was_claimed(trial: Trial) -> bool:

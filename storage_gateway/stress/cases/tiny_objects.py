@@ -40,8 +40,8 @@ async def run(trial: Trial, _parameters: TinyObjects) -> None:
 
 CASE = Case(
     name="tiny-objects",
-    edge_case="So many objects of a few bytes come at once that many commits share one"
-    " transaction.",
+    edge_case="Very many objects of a few bytes are committed at once: on SQLite many commits share"
+    " one transaction, on PostgreSQL they wait for one flush of its log.",
     fault="None: the number of commits at one time.",
     load="Uploads of 0 to 4,096 bytes from many clients, each read back at once.",
     passes_when="Each is taken at the first attempt and readable, empty ones too; nothing is left.",
