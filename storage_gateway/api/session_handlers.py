@@ -8,6 +8,7 @@ from aiohttp import web
 
 from storage_gateway.addresses import AddressError, parse_address
 from storage_gateway.catalog.objects import list_objects
+from storage_gateway.catalog.stress_runs import CONTROL_SESSIONS
 from storage_gateway.errors import InvalidField
 from storage_gateway.records import Caller, Manifest, TokenKind
 from storage_gateway.sessions import MinerEntry
@@ -57,6 +58,12 @@ async def create_session(request: web.Request, _caller: Caller) -> web.Response:
         bytes_max=services.config.json_bytes_max,
         pace=pace_of(services.config),
     )
+    if (body.session_id or "").startswith(CONTROL_SESSIONS):
+        raise InvalidField(
+            f"session_id must not begin with '{CONTROL_SESSIONS}': such sessions are dropped with"
+            " the stress runs that they belong to",
+            field="session_id",
+        )
     opened = await services.sessions.open(
         session_id=body.session_id,
         custody=body.custody,

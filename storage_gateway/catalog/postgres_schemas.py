@@ -44,6 +44,6 @@ def drop_schema_of_run(connection: Connection, run_id: str) -> None:
     connection.execute(DropSchema(schema_of_run(run_id), cascade=True, if_exists=True))
 
 
-def _locked(run_id: str) -> Select[tuple[str]]:
+def _locked(run_id: str) -> Select[str]:
     query = select(stress_runs.c.run_id).where(stress_runs.c.run_id == run_id)
     return query.with_for_update()

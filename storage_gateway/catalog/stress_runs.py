@@ -12,6 +12,8 @@ from .statements import insert_once
 from .tables import instances, stress_runs, tokens
 
 RUNNING = 1
+CONTROL_SESSIONS = "stress."
+"""What the ids of the runs' own sessions in the serving catalog begin with, and no others."""
 
 
 class RunState(enum.StrEnum):
@@ -57,6 +59,11 @@ def _run_of(row: Row[Any]) -> RunRow:
         created_ms=row.created_ms,
         ended_ms=row.ended_ms,
     )
+
+
+def control_session(run_id: str) -> str:
+    """Return the id of a run's session in the serving catalog, that of its control group."""
+    return f"{CONTROL_SESSIONS}{run_id}"
 
 
 def begin_run(

@@ -6,16 +6,23 @@ process's run does the same.
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import signal
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from storage_gateway.backends import LocalStore
 from storage_gateway.catalog import Catalog, Unit
 from storage_gateway.catalog.objects import list_objects
-from storage_gateway.catalog.stress_runs import RunRow, revoke_tokens_of
+from storage_gateway.catalog.stress_remains import (
+    drop_control_session,
+    drop_outdated_run,
+    find_remains,
+)
+from storage_gateway.catalog.stress_runs import RunRow, control_session, revoke_tokens_of
 from storage_gateway.config import Config
 from storage_gateway.erase import Erasure
 from storage_gateway.parts import STORE_FOLDER, stress_namespace
@@ -23,6 +30,8 @@ from storage_gateway.records import Manifest, ObjectState
 
 from .catalogs import drop_schema
 from .world import STRESS_FOLDER, run_folder
+
+logger = logging.getLogger(__name__)
 
 PAGE = 200
 
@@ -34,11 +43,6 @@ class Cleared:
     blobs: int = 0
     control_objects: int = 0
     processes: int = 0
-
-
-def control_session(run_id: str) -> str:
-    """Return the id of a run's session in the serving catalog."""
-    return f"stress.{run_id}"
 
 
 async def clear_run(
@@ -67,6 +71,21 @@ async def clear_run(
     cleared.control_objects = await _erase_all(catalog, erasure, control_session(run.run_id))
     await catalog.run(lambda c: revoke_tokens_of(c, control_session(run.run_id)))
     return cleared
+
+
+async def drop_remains(catalog: Catalog) -> None:
+    """Drop what ended runs left in the serving catalog, as far as that may go by now.
+
+    Raises:
+        CatalogUnavailable: not now; do it again later.
+
+    """
+    remains = await catalog.read(find_remains)
+    for run_id in remains.sessions:
+        if await catalog.run(partial(drop_control_session, run_id=run_id)):
+            logger.info("control session dropped", extra={"run_id": run_id})
+    for run_id in remains.rows:
+        await catalog.run(partial(drop_outdated_run, run_id=run_id))
 
 
 async def _erase_all(catalog: Catalog, erasure: Erasure, session_id: str) -> int:

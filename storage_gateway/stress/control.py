@@ -19,7 +19,7 @@ from .verdict import Verdict
 logger = logging.getLogger(__name__)
 
 OBJECTS_MAX = 100
-"""Of one run: each leaves a tombstone in the serving catalog."""
+"""Of one run: each leaves a tombstone in the serving catalog until late writes are past."""
 CLIENTS_SHARE = 5
 """One client of the control group for so many of the run, and at least one."""
 BODY_BYTES_MAX = 16 << 20

@@ -13,12 +13,12 @@ import aiohttp
 import msgspec
 
 from storage_gateway import __version__
+from storage_gateway.catalog.stress_runs import control_session
 from storage_gateway.config import Config
 from storage_gateway.database_url import DatabaseURL
 from storage_gateway.sessions import Sessions
 
 from .children import Children
-from .clearing import control_session
 from .contract import Case
 from .control import ControlGroup
 from .judge import judge

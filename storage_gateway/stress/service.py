@@ -40,7 +40,7 @@ from storage_gateway.sessions import Sessions
 
 from .cases import CASES
 from .catalogs import check_rights, make_schema
-from .clearing import Cleared, clear_run
+from .clearing import Cleared, clear_run, drop_remains
 from .contract import Case
 from .errors import StressBusy, StressDisabled
 from .parameters import SEED_MAX, Parameters
@@ -231,7 +231,15 @@ class Stress:
             await asyncio.sleep(interval_s)
 
     async def recover(self) -> bool:
-        """Clear away the run of a dead process, if there is one; True when that was done."""
+        """Clear away the run of a dead process, if there is one; True when that was done.
+
+        What ended runs left in the catalog is dropped as soon as it may be.
+        """
+        recovered = await self._recover_dead()
+        await drop_remains(self._catalog)
+        return recovered
+
+    async def _recover_dead(self) -> bool:
         run = await self._catalog.read(find_running)
         if run is None or run.run_id in self._at_work:
             return False

@@ -70,6 +70,10 @@ INVALID: dict[str, tuple[Any, str]] = {
     "no user": ({"parties": {}}, "parties"),
     "a number as id": ({"session_id": 7, "parties": {"user": USER}}, "session_id"),
     "a list as id": ({"session_id": ["7"], "parties": {"user": USER}}, "session_id"),
+    "an id of stress runs": (
+        {"session_id": "stress.7", "parties": {"user": USER}},
+        "session_id",
+    ),
     "an empty id": ({"session_id": "", "parties": {"user": USER}}, "session_id"),
     "an unknown member": ({"parties": {"user": USER}, "x": 1}, "body"),
     "an unknown party": ({"parties": {"user": USER, "router": USER}}, "parties"),

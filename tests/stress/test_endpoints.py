@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 from sqlalchemy import select
 
-from storage_gateway.catalog.tables import tokens
+from storage_gateway.catalog import stress_remains
+from storage_gateway.catalog.tables import objects, tokens
 from storage_gateway.stress.cases import CASES
 from storage_gateway.stress.cases.tiny_objects import TinyObjects
 from storage_gateway.stress.runner import Run
@@ -190,20 +191,54 @@ async def test_a_report_holds_no_secret(tmp_path: Path) -> None:
 
 
 async def test_control_objects_are_erased_and_their_tokens_revoked(tmp_path: Path) -> None:
-    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+    # As long as late writes may come they are not erased to the end, and the session stays.
+    async with running_gateway(tmp_path, enable_stress=True, late_write_horizon_s=600) as gateway:
         run = await carried_out(gateway, "tiny-objects", duration_s=0.5)
         answer = await ask(gateway, "GET", f"/v1/sessions/stress.{run['id']}/objects")
 
-        objects = answer.json()["objects"]
-        assert objects
-        assert "committed" not in {entry["state"] for entry in objects}
-        assert len(objects) == run["leftovers"]["removed"]["control_objects"]
+        listed = answer.json()["objects"]
+        assert listed
+        assert "committed" not in {entry["state"] for entry in listed}
+        assert len(listed) == run["leftovers"]["removed"]["control_objects"]
         mine = tokens.c.session_id == f"stress.{run['id']}"
         revoked = await gateway.catalog.read(
             lambda c: c.execute(select(tokens.c.revoked_ms).where(mine)).scalars().all()
         )
         assert revoked
         assert None not in revoked
+
+
+@pytest.mark.both_databases
+async def test_an_old_run_is_gone_with_all_that_it_left_in_the_catalog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stress_remains, "RUNS_KEPT", 1)
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        first = await carried_out(gateway, "tiny-objects", duration_s=0.1, clients=1)
+        assert first == await show(gateway, first["id"])
+        await eventually(lambda: _session_is_gone(gateway, first["id"]), what="no session")
+        second = await carried_out(gateway, "tiny-objects", duration_s=0.1, clients=1)
+        await eventually(lambda: _session_is_gone(gateway, second["id"]), what="no session")
+        await eventually(lambda: _run_is_gone(gateway, first["id"]), what="no run")
+
+        assert second == await show(gateway, second["id"])
+        tombstones = await gateway.catalog.read(lambda c: c.execute(select(objects)).all())
+        assert [] == tombstones
+        assert [] == await left_of_runs(gateway)
+
+
+async def _session_is_gone(gateway: RunningGateway, run_id: str) -> bool:
+    answer = await ask(gateway, "GET", f"/v1/sessions/stress.{run_id}/objects")
+    return answer.status == 404
+
+
+async def _run_is_gone(gateway: RunningGateway, run_id: str) -> bool:
+    for method, path in (("GET", ""), ("GET", "/events"), ("DELETE", "")):
+        answer = await ask(gateway, method, f"/v1/stress/runs/{run_id}{path}")
+        if answer.status != 404:
+            return False
+        answer.problem(404, "not_found")
+    return True
 
 
 async def test_a_namespace_that_vanished_is_cleared_as_well(tmp_path: Path) -> None:
