@@ -5,7 +5,6 @@ moments, to real processes.
 
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -20,14 +19,6 @@ PIECE = bytes(range(256)) * 4096
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def _hang_ups_are_not_ignored() -> Iterator[None]:
-    """Undo for what is started here what a test run under `nohup` would hand on."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
 
 
 async def begun(desk: Desk, *before: str) -> "subprocess.Popen[bytes]":
