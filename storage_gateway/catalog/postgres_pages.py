@@ -3,7 +3,8 @@
 PostgreSQL never writes over a row: an UPDATE leaves the old version on its page, and VACUUM leaves
 its bytes there, in what is then free space. Only VACUUM FULL, which writes the living rows into a
 new file and removes the old one, leaves no file of a table that holds them. It keeps everybody out
-of the table meanwhile, so it does not wait for its turn, and takes at most a twentieth of the time.
+of the table meanwhile, so it does not wait for its turn, ends before others give up, and takes at
+most a twentieth of the time.
 
 What this does not reach: the write-ahead log until it is recycled and written over, its archives,
 replicas, backups, and blocks that the file system freed. THREAT_MODEL.md has the list.
@@ -30,14 +31,25 @@ logger = logging.getLogger(__name__)
 LOCK_PATIENCE_MS = 200
 VACUUM_S_MAX = 300.0
 FULL_BYTES_MAX = 2 << 30
-"""Of the table of manifests, some two million. Larger ones are only vacuumed: to rewrite them would
-keep requests waiting for longer than they wait. Their pages are not called clean."""
+"""Of the table of manifests, some two million. Larger ones are only vacuumed: no disk rewrites them
+in time. Their pages are not called clean."""
+FULL_MS_MAX = 5_000
+"""How long a rewrite may keep everybody out: shorter than a lease, and than a request waits."""
 WATCH_CLIENT_MS = 1000
 """How often the server looks, in the midst of a rewrite, whether we are still there."""
-REST_FACTOR = 19
-"""After a rewrite, rest so many times as long as it took."""
+SHARE = 20
+"""All processes together are at it for one part in so many of the time."""
+REST_LATE_S = 3600.0
+"""After a rewrite that could not be done in time, and kept everybody out for nothing."""
 LOCK_NOT_AVAILABLE = "55P03"
+QUERY_CANCELED = "57014"
 _TABLE = "objects"
+_SIZE_AND_LIVING = f"""
+SELECT pg_table_size('{_TABLE}'), (
+    SELECT greatest(count(*), 1) FROM instances
+    WHERE lease_until_ms > extract(epoch FROM clock_timestamp()) * 1000
+)
+"""  # noqa: S608 - nothing in it comes from outside
 
 
 class PageCleaner:
@@ -48,6 +60,8 @@ class PageCleaner:
         self._url = url
         self._lock = threading.Lock()
         self._rest_until = 0.0
+        self._living = 1
+        """How many processes clean the pages of this database."""
         self._state = threading.Lock()
         self._closed = False
         self._socket: socket.socket | None = None
@@ -56,7 +70,8 @@ class PageCleaner:
     def clean(self) -> bool:
         """Rewrite the table; False when that must wait, or when a version is still needed.
 
-        False, too, while the table is too large: an operator's own VACUUM FULL is not seen.
+        False, too, while the table is too large or the disk too slow: an operator's own VACUUM FULL
+        is not seen.
 
         Raises:
             CatalogUnavailable: it cannot be done.
@@ -71,9 +86,14 @@ class PageCleaner:
             except psycopg.Error as error:
                 code = error.sqlstate
             finally:
-                self._rest_until = time.monotonic() + REST_FACTOR * (time.monotonic() - began)
-        if code == LOCK_NOT_AVAILABLE:
-            return False
+                ended = time.monotonic()
+                self._rest_until = ended + (SHARE * self._living - 1) * (ended - began)
+            if code == LOCK_NOT_AVAILABLE:
+                return False
+            if code == QUERY_CANCELED:
+                logger.warning("catalog not rewritten in time", extra={"ms": FULL_MS_MAX})
+                self._rest_until = ended + REST_LATE_S
+                return False
         raise CatalogUnavailable(f"the catalog's pages cannot be cleaned (SQLSTATE {code})")
 
     def close(self) -> None:
@@ -114,11 +134,12 @@ class PageCleaner:
             link.execute("SET statement_timeout = 0")
             link.execute(f"SET lock_timeout = {LOCK_PATIENCE_MS}")
             link.add_notice_handler(lambda notice: details.append(notice.message_detail or ""))
-            (size,) = link.execute(f"SELECT pg_table_size('{_TABLE}')").fetchone() or (0,)
+            (size, self._living) = link.execute(_SIZE_AND_LIVING).fetchone() or (0, 1)
             if size > FULL_BYTES_MAX:
                 logger.warning("catalog too large to rewrite", extra={"bytes": size})
                 link.execute(f"VACUUM {_TABLE}")
                 return False
+            link.execute(f"SET statement_timeout = {FULL_MS_MAX}")
             link.execute(f"VACUUM (FULL, VERBOSE) {_TABLE}")
         return _kept_versions(details) == 0
 

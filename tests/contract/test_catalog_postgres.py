@@ -27,6 +27,7 @@ from storage_gateway.catalog.sessions import (
     set_operator_token,
 )
 from storage_gateway.catalog.tables import markers, tokens
+from storage_gateway.catalog.work import start_instance
 from storage_gateway.database_url import parse_database_url
 from storage_gateway.errors import CatalogUnavailable
 from storage_gateway.records import USER, Party, TokenKind
@@ -292,6 +293,14 @@ async def test_later_units_see_what_a_cancelled_caller_left_running(
     assert {"a"} == await later
 
 
+def add_object(catalog: PostgresCatalog, *, head_size: int = 200) -> None:
+    insert = "INSERT INTO objects SELECT 'o', '101', 't', 'input', '', 'committed', 1, 'p',"
+    insert += f" decode(repeat('6e6565646c65', {head_size // 6}), 'hex'), 'c', 1, 1, 1, 'classic',"
+    insert += " '[]', 'f', 1, 0, NULL"
+    catalog.run_blocking(lambda c: c.execute(text("INSERT INTO sessions VALUES ('101','','',0)")))
+    catalog.run_blocking(lambda c: c.execute(text(insert)))
+
+
 # Rules that hold although transactions run at the same time.
 
 
@@ -368,15 +377,57 @@ def test_pages_of_a_table_that_is_too_large_to_rewrite_are_not_called_clean(
     assert not catalog.clean_pages()
 
 
+def test_a_rewrite_that_takes_too_long_is_given_up_before_anybody_else_gives_up(
+    postgres: PostgresServer,
+    name: str,
+    catalog: PostgresCatalog,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(postgres_pages, "FULL_MS_MAX", 1000)
+    add_object(catalog)
+    postgres.hold_rewrites(name)
+
+    with ThreadPoolExecutor(1) as threads:
+        cleaning = threads.submit(catalog.clean_pages)
+        while not postgres.rewrites():
+            assert not cleaning.done()
+            time.sleep(0.01)
+        catalog.run_blocking(lambda c: c.execute(text("UPDATE objects SET head = NULL")).rowcount)
+        assert not cleaning.result(20)
+    postgres.execute("DROP INDEX endless", name)
+    assert not catalog.clean_pages()  # others may work for a long time before the next try
+    catalog._pages._rest_until = 0
+
+    assert catalog.clean_pages()
+    assert ["catalog not rewritten in time"] == caplog.messages
+
+
+def test_the_more_processes_there_are_the_longer_each_leaves_the_pages_to_others(
+    catalog: PostgresCatalog,
+) -> None:
+    def rest_s(living: int) -> float:
+        began = time.monotonic()
+        catalog._pages._rest_until = 0
+        assert catalog.clean_pages()
+        ended = time.monotonic()
+        assert catalog._pages._living == max(living, 1)
+        return (catalog._pages._rest_until - ended) / (ended - began)
+
+    alone = rest_s(0)
+    for number in range(10):
+        catalog.run_blocking(partial(start_instance, instance_id=f"{number}", lease_s=3600))
+    catalog.run_blocking(partial(start_instance, instance_id="dead", lease_s=-1))
+
+    assert alone < 20
+    assert 20 < rest_s(10) < 200
+
+
 @pytest.mark.parametrize("size", [200, 30_000])  # on the page, and apart from it
 def test_pages_are_not_clean_while_a_transaction_sees_the_old(
     postgres: PostgresServer, name: str, catalog: PostgresCatalog, size: int
 ) -> None:
-    insert = "INSERT INTO objects SELECT 'o', '101', 't', 'input', '', 'committed', 1, 'p',"
-    insert += f" decode(repeat('6e6565646c65', {size // 6}), 'hex'), 'c', 1, 1, 1, 'classic', '[]',"
-    insert += " 'f', 1, 0, NULL"
-    catalog.run_blocking(lambda c: c.execute(text("INSERT INTO sessions VALUES ('101','','',0)")))
-    catalog.run_blocking(lambda c: c.execute(text(insert)))
+    add_object(catalog, head_size=size)
 
     def reader(connection: Connection) -> bool:
         names(connection)
@@ -385,6 +436,8 @@ def test_pages_are_not_clean_while_a_transaction_sees_the_old(
 
     assert not catalog.read_blocking(reader)
     until = time.monotonic() + 20
+    catalog._pages._rest_until = 0
     while not catalog.clean_pages():
         assert time.monotonic() < until
         time.sleep(0.05)
+        catalog._pages._rest_until = 0

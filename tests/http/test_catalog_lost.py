@@ -73,14 +73,6 @@ async def test_what_was_answered_outlives_the_server_and_the_rest_is_told_to_ret
         await eventually(is_tidy, what="clearing up what was cut off")
 
 
-ENDLESS_REWRITE = """
-CREATE FUNCTION endless(id text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$
-BEGIN IF current_query() LIKE '%VACUUM%' THEN PERFORM pg_sleep(3600); END IF; RETURN id; END $$;
-CREATE INDEX endless ON objects (endless(object_id));
-"""
-REWRITES = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE 'VACUUM%'"
-
-
 @pytest.mark.parametrize("hangs", [True, False])
 async def test_a_stop_does_not_wait_for_the_pages(
     tmp_path: Path, postgres: PostgresServer, empty_catalog: str, hangs: bool
@@ -89,13 +81,13 @@ async def test_a_stop_does_not_wait_for_the_pages(
     data_dir = tmp_path / "data"
 
     async def rewrites() -> bool:
-        return bool(await asyncio.to_thread(postgres.execute, REWRITES))
+        return await asyncio.to_thread(postgres.rewrites)
 
     async def no_more() -> bool:
         return not await rewrites()
 
     async with gateway_process(data_dir) as gateway:
-        await asyncio.to_thread(postgres.execute, ENDLESS_REWRITE, databases.made[data_dir])
+        await asyncio.to_thread(postgres.hold_rewrites, databases.made[data_dir])
         session = await open_session(gateway)
         document = await uploaded(gateway, session.path("t1"), session.user_token, b"to be erased")
         path = f"/v1/objects/{document['urn']}"

@@ -41,6 +41,13 @@ SETTINGS = {
     "log_min_messages": "warning",
 }
 
+# An index is made anew in a rewrite, so its function runs there once more for each row.
+_ENDLESS_REWRITE = """
+CREATE FUNCTION endless(id text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN IF current_query() LIKE 'VACUUM%' THEN PERFORM pg_sleep(3600); END IF; RETURN id; END $$;
+CREATE INDEX endless ON objects (endless(object_id));
+"""
+
 
 def program(name: str) -> str:
     """Return the path of one of the server's programs; Debian keeps them out of PATH."""
@@ -198,6 +205,15 @@ class PostgresServer:
         name = f"test_{secrets.token_hex(6)}"
         self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return name
+
+    def hold_rewrites(self, database: str) -> None:
+        """Let no VACUUM FULL of the manifests come to its end, unless there are none."""
+        self.execute(_ENDLESS_REWRITE, database)
+
+    def rewrites(self) -> bool:
+        """Tell whether a rewrite is held just now."""
+        query = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        return bool(self.execute(f"{query} AND query LIKE 'VACUUM%'"))
 
     def drop(self, database: str) -> None:
         """Drop a database, whoever is connected."""

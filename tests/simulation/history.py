@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import sqlite3
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 from unittest import mock
 
+from aiohttp import web_app
 from sqlalchemy import Connection
 
 from storage_gateway import placing, read, recovery, write
@@ -85,7 +85,6 @@ class Simulator:
     def __init__(self) -> None:
         """Make the database that every history begins with."""
         self.memory = Memory()
-        self._template: sqlite3.Connection | None = None
         self._changes: Any = None
         self._since_collection = 0
 
@@ -98,7 +97,7 @@ class Simulator:
             self.memory.create()
             self.memory.use_clock(lambda _ms: World(0).clock_ms())
             self.memory.transact(prepare)
-        self._template = self.memory.copy()
+            self.memory.keep()
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -110,8 +109,6 @@ class Simulator:
         gc.unfreeze()
         self._changes.__exit__(None, None, None)
         self.memory.close()
-        if self._template is not None:
-            self._template.close()
 
     def run(self, seed: int, climate: Climate | None = None) -> Outcome:
         """Run the history of a seed, in the given climate if not in one that the seed draws."""
@@ -121,9 +118,7 @@ class Simulator:
     @contextmanager
     def deployment(self, seed: int, climate: Climate | None = None) -> "Iterator[History]":
         """Make a deployment of a seed's world; it is cleared away at the end."""
-        if self._template is None:
-            raise RuntimeError("use the simulator as a context manager")
-        self.memory.restore(self._template)
+        self.memory.restore()
         with chance.seeded(seed):
             history = History(seed, self.memory, climate)
             hook = sys.unraisablehook
@@ -143,6 +138,8 @@ class Simulator:
         self._since_collection += 1
         if self._since_collection >= HISTORIES_UNCOLLECTED_MAX:
             self._since_collection = 0
+            # It holds the handlers of some hundred gateways, and so their whole worlds.
+            web_app._cached_build_middleware.cache_clear()
             gc.collect()
 
 
@@ -270,8 +267,8 @@ class History:
             for _ in range(self.world.random.choice((1, 2, 2, 3)))
         ]
         self.world.at(ACTION_S, self._act)
-        self.world.run(lambda: all(walk.done() for walk in walks), until_s=WALK_S_MAX)
         for walk in walks:
+            self.world.run(walk.done, until_s=WALK_S_MAX)
             walk.result()
 
     def _act(self) -> None:

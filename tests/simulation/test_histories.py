@@ -3,6 +3,7 @@ short histories of several gateways, clients and faults in virtual time, each fr
 seed is the same history, in every process.
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 from tests.requirements import ROOT
 
 from .__main__ import main, report
-from .history import Simulator
+from .history import HISTORIES_UNCOLLECTED_MAX, Simulator
 from .planted import PLANTED
+from .world import World
 
 BY_DAY = 200
 BY_NIGHT = 10_000
@@ -73,6 +75,18 @@ def test_where_a_bug_is_planted_nothing_is_wrong_without_it(
     outcomes = [simulator.run(seed, PLANTED[name].climate) for seed in range(20)]
 
     assert [] == [report(outcome) for outcome in outcomes if outcome.trouble]
+
+
+def test_a_history_leaves_nothing_to_the_next(simulator: Simulator) -> None:
+    first = simulator.run(7)
+
+    for seed in range(2 * HISTORIES_UNCOLLECTED_MAX):
+        simulator.run(seed)
+    again = simulator.run(7)
+
+    assert first.digest == again.digest
+    worlds = sum(isinstance(kept, World) for kept in gc.get_objects())
+    assert worlds <= HISTORIES_UNCOLLECTED_MAX
 
 
 def test_a_seed_is_the_same_history_in_every_process() -> None:
