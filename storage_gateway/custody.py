@@ -8,6 +8,7 @@ every object of the deployment would be lost to a fresh one.
 import contextlib
 import errno
 import os
+import secrets
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,28 +52,43 @@ def make_data_dir(path: Path) -> None:
 
 
 def write_secret(path: Path, text: str) -> None:
-    """Create a file durably, whole or not at all, with mode 0600; an existing one stays.
+    """Create a file, whole or not at all, with mode 0600; an existing one stays.
+
+    Its content is durable then; its name is once `load_secret` returned it.
 
     Raises:
         FileExistsError: there is one already.
 
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
+    # Not named by the process id: containers on one volume have the same.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, SECRET_MODE)
     try:
-        if os.write(descriptor, text.encode()) != len(text.encode()):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    try:
+        try:
+            if os.write(descriptor, text.encode()) != len(text.encode()):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         # A link, unlike a rename, does not replace what another process made meanwhile.
         path.hardlink_to(temporary)
     finally:
         # Another process that starts now may have taken it for what a crash left.
         temporary.unlink(missing_ok=True)
+
+
+def load_secret(path: Path) -> str:
+    """Return the text of a secret that `write_secret` made, here or in another process.
+
+    Raises:
+        ConfigError: as `read_secret`.
+
+    """
+    _remove_leftovers(path)
+    text = read_secret(path)
+    # What is registered in the catalog next is registered for good: so must the file be there.
     sync_folder(path.parent)
+    return text
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -123,9 +139,8 @@ def load_identity(data_dir: Path) -> Identity | None:
     path = data_dir / IDENTITY_FILE
     if not path.exists():
         return None
-    _remove_leftovers(path)
     try:
-        identities = parse_identities(read_secret(path))
+        identities = parse_identities(load_secret(path))
     except CryptoError as error:
         raise ConfigError(f"{path}: {error}") from None
     if len(identities) != 1:

@@ -7,21 +7,25 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from crypto import Identity
 
 from .backends import KeyedStore, LocalStore
 from .catalog import Catalog, PostgresCatalog, SQLiteCatalog
+from .catalog.schema import is_new
 from .catalog.sessions import (
     has_operator_token,
     register_router,
     router_recipient,
     set_operator_token,
 )
-from .catalog.work import find_deployment, has_marker, load_deployment, record_marker
+from .catalog.work import has_marker, load_deployment, record_marker
 from .config import Config, ConfigError
 from .custody import (
     OPERATOR_TOKEN_FILE,
     load_identity,
+    load_secret,
     make_data_dir,
     make_identity,
     read_secret,
@@ -168,7 +172,7 @@ async def _provide_operator_token(catalog: Catalog, path: Path) -> None:
         with suppress(FileExistsError):  # another process made it meanwhile
             token = new_token(TokenKind.OPERATOR)
             await asyncio.to_thread(write_secret, path, f"{token}\n")
-    token = (await asyncio.to_thread(read_secret, path)).strip()
+    token = (await asyncio.to_thread(load_secret, path)).strip()
     if not TOKEN_LENGTH_MIN <= len(token) <= TOKEN_LENGTH_MAX:
         raise ConfigError(
             f"{path} must hold {TOKEN_LENGTH_MIN} to {TOKEN_LENGTH_MAX} characters: a token"
@@ -196,6 +200,11 @@ def open_catalog(config: Config, *, as_it_is: bool = False) -> Catalog:
     file, store = config.data_dir / CATALOG_FILE, config.data_dir / STORE_FOLDER
     # Looked at first: another process that starts now makes the catalog first, then the store.
     holds_objects = store.exists() and any(store.iterdir())
+
+    def check(connection: Connection) -> None:
+        if holds_objects and is_new(connection):
+            raise _lost_catalog(store, f"{config.catalog_url or file}, is empty")
+
     if config.catalog_url is None:
         copied = file.with_name(COPIED_FILE)
         if copied.exists() and not file.exists():
@@ -205,20 +214,14 @@ def open_catalog(config: Config, *, as_it_is: bool = False) -> Catalog:
             )
         if holds_objects and not file.exists():
             raise _lost_catalog(store, f"{file}, is gone")
-        return SQLiteCatalog.open(file, as_it_is=as_it_is)
+        return SQLiteCatalog.open(file, as_it_is=as_it_is, check=check)
     if file.exists():
         raise ConfigError(
             f"catalog_url names {config.catalog_url}, but {file} is the catalog of this folder:"
             " move it with storage-gateway catalog copy, or leave catalog_url unset"
         )
-    catalog = PostgresCatalog.open(login_url(config, config.catalog_url), as_it_is=as_it_is)
-    try:
-        if holds_objects and catalog.read_blocking(find_deployment) is None:
-            raise _lost_catalog(store, f"{config.catalog_url}, is empty")
-    except BaseException:
-        catalog.close()
-        raise
-    return catalog
+    url = login_url(config, config.catalog_url)
+    return PostgresCatalog.open(url, as_it_is=as_it_is, check=check)
 
 
 def login_url(config: Config, url: DatabaseURL) -> DatabaseURL:

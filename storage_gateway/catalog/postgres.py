@@ -25,7 +25,7 @@ from storage_gateway.database_url import DatabaseURL
 from storage_gateway.errors import CatalogUnavailable, StorageFull
 
 from .clock import Clock, attach_clock, true_time
-from .contract import Catalog, Unit
+from .contract import Catalog, Unit, accept
 from .postgres_link import UNIT_S_MAX, Link, connect
 from .postgres_pages import PageCleaner
 from .schema import prepare_schema, require_schema, schema_version
@@ -70,10 +70,18 @@ class PostgresCatalog(Catalog):
         self._closing = False
 
     @classmethod
-    def open(cls, url: DatabaseURL, *, clock: Clock = true_time, as_it_is: bool = False) -> Self:
+    def open(
+        cls,
+        url: DatabaseURL,
+        *,
+        clock: Clock = true_time,
+        as_it_is: bool = False,
+        check: Unit[None] = accept,
+    ) -> Self:
         """Open the catalog at ``url``; makes or migrates its tables; checks that it is durable.
 
-        ``as_it_is``: makes and migrates nothing, and refuses what would need it.
+        ``as_it_is``: makes and migrates nothing, and refuses what would need it. ``check`` looks at
+        what is there before anything is made, and raises to refuse it.
 
         Raises:
             CatalogUnavailable: it cannot be used as it is; the text says why, without secrets.
@@ -83,6 +91,7 @@ class PostgresCatalog(Catalog):
         try:
             with catalog._writer_engine.connect() as connection, connection.begin():
                 _refuse_what_forgets(connection, catalog._where)
+                check(connection)
                 if as_it_is:
                     require_schema(connection, catalog._where)
                 known = schema_version(connection) == SCHEMA_VERSION

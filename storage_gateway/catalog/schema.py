@@ -5,11 +5,11 @@ its own: SQLite in ``user_version``, as it did before there were migrations, Pos
 table. One that is newer than the program is refused, never touched.
 """
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, select, text
 
 from storage_gateway.errors import CatalogUnavailable
 
-from .tables import SCHEMA_VERSION
+from .tables import SCHEMA_VERSION, deployment
 
 COPIED_VERSION = 0x636F7079
 """In an SQLite file: it was copied to PostgreSQL, and is not the catalog any more."""
@@ -58,6 +58,14 @@ def require_schema(connection: Connection, where: str) -> None:
         )
     if found != SCHEMA_VERSION:
         prepare_schema(connection, where)  # says why not
+
+
+def is_new(connection: Connection) -> bool:
+    """Tell whether no deployment has begun here; whatever this program cannot read is not new."""
+    found = schema_version(connection)
+    if 0 < found <= SCHEMA_VERSION:
+        return connection.execute(select(deployment.c.deployment_id)).first() is None
+    return found == 0
 
 
 def schema_version(connection: Connection) -> int:

@@ -22,7 +22,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from storage_gateway.errors import CatalogUnavailable, StorageFull
 
 from .clock import Clock, attach_clock, true_time
-from .contract import Catalog, Unit
+from .contract import Catalog, Unit, accept
 from .schema import prepare_schema, require_schema
 
 T = TypeVar("T")
@@ -57,10 +57,18 @@ class SQLiteCatalog(Catalog):
         self._closing = False
 
     @classmethod
-    def open(cls, path: Path, *, clock: Clock = true_time, as_it_is: bool = False) -> Self:
+    def open(
+        cls,
+        path: Path,
+        *,
+        clock: Clock = true_time,
+        as_it_is: bool = False,
+        check: Unit[None] = accept,
+    ) -> Self:
         """Open or create the catalog at ``path``; makes or migrates its tables.
 
-        ``as_it_is``: makes and migrates nothing, and refuses what would need it.
+        ``as_it_is``: makes and migrates nothing, and refuses what would need it. ``check`` looks at
+        a file that is there before anything is made, and raises to refuse it.
 
         Raises:
             CatalogUnavailable: the file cannot be used, or is of another schema version.
@@ -68,18 +76,20 @@ class SQLiteCatalog(Catalog):
         """
         catalog = cls(path, clock=clock)
         try:
-            if as_it_is:
-                if not path.exists():  # to look at it would make it
-                    raise CatalogUnavailable(f"{path} holds no catalog; nothing was made")
+            if path.exists():  # to look at it would make it
                 with catalog._reader_engine.begin() as connection:
-                    require_schema(connection, str(path))
-            else:
+                    check(connection)
+                    if as_it_is:
+                        require_schema(connection, str(path))
+            elif as_it_is:
+                raise CatalogUnavailable(f"{path} holds no catalog; nothing was made")
+            if not as_it_is:
                 with catalog._writer_engine.begin() as connection:
                     prepare_schema(connection, str(path))
         except (DBAPIError, sqlite3.Error) as error:
             catalog._dispose()
             raise CatalogUnavailable(f"{path}: {getattr(error, 'orig', error)}") from error
-        except CatalogUnavailable:
+        except BaseException:
             catalog._dispose()
             raise
         catalog._writer.start()

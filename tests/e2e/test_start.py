@@ -205,7 +205,9 @@ async def test_what_is_not_its_own_and_whole_is_refused(
 
 
 async def test_a_new_catalog_beside_a_store_of_another_is_refused(data_dir: Path) -> None:
-    (data_dir / CATALOG).write_bytes(b"")
+    with closing(sqlite3.connect(data_dir / CATALOG)) as connection, connection:
+        connection.execute("UPDATE deployment SET deployment_id = 'begun elsewhere'")
+        connection.execute("DELETE FROM markers")
     before = state(data_dir / "store")
 
     with pytest.raises(ConfigError, match="holds the objects of another deployment"):
@@ -346,6 +348,11 @@ def _token_not_recorded(data_dir: Path) -> None:
     shutil.rmtree(next((data_dir / "store").glob("*/main")))
 
 
+def _token_linked_twice(data_dir: Path) -> None:
+    _token_not_recorded(data_dir)
+    (data_dir / f"{TOKEN}.4711.tmp").hardlink_to(data_dir / TOKEN)
+
+
 CUT_SHORT = [
     _no_catalog_yet,
     _empty_catalog_file,
@@ -357,6 +364,7 @@ CUT_SHORT = [
     _identity_half_written,
     _identity_linked_twice,
     _token_not_recorded,
+    _token_linked_twice,
 ]
 
 
@@ -383,9 +391,9 @@ async def test_a_first_start_that_was_cut_short_is_done_by_the_next(
     assert routers[0] == routers[1]
     assert 0 == await asyncio.to_thread(run, ["check", "--data-dir", str(data_dir)])
     assert "2 objects" in capsys.readouterr().out
-    secret = (data_dir / IDENTITY).read_text()
-    copies = [path for path in data_dir.glob(f"{IDENTITY}.*") if path.read_text() == secret]
-    assert [] == copies
+    for name in (IDENTITY, TOKEN):
+        secret = (data_dir / name).read_text()
+        assert [] == [path for path in data_dir.glob(f"{name}.*") if path.read_text() == secret]
 
 
 async def test_the_operator_may_take_the_token_file_away(data_dir: Path) -> None:
