@@ -145,7 +145,8 @@ class PostgresCatalog(Catalog):
 
     def close(self) -> None:
         """See `Catalog.close`."""
-        self._closing = True
+        with self._lock:
+            self._closing = True
         self._pages.close()
         self._writers.shutdown()
         self._readers.shutdown()
@@ -160,9 +161,10 @@ class PostgresCatalog(Catalog):
     def _begin(
         self, threads: ThreadPoolExecutor, work: Callable[[Unit[T], float], T], unit: Unit[T]
     ) -> Future[T]:
-        if self._closing:
-            raise CatalogUnavailable("the catalog is closed")
-        return threads.submit(work, unit, time.monotonic() + UNIT_S_MAX)
+        with self._lock:
+            if self._closing:
+                raise CatalogUnavailable("the catalog is closed")
+            return threads.submit(work, unit, time.monotonic() + UNIT_S_MAX)
 
     async def _wait(self, future: Future[T]) -> T:
         """Wait for a unit, at most `UNIT_S_MAX`: what a server that hangs will not end by itself.

@@ -31,6 +31,7 @@ GROUP_UNITS_MAX = 64
 READERS = 2
 BUSY_TIMEOUT_MS = 10_000
 CHECKPOINT_PATIENCE_S = 0.2
+CLOSED = "the catalog is closed"
 _PRIMARY_CODE = 0xFF
 """The low byte of an SQLite error code; the others say more precisely where."""
 
@@ -54,6 +55,8 @@ class SQLiteCatalog(Catalog):
         self._writer = threading.Thread(
             target=self._write_forever, name="catalog-write", daemon=True
         )
+        # To ask and to close: what comes after the end of the queue would never be answered.
+        self._lock = threading.Lock()
         self._closing = False
 
     @classmethod
@@ -111,17 +114,27 @@ class SQLiteCatalog(Catalog):
         return future
 
     def _enqueue(self, unit: Unit[T], answer: "Future[T] | _Answer[T]") -> None:
-        if self._closing:
-            raise CatalogUnavailable("the catalog is closed")
-        self._queue.put((unit, answer))
+        with self._lock:
+            if self._closing:
+                raise CatalogUnavailable(CLOSED)
+            self._queue.put((unit, answer))
 
     async def read(self, unit: Unit[T]) -> T:
         """See `Catalog.read`."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, self.read_blocking, unit)
+        return await asyncio.wrap_future(self._begin_read(unit))
 
     def read_blocking(self, unit: Unit[T]) -> T:
-        """See `Catalog.read_blocking`; on the calling thread."""
+        """See `Catalog.read_blocking`."""
+        return self._begin_read(unit).result()
+
+    def _begin_read(self, unit: Unit[T]) -> Future[T]:
+        """Give a unit to the readers' threads: `close` waits for those and for nobody else's."""
+        with self._lock:
+            if self._closing:
+                raise CatalogUnavailable(CLOSED)
+            return self._readers.submit(self._read, unit)
+
+    def _read(self, unit: Unit[T]) -> T:
         connection: Connection | None = getattr(self._local, "connection", None)
         try:
             if connection is None:
@@ -155,8 +168,9 @@ class SQLiteCatalog(Catalog):
 
     def close(self) -> None:
         """Finish what is queued, then close every connection."""
-        self._closing = True
-        self._queue.put(None)
+        with self._lock:
+            self._closing = True
+            self._queue.put(None)
         self._writer.join()
         self._readers.shutdown()
         for connection in self._connections:

@@ -25,11 +25,13 @@ from storage_gateway.catalog.consistency import (
 )
 from storage_gateway.catalog.objects import list_objects
 from storage_gateway.catalog.schema import schema_version
-from storage_gateway.catalog.tables import SCHEMA_VERSION, metadata, objects
+from storage_gateway.catalog.tables import SCHEMA_VERSION, metadata
 from storage_gateway.database_url import parse_database_url
 from storage_gateway.errors import CatalogUnavailable
 from storage_gateway.parts import CATALOG_FILE
 from tests.databases import databases
+
+from .units import add_object, add_session
 
 ROWS = 23
 PAGE = 5
@@ -125,34 +127,10 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
 def _fill(connection: Connection) -> None:
     """Commit objects, each in its slot, over three sessions."""
     for session in range(3):
-        values = f"('{session}', 'router', 'classic', 0)"
-        connection.execute(text(f"INSERT INTO sessions VALUES {values}"))  # noqa: S608
+        add_session(connection, str(session))
     random = Random(1)  # heads that do not shrink, and fill some blocks
     for i in range(ROWS):
-        connection.execute(
-            objects.insert(),
-            {
-                "object_id": f"o{i:02}",
-                "session_id": str(i % 3),
-                "task_id": f"t{i:02}",
-                "direction": "input",
-                "miner": "",
-                "state": "committed",
-                "generation": 1,
-                "payload_id": f"p{i:02}",
-                "head": random.randbytes(1500),
-                "cid": "c",
-                "size": 1,
-                "payload_size": 1,
-                "sealed_size": 1,
-                "key_class": "classic",
-                "wrapped_for": [],
-                "file_key_print": f"{i}".encode(),
-                "sequence": i,
-                "created_ms": 0,
-                "erased_ms": None,
-            },
-        )
+        add_object(connection, i, str(i % 3), random.randbytes(1500))
     slots = "INSERT INTO slots (session_id, task_id, direction, miner, object_id, payload_id)"
     slots += " SELECT session_id, task_id, direction, miner, object_id, payload_id FROM objects"
     connection.execute(text(slots))

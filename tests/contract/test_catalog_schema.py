@@ -6,7 +6,6 @@ dump of a file from before there were migrations is opened; processes start at t
 """
 
 import sqlite3
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -22,19 +21,11 @@ from storage_gateway.catalog.tables import SCHEMA_VERSION, metadata
 from storage_gateway.database_url import parse_database_url
 from storage_gateway.errors import CatalogUnavailable
 from storage_gateway.parts import CATALOG_FILE
-from tests.databases import databases
 from tests.requirements import ROOT
 from tests.servers.postgres import PostgresServer
 
 OLD = (ROOT / "tests" / "vectors" / "catalog-v1.sql").read_text()
 REVISIONS = ROOT / "storage_gateway" / "catalog" / "migrations" / "versions"
-
-
-@pytest.fixture
-def catalog(tmp_path: Path, database: str) -> Iterator[Catalog]:
-    opened = databases.open(tmp_path)
-    yield opened
-    opened.close()
 
 
 def differences(connection: Connection) -> list[object]:

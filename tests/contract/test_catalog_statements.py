@@ -3,9 +3,6 @@
 Method: on both databases rows of every type of column are written and read both ways.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -13,7 +10,6 @@ from sqlalchemy.exc import IntegrityError
 from storage_gateway.catalog import Catalog
 from storage_gateway.catalog.statements import Statement
 from storage_gateway.catalog.tables import markers, stress_runs, tokens
-from tests.databases import databases
 
 TOKEN = {
     "digest": b"\x00\xff not text",
@@ -36,13 +32,6 @@ RUN = {
     "report": None,
     "created_ms": 0,
 }
-
-
-@pytest.fixture
-def catalog(tmp_path: Path, database: str) -> Iterator[Catalog]:
-    opened = databases.open(tmp_path)
-    yield opened
-    opened.close()
 
 
 @pytest.mark.both_databases

@@ -5,10 +5,8 @@ Method: real SQLite files. The writer is held by a unit that waits, so that a te
 into one transaction; disks are filled with a page limit, commits broken with a deferred constraint.
 """
 
-import asyncio
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -17,12 +15,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event, text
-from sqlalchemy.exc import IntegrityError
 
-from storage_gateway.catalog import SQLiteCatalog, now_ms
+from storage_gateway.catalog import SQLiteCatalog
 from storage_gateway.catalog.sqlite import GROUP_UNITS_MAX
 from storage_gateway.catalog.statements import insert_once
-from storage_gateway.catalog.tables import SCHEMA_VERSION, graves, markers
+from storage_gateway.catalog.tables import SCHEMA_VERSION, markers
 from storage_gateway.errors import CatalogUnavailable, SlotBusy, StorageFull
 
 WITHIN_S = 20
@@ -217,104 +214,7 @@ def test_a_disk_that_fills_up_below_a_savepoint_is_told_too(
     assert [] == stored(path)
 
 
-def test_a_unit_may_ask_for_what_is_there_already(catalog: SQLiteCatalog, path: Path) -> None:
-    def unit(connection: Connection) -> list[bool]:
-        row = {"backend": "a", "created_ms": 0}
-        return [insert_once(connection, markers, row) for _ in range(2)]
-
-    assert [True, False] == catalog.run_blocking(unit)
-    assert ["a"] == stored(path)
-
-
-# Callers who go away.
-
-
-async def test_a_cancelled_caller_changes_nothing_for_its_unit_or_others(path: Path) -> None:
-    catalog = await asyncio.to_thread(SQLiteCatalog.open, path)
-    entered, release = threading.Event(), threading.Event()
-
-    def hold(_connection: Connection) -> None:
-        entered.set()
-        release.wait(WITHIN_S)
-
-    holding = asyncio.create_task(catalog.run(hold))
-    await asyncio.to_thread(entered.wait, WITHIN_S)
-    cancelled, other = (asyncio.create_task(catalog.run(add(name))) for name in "ab")
-    await asyncio.sleep(0)
-    cancelled.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await cancelled
-    release.set()
-
-    assert "added b" == await other
-    await holding
-    assert ["a", "b"] == stored(path)
-    await asyncio.to_thread(catalog.close)
-
-
-# Reads.
-
-
-def test_a_read_sees_one_moment(catalog: SQLiteCatalog) -> None:
-    catalog.run_blocking(add("a"))
-
-    def unit(connection: Connection) -> tuple[list[str], list[str]]:
-        before = names(connection)
-        assert "added b" == catalog.run_blocking(add("b"))
-        return before, names(connection)
-
-    assert (["a"], ["a"]) == catalog.read_blocking(unit)
-    assert ["a", "b"] == catalog.read_blocking(names)
-
-
-def test_a_read_does_not_wait_for_the_writer(catalog: SQLiteCatalog) -> None:
-    with writer_held(catalog):
-        assert [] == catalog.read_blocking(names)
-
-
-def test_a_read_cannot_write(catalog: SQLiteCatalog, path: Path) -> None:
-    with pytest.raises(CatalogUnavailable):
-        catalog.read_blocking(add("a"))
-    assert [] == stored(path)
-
-
-def test_what_a_read_raises_is_raised(catalog: SQLiteCatalog) -> None:
-    def unit(_connection: Connection) -> None:
-        raise SlotBusy("for this test")
-
-    with pytest.raises(SlotBusy):
-        catalog.read_blocking(unit)
-    assert [] == catalog.read_blocking(names)
-
-
-async def test_many_readers_and_writers_at_once(path: Path) -> None:
-    catalog = await asyncio.to_thread(SQLiteCatalog.open, path)
-
-    async def write_and_read(name: str) -> bool:
-        await catalog.run(add(name))
-        return name in await catalog.read(names)
-
-    seen = await asyncio.gather(*(write_and_read(f"{i:02}") for i in range(50)))
-    await asyncio.to_thread(catalog.close)
-
-    assert [True] * 50 == seen
-
-
 # Opening and closing.
-
-
-def test_closing_finishes_what_was_begun_and_refuses_the_rest(path: Path) -> None:
-    catalog = SQLiteCatalog.open(path)
-    with writer_held(catalog):
-        futures = [catalog._submit(add(f"{i:02}")) for i in range(70)]
-        closing = threading.Thread(target=catalog.close)
-        closing.start()
-    closing.join(WITHIN_S)
-
-    assert [f"added {i:02}" for i in range(70)] == [outcome(future) for future in futures]
-    with pytest.raises(CatalogUnavailable, match="closed"):
-        catalog.run_blocking(add("late"))
-    assert 70 == len(stored(path))
 
 
 def test_after_closing_there_is_one_file(path: Path) -> None:
@@ -324,24 +224,6 @@ def test_after_closing_there_is_one_file(path: Path) -> None:
     catalog.close()
 
     assert [path.name] == [file.name for file in path.parent.iterdir()]
-
-
-def test_opening_again_finds_what_was_written(path: Path) -> None:
-    for name in "ab":
-        catalog = SQLiteCatalog.open(path)
-        catalog.run_blocking(add(name))
-        catalog.close()
-
-    assert ["a", "b"] == stored(path)
-
-
-def test_two_processes_may_write(catalog: SQLiteCatalog, path: Path) -> None:
-    other = SQLiteCatalog.open(path)
-    futures = [(catalog, other)[i % 2]._submit(add(f"{i:02}")) for i in range(40)]
-
-    assert [f"added {i:02}" for i in range(40)] == [outcome(future) for future in futures]
-    other.close()
-    assert 40 == len(stored(path))
 
 
 @pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 99, -1])
@@ -376,74 +258,6 @@ def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path, where: str) -> 
         SQLiteCatalog.open(tmp_path / where)
 
 
-def test_the_clock_is_the_hosts_in_milliseconds(catalog: SQLiteCatalog) -> None:
-    before = time.time() * 1000
-    found = catalog.read_blocking(now_ms)
-
-    assert before - 2 <= found <= time.time() * 1000 + 2
-
-
-# Cleaning pages.
-
-
-def _files_hold(path: Path, needle: bytes) -> list[str]:
-    return [file.name for file in sorted(path.parent.iterdir()) if needle in file.read_bytes()]
-
-
-@pytest.mark.parametrize("size", [200, 30_000])  # within a page, and on pages of its own
-def test_what_was_removed_is_in_no_file_once_pages_are_clean(
-    catalog: SQLiteCatalog, path: Path, size: int
-) -> None:
-    needle = bytes(range(200)) * (size // 200)
-    row = {"payload_id": "p", "object_id": "o", "reason": needle.hex(), "buried_ms": 0}
-    catalog.run_blocking(lambda c: c.execute(graves.insert(), row))
-    assert catalog.clean_pages()
-    shown = needle.hex().encode()[-300:]
-    assert [path.name] == _files_hold(path, shown)
-
-    catalog.run_blocking(lambda c: c.execute(graves.delete()))
-    assert [] != _files_hold(path, shown)  # in the log, or in the page that was not written yet
-
-    assert catalog.clean_pages()
-    assert [] == _files_hold(path, shown)
-
-
-def test_the_search_finds_what_was_removed_without_secure_delete(path: Path) -> None:
-    """The control: a file in which freed bytes stay."""
-    needle = b"needle" * 50
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA secure_delete = OFF")
-    connection.execute("CREATE TABLE t (x)")
-    connection.execute("INSERT INTO t VALUES (?)", (needle,))
-    connection.commit()
-    connection.execute("DELETE FROM t")
-    connection.commit()
-    connection.close()
-
-    assert [path.name] == _files_hold(path, needle[-100:])
-
-
-def test_pages_are_not_called_clean_while_a_reader_needs_the_log(catalog: SQLiteCatalog) -> None:
-    catalog.run_blocking(add("a"))
-
-    def unit(connection: Connection) -> bool:
-        names(connection)
-        catalog.run_blocking(add("b"))
-        return catalog.clean_pages()
-
-    assert not catalog.read_blocking(unit)
-    assert catalog.clean_pages()
-
-
-def test_cleaning_does_not_fail_while_the_writer_is_at_work(catalog: SQLiteCatalog) -> None:
-    catalog.run_blocking(add("a"))
-
-    with writer_held(catalog):
-        catalog.clean_pages()
-
-    assert catalog.clean_pages()
-
-
 def test_every_connection_zeroes_what_it_frees_and_syncs_what_it_commits(
     catalog: SQLiteCatalog,
 ) -> None:
@@ -453,24 +267,3 @@ def test_every_connection_zeroes_what_it_frees_and_syncs_what_it_commits(
 
     assert [1, 2, "wal", 1] == catalog.run_blocking(pragmas)
     assert [1, 2, "wal", 1] == catalog.read_blocking(pragmas)
-
-
-def test_foreign_keys_hold(catalog: SQLiteCatalog) -> None:
-    def unit(connection: Connection) -> None:
-        connection.execute(text("INSERT INTO parties VALUES ('nowhere', 'user', '', 0)"))
-
-    with pytest.raises(CatalogUnavailable) as caught:
-        catalog.run_blocking(unit)
-    assert isinstance(caught.value.__cause__, IntegrityError)
-
-
-def test_another_clock_is_seen_by_units_and_by_no_other_catalog(
-    catalog: SQLiteCatalog, path: Path
-) -> None:
-    jumping = SQLiteCatalog.open(path, clock=lambda database_ms: database_ms + 3_600_000)
-    before = catalog.read_blocking(now_ms)
-    jumped = [jumping.read_blocking(now_ms), jumping.run_blocking(now_ms)]
-    jumping.close()
-
-    assert all(3_600_000 <= found - before < 3_700_000 for found in jumped)
-    assert catalog.read_blocking(now_ms) - before < 100_000
