@@ -216,10 +216,12 @@ def _tls_context(config: Config) -> ssl.SSLContext | None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(config.tls_certificate, config.tls_key)
+        # No passphrase: else OpenSSL would ask for one at the terminal, and wait.
+        context.load_cert_chain(config.tls_certificate, config.tls_key, password="")
     except OSError as error:  # a key that does not fit is one, too
         raise ConfigError(
-            f"{config.tls_certificate} and {config.tls_key} cannot be used: {error.strerror}"
+            f"{config.tls_certificate} and {config.tls_key} cannot be used ({error.strerror}):"
+            " both must be PEM, the key that of the certificate and not encrypted"
         ) from error
     return context
 

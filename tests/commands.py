@@ -50,6 +50,8 @@ def command(
     return Done(done.returncode, done.stdout, err)
 
 
-async def command_beside(*arguments: str | Path, **options: bytes | Path) -> Done:
+async def command_beside(
+    *arguments: str | Path, **options: bytes | Path | Mapping[str, str]
+) -> Done:
     """As `command`, while the event loop goes on."""
     return await asyncio.to_thread(command, *arguments, **options)  # type: ignore[arg-type]

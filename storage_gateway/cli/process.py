@@ -10,13 +10,15 @@ import sys
 
 import msgspec
 
-from storage_gateway.config import Config
+from storage_gateway.config import Config, ConfigError
 from storage_gateway.logs import configure_logs
 
 logger = logging.getLogger(__name__)
 
 DESCRIPTORS_OWN = 256
 """Open files of the catalog, the log, the listener and the folders that are being synced."""
+DESCRIPTORS_MIN = 64
+"""What a gateway with one connection gets along with."""
 DESCRIPTORS_EACH = 3
 """Of a connection: its socket, and the two segments of its upload that are not placed yet."""
 PR_SET_DUMPABLE = 4
@@ -33,6 +35,21 @@ def prepare_process(log_level: str, worker: int | None = None) -> None:
     _forbid_looking_in()
     _keep_freed_memory()
     os.umask(0o077)
+
+
+def require_descriptors() -> None:
+    """Refuse a limit on open files with which a process would fail somewhere at its start.
+
+    Raises:
+        ConfigError: it is that low.
+
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS_MIN:
+        raise ConfigError(
+            f"the limit on open files is {hard}, a gateway needs {DESCRIPTORS_MIN} at least, and"
+            f" {DESCRIPTORS_EACH} more for each connection: raise it (ulimit -n)"
+        )
 
 
 def fit_descriptors(config: Config) -> Config:

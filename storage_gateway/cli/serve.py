@@ -9,7 +9,7 @@ from storage_gateway.config import Config, ConfigError, load_config
 from storage_gateway.errors import GatewayError
 
 from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, give_up_stdout
-from .process import fit_descriptors, prepare_process, stop_on_signals
+from .process import fit_descriptors, prepare_process, require_descriptors, stop_on_signals
 
 SETTINGS = (
     "data_dir",
@@ -35,6 +35,7 @@ def serve(options: argparse.Namespace) -> int:
         return EXIT_USAGE
     prepare_process(config.log_level)
     try:
+        require_descriptors()
         if config.workers > 1:
             from .supervisor import supervise
 

@@ -5,6 +5,7 @@ It adds nothing to what a test writes and repairs nothing: bytes go out as they 
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -111,9 +112,11 @@ class Connection:
 
 
 @asynccontextmanager
-async def connected(address: tuple[str, int]) -> AsyncIterator[Connection]:
-    """Open a connection and close it at the end."""
-    reader, writer = await asyncio.open_connection(*address)
+async def connected(
+    address: tuple[str, int], tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Connection]:
+    """Open a connection and close it at the end; ``tls`` says whom to trust."""
+    reader, writer = await asyncio.open_connection(*address, ssl=tls)
     try:
         yield Connection(reader, writer)
     finally:
@@ -122,9 +125,11 @@ async def connected(address: tuple[str, int]) -> AsyncIterator[Connection]:
             await writer.wait_closed()
 
 
-async def exchange(address: tuple[str, int], *parts: bytes) -> Answer:
+async def exchange(
+    address: tuple[str, int], *parts: bytes, tls: ssl.SSLContext | None = None
+) -> Answer:
     """Send bytes on a fresh connection and return the one answer."""
-    async with connected(address) as connection:
+    async with connected(address, tls) as connection:
         for part in parts:
             await connection.send(part)
         return await connection.answer(to_head=parts[0].startswith(b"HEAD "))

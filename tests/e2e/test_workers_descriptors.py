@@ -1,0 +1,126 @@
+"""Goal: a parent process that runs out of descriptors goes on with what it has, and is whole again
+once there are some; where there are too few to start, it says so.
+
+Method: the real command; the parent's limit is taken down to what it holds, from outside, and up
+again, while connections come and workers die. Linux, for `prlimit`.
+"""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.gateway import (
+    REPOSITORY,
+    START_S,
+    GatewayProcess,
+    eventually,
+    gateway_process,
+)
+from tests.http.raw import connected, request
+from tests.processes import is_running, log_of, worker_process, workers_of
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="not tested: workers, elsewhere than Linux"),
+    pytest.mark.timeout(240),
+]
+
+WORKERS = 2
+ASK = request("GET", "/healthz")
+FIRST_FREE = 3
+"""After the standard streams: with this limit no number is left for another descriptor."""
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
+    async with gateway_process(tmp_path / "data", workers=WORKERS) as running:
+        yield running
+
+
+@contextmanager
+def no_descriptor_left(pid: int) -> Iterator[None]:
+    """Let nothing new be opened; what is open stays."""
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (FIRST_FREE, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+def descriptors(pid: int) -> int:
+    """Count them; 0 for who may not look into the process."""
+    folder = Path(f"/proc/{pid}/fd")
+    return len(list(folder.iterdir())) if os.access(folder, os.R_OK) else 0
+
+
+async def test_connections_wait_until_there_are_descriptors(gateway: GatewayProcess) -> None:
+    async with AsyncExitStack() as stack:
+        old = await stack.enter_async_context(connected(gateway.address))
+        await old.send(ASK)
+        assert 200 == (await old.answer()).status
+        with no_descriptor_left(gateway.process.pid):
+            new = await stack.enter_async_context(connected(gateway.address))
+            await new.send(ASK)
+            await eventually(lambda: _said(gateway, "no connection accepted"))
+            await old.send(ASK)
+            assert 200 == (await old.answer()).status
+        assert 200 == (await new.answer()).status
+
+
+async def test_a_worker_that_dies_meanwhile_is_replaced_afterwards(
+    gateway: GatewayProcess,
+) -> None:
+    parent = gateway.process.pid
+    await workers_of(gateway, WORKERS)
+    before = descriptors(parent)
+
+    async with connected(gateway.address) as old:
+        await old.send(ASK)
+        assert 200 == (await old.answer()).status
+        (served,) = [line["worker"] for line in log_of(gateway) if line.get("path") == "/healthz"]
+        victim = worker_process(gateway, 3 - int(str(served)))
+        with no_descriptor_left(parent):
+            os.kill(victim, signal.SIGKILL)
+            await eventually(lambda: _said(gateway, "worker not started"), what="a failed start")
+            await old.send(ASK)
+            assert 200 == (await old.answer()).status
+
+    assert not is_running(victim)
+    assert victim not in await workers_of(gateway, WORKERS)
+    await eventually(lambda: _holds(parent, before), what="the end of lost descriptors")
+
+
+async def _said(gateway: GatewayProcess, event: str) -> bool:
+    return event in {line["event"] for line in log_of(gateway)}
+
+
+async def _holds(pid: int, count: int) -> bool:
+    return descriptors(pid) == count
+
+
+@pytest.mark.parametrize("workers", [1, WORKERS])
+@pytest.mark.parametrize("limit", [8, 63])
+def test_with_too_few_to_start_it_says_so(tmp_path: Path, limit: int, workers: int) -> None:
+    serve = [sys.executable, "-m", "storage_gateway", "serve", "--port", "0"]
+    serve += ["--data-dir", str(tmp_path / "data"), "--workers", str(workers)]
+
+    done = subprocess.run(
+        ["sh", "-c", f'ulimit -n {limit}; exec "$0" "$@"', *serve],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=START_S,
+        check=False,
+    )
+
+    assert (1, "") == (done.returncode, done.stdout)
+    assert done.stderr.startswith(f"storage-gateway serve: the limit on open files is {limit},")
+    assert 1 == done.stderr.count("\n")
+    assert [] == list(tmp_path.iterdir())
