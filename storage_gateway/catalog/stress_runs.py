@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import Connection, Row, exists, select, update
@@ -45,20 +45,8 @@ class RunRow:
 
 
 def _run_of(row: Row[Any]) -> RunRow:
-    return RunRow(
-        run_id=row.run_id,
-        case_name=row.case_name,
-        seed=row.seed,
-        parameters=row.parameters,
-        state=RunState(row.state),
-        stop_asked=bool(row.stop_asked),
-        instance_id=row.instance_id,
-        children=row.children,
-        progress=row.progress,
-        report=row.report,
-        created_ms=row.created_ms,
-        ended_ms=row.ended_ms,
-    )
+    known = {field.name: getattr(row, field.name) for field in fields(RunRow)}
+    return RunRow(**known | {"state": RunState(row.state), "stop_asked": bool(row.stop_asked)})
 
 
 def control_session(run_id: str) -> str:

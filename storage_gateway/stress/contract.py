@@ -13,6 +13,11 @@ from .trial import Trial
 P = TypeVar("P", bound=Parameters)
 
 
+def bytes_of_a_body(parameters: Parameters) -> int:
+    """Return what the largest body makes, sent and read back."""
+    return 2 * max(parameters.sizes)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case(Generic[P]):
     """One case. Its file says all of it; `run` provokes, and notes what it saw in the trial."""
@@ -28,6 +33,8 @@ class Case(Generic[P]):
     parameters: type[P]
     expected_s: float
     """About how long it takes with its defaults."""
+    bytes_min: Callable[[P], int] = bytes_of_a_body
+    """What it sends and reads back at least, to be what it says."""
     run: Callable[[Trial, P], Awaitable[None]]
 
     def as_json(self) -> dict[str, Any]:

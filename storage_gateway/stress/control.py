@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import aiohttp
 
@@ -38,6 +39,8 @@ class ControlGroup:
         self.record = Record()
         self._customer = Customer(http, url, member, self.record)
         self._seed = seed
+        self._sizes: list[int] = []
+        self._comparable = True
         self._sent = 0
         self._read = 0
         self._wrong: list[str] = []
@@ -47,12 +50,13 @@ class ControlGroup:
         """Upload and read back until told that it is enough, or there is as much as may be."""
         count = max(1, clients // CLIENTS_SHARE)
         pause_s = max(PAUSE_S_MIN, duration_s * count / OBJECTS_MAX)
-        small = [size for size in sizes if size <= BODY_BYTES_MAX] or [BODY_BYTES_MAX]
+        self._sizes = [size for size in sizes if size <= BODY_BYTES_MAX] or [BODY_BYTES_MAX]
+        self._comparable = self._sizes == list(sizes)
 
         async def client() -> None:
             while self._sent < OBJECTS_MAX and not self._enough.is_set():
                 number, self._sent = self._sent, self._sent + 1
-                await self._once(number, small[number % len(small)])
+                await self._once(number, self._sizes[number % len(self._sizes)])
                 await self._pause(pause_s)
 
         try:
@@ -102,8 +106,17 @@ class ControlGroup:
             evidence="; ".join(self._wrong) or seen,
         )
 
-    def overhead(self, record: Record) -> dict[str, float]:
-        """Return the run's median latencies as multiples of the control group's."""
+    def as_json(self) -> dict[str, Any]:
+        """Return what its requests came to, and the sizes of its bodies."""
+        return self.record.as_json() | {"sizes": self._sizes}
+
+    def overhead(self, record: Record) -> dict[str, float] | None:
+        """Return the run's median latencies as multiples of the control group's.
+
+        None where its bodies have other sizes: large ones are left out.
+        """
+        if not self._comparable:
+            return None
         ratios = {}
         for operation, seconds in self.record.latencies.items():
             ours, theirs = spread(record.latencies.get(operation, [])), spread(seconds)

@@ -166,7 +166,7 @@ class Runner:
             "acknowledged": len(trial.ledger.acknowledged) if trial else 0,
             "faults": _faults(trial),
             "notes": trial.notes if trial else {},
-            "control": run.control.record.as_json() if run.control else None,
+            "control": run.control.as_json() if run.control else None,
             "overhead": run.control.overhead(record) if run.control else None,
             "elapsed_s": round(time.monotonic() - run.began, 3),
             "version": __version__,

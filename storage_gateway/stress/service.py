@@ -116,7 +116,7 @@ class Stress:
 
         """
         self._check_enabled()
-        self._check_limits(parameters)
+        self._check_limits(case, parameters)
         await check_rights(self._config, self._catalog)
         seed = secrets.randbelow(SEED_MAX) if parameters.seed is None else parameters.seed
         run = Run(new_random_id(), case, parameters, seed)
@@ -161,17 +161,22 @@ class Stress:
         if not self._config.enable_stress:
             raise StressDisabled("stress runs are not enabled in this gateway")
 
-    def _check_limits(self, parameters: Parameters) -> None:
+    def _check_limits(self, case: Case[Any], parameters: Parameters) -> None:
         config = self._config
         limits = (
             ("duration_s", parameters.duration_s, config.stress_duration_s_max),
             ("clients", parameters.clients, config.stress_clients_max),
             ("sizes", max(parameters.sizes), config.stress_body_bytes_max),
-            ("sizes", 2 * max(parameters.sizes), config.stress_bytes_max),
         )
         for name, asked, limit in limits:
             if asked > limit:
                 raise InvalidField(f"{name}: at most {limit:g}, by configuration", field=name)
+        if (needed := case.bytes_min(parameters)) > config.stress_bytes_max:
+            raise InvalidField(
+                f"sizes: the least that {case.name} sends and reads back is {needed} bytes with so"
+                f" many clients; a run may move {config.stress_bytes_max}, by configuration",
+                field="sizes",
+            )
 
     async def get(self, run_id: str) -> RunRow:
         """Return a run as it is now.

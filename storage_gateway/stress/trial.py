@@ -169,6 +169,16 @@ class Trial:
             self.verdict.broken(8, f"{urn} was answered for two bodies")
         self.ledger.acknowledged[urn] = (member, body)
 
+    def judge_late(self, member: Member, task_id: str, body: Body, late: Answer) -> None:
+        """Judge what was answered to an upload that another process had claimed before its commit:
+        anything but a refusal breaks invariant 5.
+        """
+        if late.outcome == OK:
+            self.verdict.broken(5, f"{late.urn} was committed by a process that had lost it")
+            self.acknowledge(member, late.urn, body)
+        else:
+            self.verdict.holds(5, f"who had lost {task_id} answered {late.outcome}")
+
     async def read_back(self, customer: Customer, urn: str, body: Body) -> Answer:
         """Read what was just stored; wrong content is noted, a refusal only counted."""
         began = time.perf_counter()

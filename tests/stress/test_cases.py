@@ -35,6 +35,8 @@ SMALL: dict[str, dict[str, Any]] = {
 ON_POSTGRES_BY_DAY = {"crash-after-commit", "crash-before-commit", "tiny-objects"}
 """The others run there by night: on both databases all of them take minutes."""
 DURATION_S = 0.6
+EVIDENCE = {"paused-process": "was committed by a process that had lost it"}
+"""Words of what must have been seen, where something else would break the same invariant."""
 PLANTED_SEED = 1
 """Of the runs that must fail: each case provokes what it is about at once, with any luck."""
 
@@ -90,3 +92,4 @@ async def test_a_case_fails_on_its_planted_bug(
 
         assert ("done", "fail") == (run["state"], run["verdict"])
         assert broken in failed(run), json.dumps(run, indent=1)
+        assert EVIDENCE.get(case, "") in str(failed(run)[broken])

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -16,6 +17,8 @@ from storage_gateway.catalog import stress_remains
 from storage_gateway.catalog.tables import objects, tokens
 from storage_gateway.stress.cases import CASES
 from storage_gateway.stress.cases.tiny_objects import TinyObjects
+from storage_gateway.stress.control import BODY_BYTES_MAX
+from storage_gateway.stress.load import Answer, Customer
 from storage_gateway.stress.runner import Run
 from tests.databases import databases
 from tests.gateway import (
@@ -103,6 +106,55 @@ async def test_a_run_stays_within_its_bytes(tmp_path: Path) -> None:
 
         assert {} == failed(run)
         assert 5 == run["requests"]["upload"]["ok"]
+
+
+async def test_a_spike_whose_first_wave_is_over_the_bytes_is_refused(tmp_path: Path) -> None:
+    wave = {"duration_s": LONG_S, "clients": 3, "sizes": [1000, 100]}
+    async with running_gateway(tmp_path, enable_stress=True, stress_bytes_max=4199) as gateway:
+        answer = await ask(gateway, "POST", "/v1/stress/queue-spike", wave)
+
+        problem = answer.problem(422, "invalid_field")
+        assert "sizes" == problem["field"]
+        assert "4200 bytes" in problem["detail"]
+
+
+async def test_a_spike_ends_with_a_whole_wave_when_its_bytes_are_used_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is begun that the end of the bytes would cut off."""
+    real = Customer.upload
+    begun: list[object] = []
+    answered: list[object] = []
+
+    async def upload(self: Customer, *args: Any, **kwargs: Any) -> Answer:  # noqa: ANN401 - passed on
+        begun.append(args)
+        answer = await real(self, *args, **kwargs)
+        answered.append(args)
+        return answer
+
+    monkeypatch.setattr(Customer, "upload", upload)
+    wave = {"duration_s": LONG_S, "clients": 4, "sizes": [1000]}
+    async with running_gateway(tmp_path, enable_stress=True, stress_bytes_max=12_000) as gateway:
+        run = await carried_out(gateway, "queue-spike", **wave)
+
+    assert {} == failed(run)
+    assert 1 == run["notes"]["waves"]
+    assert begun
+    assert len(begun) == len(answered)
+
+
+async def test_overhead_is_left_out_where_the_control_group_has_other_sizes(
+    tmp_path: Path,
+) -> None:
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        same = await carried_out(gateway, "huge-object", duration_s=0.1, sizes=[BODY_BYTES_MAX])
+        other = await carried_out(
+            gateway, "huge-object", duration_s=0.1, sizes=[BODY_BYTES_MAX + 1]
+        )
+
+    assert {"upload", "fetch"} <= set(same["overhead"])
+    assert other["overhead"] is None
+    assert [BODY_BYTES_MAX] == same["control"]["sizes"] == other["control"]["sizes"]
 
 
 async def test_one_run_at_a_time(tmp_path: Path) -> None:

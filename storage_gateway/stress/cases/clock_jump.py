@@ -11,7 +11,6 @@ from storage_gateway.backends.faulty import StoreFaults
 from storage_gateway.stress.contract import Case
 from storage_gateway.stress.load import Member
 from storage_gateway.stress.parameters import Parameters, Sizes
-from storage_gateway.stress.record import OK
 from storage_gateway.stress.trial import Trial
 from storage_gateway.stress.world import Reachable
 
@@ -107,11 +106,7 @@ async def _jump_within_commit(
         met=claimed,
         evidence=f"{task_id}, the clock {'set back' if set_back else 'left'} afterwards",
     )
-    if late.outcome == OK:
-        trial.verdict.broken(5, f"{late.urn} was committed by a process that had lost it")
-        trial.acknowledge(member, late.urn, body)
-    else:
-        trial.verdict.holds(5, f"who had lost {task_id} answered {late.outcome}")
+    trial.judge_late(member, task_id, body, late)
     answer = await trial.deliver(customer, task_id, body)
     stored = f"{task_id} then came to {answer.outcome}"
     trial.verdict.require("its slot is free again", met=bool(answer.urn), evidence=stored)

@@ -13,7 +13,6 @@ from storage_gateway.stress.contract import Case
 from storage_gateway.stress.load import Member
 from storage_gateway.stress.orders import Order
 from storage_gateway.stress.parameters import Clients, Parameters, Sizes
-from storage_gateway.stress.record import OK
 from storage_gateway.stress.trial import Trial
 from storage_gateway.stress.world import Reachable
 
@@ -74,11 +73,7 @@ async def _pause(trial: Trial, member: Member, child: Child, gateway: Reachable)
         met=claimed,
         evidence=f"{task_id}, within {CLAIMED_S_MAX:g} s",
     )
-    if late.outcome == OK:
-        trial.verdict.broken(5, f"{late.urn} was committed by a process that had lost it")
-        trial.acknowledge(member, late.urn, body)
-    else:
-        trial.verdict.holds(5, f"the paused process answered {late.outcome}")
+    trial.judge_late(member, task_id, body, late)
     stored = f"{task_id} came to {answer.outcome} while its first sender was paused"
     trial.verdict.require(
         "the slot of a lost upload is free", met=bool(answer.urn), evidence=stored
