@@ -4,9 +4,9 @@ A table by class: an entry makes one request, or a few, on a gateway with small 
 the answer that must carry the error's code. `test_problems` walks it; nothing is judged here.
 """
 
+import asyncio
 import errno
 import json
-import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -18,10 +18,10 @@ from storage_gateway.catalog.sessions import NewToken, insert_token
 from storage_gateway.catalog.tables import key_versions
 from storage_gateway.catalog.work import end_instance
 from storage_gateway.errors import GatewayError
-from storage_gateway.parts import CATALOG_FILE
 from storage_gateway.records import TokenKind
 from storage_gateway.stress.errors import StressBusy, StressDisabled
 from storage_gateway.tokens import token_digest
+from tests.databases import databases
 from tests.gateway import OpenSession, RunningGateway, eventually, payload_keys
 from tests.http.age_files import age_file, flipped, stanza
 from tests.http.raw import CHUNKED, EXPECT, Answer, chunk, connected, exchange, request
@@ -279,12 +279,15 @@ async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
 
 @provokes(errors.CatalogUnavailable)
 async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
-    file = gateway.data_dir / CATALOG_FILE
-    _spoil_catalog(file, "ALTER TABLE tokens RENAME TO hidden")
+    await asyncio.to_thread(
+        databases.query, gateway.data_dir, "ALTER TABLE tokens RENAME TO hidden"
+    )
     try:
         return await fetch(gateway, ABSENT, session.user_token)
     finally:
-        _spoil_catalog(file, "ALTER TABLE hidden RENAME TO tokens")
+        await asyncio.to_thread(
+            databases.query, gateway.data_dir, "ALTER TABLE hidden RENAME TO tokens"
+        )
 
 
 @provokes(errors.BackendUnavailable)
@@ -368,12 +371,3 @@ async def _post_session(gateway: RunningGateway, body: bytes) -> Answer:
 async def _file_of_payload(gateway: RunningGateway, act: Callable[[Path], object]) -> None:
     (key,) = await payload_keys(gateway.catalog, gateway.store)
     act(gateway.data_dir / "store" / key)
-
-
-def _spoil_catalog(file: Path, statement: str) -> None:
-    connection = sqlite3.connect(file)
-    try:
-        connection.execute(statement)
-        connection.commit()
-    finally:
-        connection.close()
