@@ -46,7 +46,7 @@ pytestmark = pytest.mark.both_databases(by_day=False)
 KILLS = 15
 MOMENTS = ("any", "commit", "body", "recovery", "answer")
 AIMED = {"commit": COMMIT_BEGAN, "answer": COMMITTED}
-KILLS_NIGHTLY = 400
+KILLS_NIGHTLY = 100
 WORKER_KILLS = 3
 WORKER_MOMENTS = (UPLOAD_BEGAN, CLAIM_BEGAN, COMMIT_BEGAN)
 WORKER_KILLS_NIGHTLY = 90
