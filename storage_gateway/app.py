@@ -168,8 +168,6 @@ class Gateway:
         line = None if handed is None else handed.line
         self._runner = GatewayRunner(
             make_application(self.services),
-            drain_s=config.drain_s,
-            connections_max=config.connections_max,
             on_lost=(lambda: None) if line is None else (lambda: line.report(Report.CLOSED)),
         )
         await self._runner.setup()

@@ -9,6 +9,7 @@ import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from aiohttp import HttpVersion10, HttpVersion11, StreamReader, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
@@ -16,8 +17,10 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import _ErrInfo, _RequestFactory
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from storage_gateway.config import Config
 from storage_gateway.errors import GatewayError, InternalError, MalformedHTTP
 
+from .pace import pace_of
 from .problems import problem_response, request_id_of
 from .services import EXPECTATION, SERVICES, UNSPOKEN_VERSION
 
@@ -39,7 +42,56 @@ CUT_OFF_S = 1.0
 class _Handler(web.RequestHandler):
     """One connection."""
 
-    __slots__ = ()
+    __slots__ = ("_config", "_unread_timer", "_unread_until")
+
+    def __init__(self, manager: web.Server, *, config: Config, **options: Any) -> None:  # noqa: ANN401 - aiohttp's
+        """``options`` are those of aiohttp's own handler."""
+        super().__init__(manager, **options)
+        self._config = config
+        self._unread_until = 0.0
+        self._unread_timer: asyncio.TimerHandle | None = None
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send what is left of an answer, and cut off whoever reads it too slowly.
+
+        aiohttp waits for the most part of it, for ever; the rest is asyncio's, which waits for ever
+        too. What the kernel has taken is not counted: it costs us nothing once we have closed.
+        """
+        transport = self.transport
+        try:
+            async with asyncio.timeout(pace_of(self._config).patience_s(resp.content_length or 0)):
+                finished = await super().finish_response(request, resp, start_time)
+        except TimeoutError:
+            if transport is not None:
+                transport.abort()
+            return resp, True
+        if transport is not None and (unread := transport.get_write_buffer_size()):
+            patience_s = pace_of(self._config).patience_s(unread)
+            self._unread_until = self._loop.time() + patience_s
+            if self._unread_timer is None:
+                self._unread_timer = self._loop.call_later(
+                    patience_s, self._look_at_unread, transport
+                )
+        return finished
+
+    def _look_at_unread(self, transport: asyncio.Transport) -> None:
+        self._unread_timer = None
+        # An answer that is under way has its own pace, and what it leaves is looked at again.
+        if self._request_in_progress or not transport.get_write_buffer_size():
+            return
+        if self._loop.time() < self._unread_until:
+            until = self._unread_until
+            self._unread_timer = self._loop.call_at(until, self._look_at_unread, transport)
+        else:
+            transport.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Let go of everything."""
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; a body whose framing breaks is told so at once.
@@ -115,10 +167,8 @@ def _noting_what_aiohttp_acts_on(make_request: _RequestFactory) -> _RequestFacto
 class _Server(web.Server):
     """Makes our connections instead of aiohttp's."""
 
-    def __init__(
-        self, plain: web.Server, *, connections_max: int, on_lost: Callable[[], None]
-    ) -> None:
-        self._connections_max = connections_max
+    def __init__(self, plain: web.Server, *, config: Config, on_lost: Callable[[], None]) -> None:
+        self._config = config
         self._on_lost = on_lost
         super().__init__(
             plain.request_handler,
@@ -129,13 +179,13 @@ class _Server(web.Server):
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Count a connection; those over the limit are cut before they cost a descriptor more."""
         super().connection_made(handler, transport)
-        if len(self._connections) > self._connections_max:
+        if len(self._connections) > self._config.connections_max:
             # Not at once: aiohttp's own task has to see the connection first.
             self._loop.call_soon(transport.abort)
             return
         transport.max_size = RECEIVED_BYTES_MAX  # type: ignore[attr-defined]  # not in the base
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # Nothing above notices a peer that stopped reading: the kernel gives it up.
+            # Nothing above notices that a peer does not take what the kernel holds for it.
             connection = transport.get_extra_info("socket")
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS_MAX)
 
@@ -147,27 +197,19 @@ class _Server(web.Server):
         self._on_lost()
 
     def __call__(self) -> web.RequestHandler:
-        return _Handler(self, loop=self._loop, **self._kwargs)
+        return _Handler(self, config=self._config, loop=self._loop, **self._kwargs)
 
 
 class GatewayRunner(web.AppRunner):
     """Runs the application on a server whose every answer is ours."""
 
-    def __init__(
-        self,
-        app: web.Application,
-        *,
-        drain_s: float,
-        connections_max: int,
-        on_lost: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, app: web.Application, *, on_lost: Callable[[], None] = lambda: None) -> None:
         """Requests under way have ``drain_s`` seconds to end once `cleanup` is called.
 
         ``on_lost`` is called for each connection that has ended.
         """
         super().__init__(app, shutdown_timeout=CUT_OFF_S)
-        self._drain_s = drain_s
-        self._connections_max = connections_max
+        self._config = app[SERVICES].config
         self._on_lost = on_lost
 
     async def cleanup(self) -> None:
@@ -179,13 +221,13 @@ class GatewayRunner(web.AppRunner):
         for site in list(self.sites):
             await site.stop()
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._drain_s):
+            async with asyncio.timeout(self._config.drain_s):
                 await self.app[SERVICES].under_way.wait_none()
         await super().cleanup()
 
     async def _make_server(self) -> web.Server:
         return _Server(
             await super()._make_server(),
-            connections_max=self._connections_max,
+            config=self._config,
             on_lost=self._on_lost,
         )
