@@ -8,10 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import web
 
-from .api import GatewayRunner, HandedSite, Services, make_application
+from .api import GatewayRunner, HandedSite, Readiness, Services, make_application
+from .backends import Member
 from .catalog.work import has_marker
 from .config import Config, ConfigError, cannot_listen, url_of
 from .erase import Erasure
@@ -97,6 +99,7 @@ class Gateway:
         self._assemble(self.parts)
         passes = asyncio.create_task(self.recovery.run_forever(config.recovery_interval_s))
         self._opened.push_async_callback(_cancel, passes)
+        self._opened.push_async_callback(_cancel, asyncio.create_task(self._watch_stores()))
         self._opened.push_async_callback(self._uploads.wait_settled)
         await self._listen()
         if self._given_parts is None:
@@ -163,6 +166,20 @@ class Gateway:
             check_ready=self._check_ready,
         )
 
+    async def _watch_stores(self) -> None:
+        """Write again to what was out of reach at the start, once it is seen to be ours."""
+        unseen = [member for member in self.parts.members if not member.ready]
+        while unseen:
+            await asyncio.sleep(self._config.recovery_interval_s)
+            for member in unseen:
+                try:
+                    await member.store.stat(self.parts.marker)
+                except GatewayError:
+                    continue
+                member.ready = True
+                logger.info("store within reach", extra={"store": member.name})
+            unseen = [member for member in unseen if not member.ready]
+
     async def _listen(self) -> None:
         config, handed = self._config, self._handed
         line = None if handed is None else handed.line
@@ -188,11 +205,14 @@ class Gateway:
 
     def _check_room(self) -> None:
         """Keep the reserve: a full disk would leave no way to erase what fills it."""
-        found = os.statvfs(self._config.data_dir)
-        if found.f_bavail * found.f_frsize < self._config.reserve_bytes:
+        config = self._config
+        if not _has_room(config.data_dir, config.reserve_bytes):
             raise StorageFull("less than the reserve is free under the data folder")
+        roomy = {b.domain for b in config.backends if _has_room(b.path, config.reserve_bytes)}
+        if config.backends and len(roomy) < config.quorum:
+            raise StorageFull("less than the reserve is free in too many stores")
 
-    async def _check_ready(self) -> dict[str, str]:
+    async def _check_ready(self) -> Readiness:
         parts = self.parts
         checks = {"process": "draining" if self.services.draining else "ok"}
         try:
@@ -200,13 +220,26 @@ class Gateway:
             checks[f"catalog {parts.catalog.kind}"] = "ok"
         except GatewayError as error:
             checks[f"catalog {parts.catalog.kind}"] = error.code
-        try:
-            await parts.store.stat(parts.marker)
-            await asyncio.to_thread(self._check_room)
-            checks[f"store {parts.store.name}"] = "ok"
-        except GatewayError as error:
-            checks[f"store {parts.store.name}"] = error.code
-        return checks
+        ready = all(outcome == "ok" for outcome in checks.values())
+        reached = set()
+        for member in parts.members or (Member(parts.store, domain=parts.store.name),):
+            try:
+                await member.store.stat(parts.marker)
+                await asyncio.to_thread(self._check_room)
+                member.ready = True
+                reached.add(member.domain)
+                checks[f"store {member.name}"] = "ok"
+            except GatewayError as error:
+                checks[f"store {member.name}"] = error.code
+        return Readiness(ready and len(reached) >= self._config.quorum, checks)
+
+
+def _has_room(folder: Path, reserve: int) -> bool:
+    try:
+        found = os.statvfs(folder)
+    except FileNotFoundError:
+        return False  # what is not there has no room
+    return found.f_bavail * found.f_frsize >= reserve
 
 
 def _tls_context(config: Config) -> ssl.SSLContext | None:

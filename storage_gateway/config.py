@@ -29,8 +29,34 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 GIB = 1 << 30
 
 
+BackendName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
+
+
 class ConfigError(ValueError):
     """A setting is unknown, malformed or unsafe; the text names it and says what to do."""
+
+
+class LocalBackend(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    tag_field="kind",
+    tag="local",
+):
+    """A folder on a disk of this machine, or one that is mounted."""
+
+    name: BackendName
+    """What the catalog calls it: never to be changed, nor used for another store."""
+    path: Path
+    """Made by the first start; its parent must exist."""
+    failure_domain: BackendName | None = None
+    """What can be lost at one blow; stores without one are lost one by one."""
+
+    @property
+    def domain(self) -> str:
+        """The failure domain, with its default."""
+        return self.failure_domain or self.name
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -44,6 +70,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     catalog_url: DatabaseURL | None = None
     """``postgresql://USER@HOST:PORT/DATABASE``; without it the catalog is a file in the folder."""
     catalog_password_file: Path | None = None
+    backends: tuple[LocalBackend, ...] = ()
+    """Where payloads lie, in the order in which they are read; without any, in the data folder."""
+    write_quorum: Count | None = None
+    """Failure domains that must have a payload before it counts as stored: 2 where there are so
+    many, if not set."""
     host: str = "127.0.0.1"
     port: Port = 0
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
@@ -90,6 +121,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     def __post_init__(self) -> None:
         """Check what types alone cannot say."""
+        self._check_backends()
         if self.instance_renew_s * 2 > self.instance_lease_s:
             raise ConfigError("instance_lease_s must be at least twice instance_renew_s")
         if self.catalog_url is not None:
@@ -108,6 +140,27 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 f"host {self.host} is not loopback: prompts and tokens would cross the network"
                 " in clear. Set tls_certificate and tls_key, or behind_proxy to the CIDR of the"
                 " proxy that ends TLS"
+            )
+
+    @property
+    def quorum(self) -> int:
+        """How many failure domains must have a payload."""
+        return self.write_quorum or min(2, max(1, self._domains))
+
+    @property
+    def _domains(self) -> int:
+        return len({backend.domain for backend in self.backends})
+
+    def _check_backends(self) -> None:
+        names = [backend.name for backend in self.backends]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ConfigError(f"two backends are called {twice}: each needs a name of its own")
+        domains = max(1, self._domains)
+        if self.quorum > domains:
+            raise ConfigError(
+                f"write_quorum is {self.quorum}, but the backends are in {domains} failure"
+                " domains: add one, or lower it"
             )
 
 
@@ -159,7 +212,7 @@ def load_config(
             field = name.removeprefix(ENVIRONMENT_PREFIX).lower()
             if field not in Config.__struct_fields__:
                 raise ConfigError(f"unknown environment variable {name}")
-            settings[field] = value
+            settings[field] = _backends(value) if field == "backends" else value
     given = {name: value for name, value in options.items() if value is not None}
     settings |= given
     if "data_dir" not in settings:
@@ -177,6 +230,13 @@ def load_config(
             " catalog_password_file, GATEWAY_CATALOG_URL or the TOML file"
         )
     return config
+
+
+def _backends(text: str) -> object:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"GATEWAY_BACKENDS must be JSON, a list of backends: {error}") from None
 
 
 def url_of(config: Config, address: tuple[Any, ...]) -> str:

@@ -3,6 +3,7 @@ own, which makes them at first start and refuses what does not belong together.
 """
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from sqlalchemy import Connection
 
 from crypto import Identity
 
-from .backends import KeyedStore, LocalStore
+from .backends import KeyedStore, LocalStore, Member, Replicas
 from .catalog import Catalog, PostgresCatalog, SQLiteCatalog
 from .catalog.schema import is_new
 from .catalog.sessions import (
@@ -21,7 +22,7 @@ from .catalog.sessions import (
     set_operator_token,
 )
 from .catalog.work import has_marker, load_deployment, record_marker
-from .config import Config, ConfigError
+from .config import Config, ConfigError, LocalBackend
 from .custody import (
     OPERATOR_TOKEN_FILE,
     load_identity,
@@ -36,6 +37,8 @@ from .errors import BackendUnavailable, BlobMissing, TokenExpired
 from .ids import new_random_id
 from .records import TokenKind
 from .tokens import TOKEN_LENGTH_MAX, TOKEN_LENGTH_MIN, new_token, token_digest
+
+logger = logging.getLogger(__name__)
 
 CATALOG_FILE = "catalog.sqlite3"
 COPIED_FILE = f"{CATALOG_FILE}.copied"
@@ -72,6 +75,8 @@ class Parts:
     identity: Identity = field(repr=False)
     deployment_id: str
     namespace: str = MAIN
+    members: tuple[Member, ...] = ()
+    """The stores that ``store`` is made of, if it is made of several."""
 
     @property
     def payloads(self) -> str:
@@ -96,25 +101,57 @@ async def open_parts(config: Config, opened: AsyncExitStack) -> Parts:
     await asyncio.to_thread(make_data_dir, config.data_dir)
     catalog = await asyncio.to_thread(open_catalog, config)
     opened.push_async_callback(asyncio.to_thread, catalog.close)
-    store = LocalStore(config.data_dir / STORE_FOLDER)
-    opened.push_async_callback(asyncio.to_thread, store.close)
+    members = _open_members(config, opened)
     candidate = new_random_id()
     deployment_id = await catalog.run(lambda c: load_deployment(c, candidate))
-    await _check_marker(catalog, store, deployment_id, config.data_dir / STORE_FOLDER)
+    for member, backend in zip(members, backends_of(config), strict=True):
+        await _check_marker(catalog, member, deployment_id, backend.path, alone=len(members) == 1)
+    store: KeyedStore = members[0].store
+    if len(members) > 1:
+        store = replicas = Replicas(members, write_quorum=config.quorum)
+        opened.push_async_callback(replicas.close)
     identity = await _load_identity(catalog, config.data_dir)
     await _provide_operator_token(catalog, config.data_dir / OPERATOR_TOKEN_FILE)
-    return Parts(catalog=catalog, store=store, identity=identity, deployment_id=deployment_id)
+    return Parts(
+        catalog=catalog,
+        store=store,
+        members=tuple(members) if len(members) > 1 else (),
+        identity=identity,
+        deployment_id=deployment_id,
+    )
+
+
+def backends_of(config: Config) -> tuple[LocalBackend, ...]:
+    """Return where payloads lie, with the default."""
+    return config.backends or (LocalBackend(name="local", path=config.data_dir / STORE_FOLDER),)
+
+
+def _open_members(config: Config, opened: AsyncExitStack) -> list[Member]:
+    members = []
+    for backend in backends_of(config):
+        store = LocalStore(backend.path, name=backend.name)
+        opened.push_async_callback(asyncio.to_thread, store.close)
+        members.append(Member(store, domain=backend.domain))
+    return members
 
 
 async def _check_marker(
-    catalog: Catalog, store: KeyedStore, deployment_id: str, folder: Path
+    catalog: Catalog, member: Member, deployment_id: str, folder: Path, *, alone: bool
 ) -> None:
-    """Make sure that the store is this deployment's: never write into another one's."""
+    """Make sure that the store is this deployment's: never write into another one's.
+
+    One of several that is known and cannot be reached now is not written to until it can be.
+    """
+    store = member.store
     marker = marker_key(deployment_id)
     known = await catalog.read(lambda c: has_marker(c, store.name))
     try:
         await store.stat(marker)
     except (BlobMissing, BackendUnavailable) as error:
+        if known and not alone and isinstance(error, BackendUnavailable):
+            member.ready = False
+            logger.warning("store out of reach at start", extra={"store": store.name})
+            return
         if known:
             raise ConfigError(
                 f"store {store.name} lacks the marker {marker} of this deployment:"
@@ -197,9 +234,10 @@ def open_catalog(config: Config, *, as_it_is: bool = False) -> Catalog:
         CatalogUnavailable: the catalog cannot be used.
 
     """
-    file, store = config.data_dir / CATALOG_FILE, config.data_dir / STORE_FOLDER
+    file = config.data_dir / CATALOG_FILE
     # Looked at first: another process that starts now makes the catalog first, then the store.
-    holds_objects = store.exists() and any(store.iterdir())
+    full = [b.path for b in backends_of(config) if b.path.exists() and any(b.path.iterdir())]
+    store, holds_objects = next(iter(full), config.data_dir / STORE_FOLDER), bool(full)
 
     def check(connection: Connection) -> None:
         if holds_objects and is_new(connection):

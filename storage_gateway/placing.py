@@ -187,7 +187,7 @@ class Placer:
 
     async def _place_segment(self, segment: _Segment) -> None:
         leaves = [await leaf.placed() for leaf in segment.leaves]
-        await segment.writer.finish()
+        stores = await segment.writer.finish()
         self._newly_placed.append(
             Segment(
                 index=segment.index,
@@ -195,5 +195,6 @@ class Placer:
                 leaf_digests=tuple(leaf.digest for leaf in leaves),
                 tag_key=segment.tag_key,
                 leaf_tags=tuple(leaf.tag for leaf in leaves),
+                stores=stores,
             )
         )

@@ -24,7 +24,7 @@ from crypto import (
     opened_size,
 )
 
-from .backends import KeyedStore
+from .backends import KeyedStore, Range
 from .catalog import Catalog
 from .catalog.objects import load_manifest, load_segment_page
 from .errors import BlobCorrupt, BlobMissing, CIDSuperseded, Erased
@@ -217,12 +217,11 @@ class Reads:
         run: list[_StoredLeaf],
         check: Callable[[_StoredLeaf, bytes], Bytes],
     ) -> list[Bytes]:
-        def work() -> list[Bytes]:
-            return [check(leaf, self._store.read(leaf.key, leaf.offset, leaf.size)) for leaf in run]
-
+        ranges = [Range(leaf.key, leaf.offset, leaf.size) for leaf in run]
         try:
-            # One hop for reading and checking: a second one costs as much as the check itself.
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await self._store.fetch(
+                ranges, lambda at, sealed: check(run[at], sealed), self._threads
+            )
         except BlobMissing:
             # Perhaps no damage: an erasure since the manifest was read deletes under its readers.
             now = await self._catalog.read(lambda c: load_manifest(c, manifest.object_id))

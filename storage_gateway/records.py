@@ -116,7 +116,8 @@ class Segment:
     """One stored piece of a payload: ``size`` sealed bytes, and what its leaves are checked by.
 
     ``leaf_digests`` are their SHA-256, which the CID is made of; ``leaf_tags`` their tags under
-    ``tag_key``, which every read compares.
+    ``tag_key``, which every read compares. ``stores`` are those that made it durable, as told on
+    its way in.
     """
 
     index: int
@@ -124,6 +125,7 @@ class Segment:
     leaf_digests: tuple[bytes, ...]
     tag_key: Secret
     leaf_tags: tuple[bytes, ...]
+    stores: tuple[str, ...] = ()
 
 
 class TokenKind(enum.StrEnum):

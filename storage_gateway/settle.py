@@ -19,7 +19,7 @@ from .catalog.work import (
     find_intent,
     touch_grave,
 )
-from .errors import GatewayError
+from .errors import BackendUnavailable, GatewayError
 from .plan import IntentStep, IntentView, next_intent_step
 
 logger = logging.getLogger(__name__)
@@ -126,13 +126,29 @@ class Settler:
         logger.info("upload aborted", extra={"payload_id": intent.payload_id})
 
     async def delete_payload(self, payload_id: str) -> int:
-        """Delete every blob under a payload id; return how many were found."""
+        """Delete every blob under a payload id; return how many were found.
+
+        Raises:
+            BackendUnavailable: some may be left; what could be reached is deleted all the same.
+
+        """
         prefix = f"{self._payloads}{payload_id}/"
-        keys = [blob.key async for blob in self._store.list(prefix)]
+        keys: list[str] = []
+        failure: BackendUnavailable | None = None
+        try:
+            async for blob in self._store.list(prefix):
+                keys.append(blob.key)  # noqa: PERF401 - those before an error count, too
+        except BackendUnavailable as error:
+            failure = error
         # The first segment's key is always tried: its folder may be there without a file in it.
         # Each once, in the order of the list: a set of texts has another order in every process.
         for key in dict.fromkeys([f"{prefix}0", *keys]):
-            await self._store.delete(key)
+            try:
+                await self._store.delete(key)
+            except BackendUnavailable as error:
+                failure = error
+        if failure is not None:
+            raise failure
         return len(keys)
 
 

@@ -5,7 +5,7 @@ data folder at rest and beside a running gateway; changes nothing.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -37,7 +37,13 @@ from .catalog.consistency import (
     read_blocks,
     slots_of_nothing,
 )
-from .catalog.objects import is_committed, list_objects, load_manifest, load_segments
+from .catalog.objects import (
+    is_committed,
+    list_objects,
+    load_manifest,
+    load_placements,
+    load_segments,
+)
 from .catalog.stress_runs import find_running
 from .catalog.work import find_intent, has_grave, list_graves, list_intents
 from .errors import BlobMissing, GatewayError, NotFound
@@ -47,6 +53,7 @@ from .records import Manifest, ObjectState, Segment
 PAGE = 200
 
 RESTORE = "restore the store's files from a backup; the catalog is right"
+CONFIGURE = "configure the backend again, or restore the catalog from a backup"
 RESTORE_CATALOG = "restore the catalog from a backup"
 ERASE_AGAIN = "erase the object again, or start the gateway and let recovery finish"
 MOVE_AWAY = "is the catalog an older one than the store? If you are sure not, move it away"
@@ -69,6 +76,8 @@ class CheckReport:
     objects: int = 0
     tombstones: int = 0
     bytes_verified: int = 0
+    segments_pending: int = 0
+    """Wanted in a store that did not take them in time."""
     uploads_open: int = 0
     graves: int = 0
     findings: list[Finding] = field(default_factory=list)
@@ -81,19 +90,19 @@ class Checker:
         self,
         *,
         catalog: Catalog,
-        disk: Disk,
+        disks: Mapping[str, Disk],
         identity: Identity,
         payloads: str,
         marker: str,
         scope: str = "",
         on_bytes: Callable[[int], None] = lambda _count: None,
     ) -> None:
-        """``on_bytes`` is told of every leaf's size once it was verified.
+        """``disks`` are the stores by name; ``on_bytes`` is told of every leaf that was verified.
 
-        ``scope`` is the folder below which the store is looked through, the whole store if empty.
+        ``scope`` is the folder below which the stores are looked through, all of them if empty.
         """
         self._catalog = catalog
-        self._disk = disk
+        self._disks = disks
         self._identity = identity
         self._payloads = payloads
         self._marker = marker
@@ -104,8 +113,8 @@ class Checker:
         self._report = CheckReport()
 
     def expected_bytes(self) -> int:
-        """Return how many payload bytes there are to verify."""
-        return sum(
+        """Return how many payload bytes there are to verify, when every store has them all."""
+        return len(self._disks) * sum(
             manifest.payload_size
             for manifest in self._manifests()
             if manifest.state is ObjectState.COMMITTED
@@ -118,8 +127,8 @@ class Checker:
             CatalogUnavailable, BackendUnavailable: it cannot be read at all.
 
         """
-        # The store is listed first: what is committed during the check is then no orphan.
-        self._check_marker()
+        # The stores are listed first: what is committed during the check is then no orphan.
+        self._check_markers()
         stored = self._stored_payloads()
         self._check_catalog()
         named: set[str] = set()
@@ -137,26 +146,33 @@ class Checker:
     def _find(self, kind: str, where: str, detail: str, remedy: str) -> None:
         self._report.findings.append(Finding(kind, where, detail, remedy))
 
-    def _check_marker(self) -> None:
-        try:
-            self._disk.stat(self._marker)
-        except BlobMissing:
-            detail = "the store lacks the marker of this deployment: is it the right one?"
-            self._find("marker", self._marker, detail, RESTORE)
+    def _check_markers(self) -> None:
+        for name, disk in self._disks.items():
+            try:
+                disk.stat(self._marker)
+            except BlobMissing:
+                detail = f"store {name} lacks the marker of this deployment: is it the right one?"
+                self._find("marker", self._marker, detail, RESTORE)
+
+    def _list(self, prefix: str) -> Iterator[str]:
+        """Yield the key of each blob below a folder, for each store that has it."""
+        for disk in self._disks.values():
+            for blob in disk.list(prefix):
+                yield blob.key
 
     def _stored_payloads(self) -> set[str]:
-        """Return the payload ids under which anything lies; the whole store is looked through."""
+        """Return the payload ids under which anything lies; all stores are looked through."""
         stored: set[str] = set()
         runs = f"{self._marker.rpartition('/')[0]}/{STRESS}"
-        for blob in self._disk.list(self._scope):
-            payload_id, slash, _ = blob.key.removeprefix(self._payloads).partition("/")
-            if blob.key.startswith(self._payloads) and slash:
+        for key in self._list(self._scope):
+            payload_id, slash, _ = key.removeprefix(self._payloads).partition("/")
+            if key.startswith(self._payloads) and slash:
                 stored.add(payload_id)
-            elif blob.key.startswith(runs):
-                run_id = blob.key.removeprefix(runs).partition("/")[0]
-                self._of_runs.setdefault(run_id, []).append(blob.key)
-            elif blob.key != self._marker:
-                self._find("orphan", blob.key, "stored where no payload is", MOVE_AWAY)
+            elif key.startswith(runs):
+                run_id = key.removeprefix(runs).partition("/")[0]
+                self._of_runs.setdefault(run_id, []).append(key)
+            elif key != self._marker:
+                self._find("orphan", key, "stored where no payload is", MOVE_AWAY)
         return stored
 
     def _check_runs(self) -> None:
@@ -164,7 +180,7 @@ class Checker:
         running = self._catalog.read_blocking(find_running)
         for run_id, keys in self._of_runs.items():
             folder = f"{keys[0].partition(run_id)[0]}{run_id}/"
-            if (running is None or running.run_id != run_id) and any(self._disk.list(folder)):
+            if (running is None or running.run_id != run_id) and any(self._list(folder)):
                 self._find("orphan", folder, "stored by a stress run that has ended", MOVE_AWAY)
 
     def _check_catalog(self) -> None:
@@ -223,8 +239,8 @@ class Checker:
                 or has_grave(connection, payload_id)
             )
 
-        blobs = list(self._disk.list(f"{self._payloads}{payload_id}/"))
-        return not blobs or self._catalog.read_blocking(unit)
+        stored = any(self._list(f"{self._payloads}{payload_id}/"))
+        return not stored or self._catalog.read_blocking(unit)
 
     def _check_object(self, manifest: Manifest) -> None:
         urn = mint(manifest.object_id).urn
@@ -238,7 +254,10 @@ class Checker:
         try:
             opened = self._check_head(urn, manifest)
             segments = self._catalog.read_blocking(lambda c: load_segments(c, manifest.payload_id))
-            self._check_payload(urn, manifest, segments, opened)
+            placed = self._catalog.read_blocking(lambda c: load_placements(c, manifest.payload_id))
+            self._check_placed(urn, segments, placed)
+            for name, disk in self._disks.items():
+                self._check_payload(urn, manifest, segments, opened, (disk, placed.get(name, ())))
         except (CryptoError, GatewayError) as error:
             if not self._erased_meanwhile(manifest.object_id):
                 self._find("object", urn, f"{type(error).__name__}: {error}", RESTORE)
@@ -268,18 +287,38 @@ class Checker:
             self._find("size", urn, detail, RESTORE_CATALOG)
         return opened
 
-    def _check_payload(
-        self, urn: str, manifest: Manifest, segments: tuple[Segment, ...], opened: OpenedHead
+    def _check_placed(
+        self, urn: str, segments: tuple[Segment, ...], placed: Mapping[str, Collection[int]]
     ) -> None:
+        for segment in segments:
+            stores = [name for name, indexes in placed.items() if segment.index in indexes]
+            self._report.segments_pending += sum(name not in stores for name in self._disks)
+            if not any(name in self._disks for name in stores):
+                where = ", ".join(stores) or "no store"
+                detail = f"segment {segment.index} is in {where}, which is not configured"
+                self._find("segment", urn, detail, CONFIGURE)
+
+    def _check_payload(
+        self,
+        urn: str,
+        manifest: Manifest,
+        segments: tuple[Segment, ...],
+        opened: OpenedHead,
+        stored: tuple[Disk, Collection[int]],
+    ) -> None:
+        """Check the copy in one store: all of it, or the segments that came there."""
+        disk, indexes = stored
         prefix = f"{self._payloads}{manifest.payload_id}/"
-        self._check_segments(urn, prefix, segments)
+        self._check_segments(urn, stored, prefix, segments)
         opener = opened.opener()
         dag = DAGBuilder()
         done = 0
         for index, (key, segment, at) in enumerate(_leaves(prefix, segments)):
+            if segment.index not in indexes:
+                continue
             offset, digest = at * LEAF_SIZE, segment.leaf_digests[at]
             size = min(LEAF_SIZE, segment.size - offset)
-            sealed = self._disk.read(key, offset, size)
+            sealed = disk.read(key, offset, size)
             if hashlib.sha256(sealed).digest() != digest:
                 detail = f"the leaf at byte {offset} of {key} does not have its digest"
                 self._find("leaf", urn, detail, RESTORE)
@@ -290,12 +329,14 @@ class Checker:
                 self._find("leaf", urn, detail, RESTORE_CATALOG)
                 return
             done += size
-            last = done == manifest.payload_size
+            last = index * LEAF_SIZE + size == manifest.payload_size
             plaintext = bytearray(opened_size(size))
             opener.open_run_into(index * LEAF_CHUNKS, sealed, plaintext, last=last)
             dag.add_leaf(digest, size)
             self._report.bytes_verified += size
             self.on_bytes(size)
+        if len(indexes) < len(segments):
+            return
         if done != manifest.payload_size or opened_size(done) != manifest.size:
             detail = "the segments do not add up to the manifest's size"
             self._find("size", urn, detail, RESTORE_CATALOG)
@@ -303,17 +344,25 @@ class Checker:
             detail = "the payload has another CID than the manifest"
             self._find("cid", urn, detail, RESTORE_CATALOG)
 
-    def _check_segments(self, urn: str, prefix: str, segments: tuple[Segment, ...]) -> None:
-        stored = {blob.key: blob.size for blob in self._disk.list(prefix)}
+    def _check_segments(
+        self,
+        urn: str,
+        stored: tuple[Disk, Collection[int]],
+        prefix: str,
+        segments: tuple[Segment, ...],
+    ) -> None:
+        disk, indexes = stored
+        sizes = {blob.key: blob.size for blob in disk.list(prefix)}
         for expected, segment in enumerate(segments):
             key = f"{prefix}{segment.index}"
             if segment.index != expected:
                 self._find("segment", urn, f"segment {expected} has no row", RESTORE_CATALOG)
             if len(segment.leaf_tags) > len(segment.leaf_digests):
                 self._find("segment", urn, f"{key} has more tags than leaves", RESTORE_CATALOG)
-            if stored.pop(key, segment.size) != segment.size:
+            # What a store did not take in time may be there in part.
+            if sizes.pop(key, segment.size) != segment.size and segment.index in indexes:
                 self._find("segment", urn, f"{key} has another size", RESTORE)
-        for key in sorted(stored):
+        for key in sorted(sizes):
             self._find("orphan", key, "stored, but no segment names it", MOVE_AWAY)
 
 

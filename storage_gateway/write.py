@@ -251,7 +251,7 @@ class Uploads:
             logger.debug("commit began", extra={"payload_id": draft.payload_id})
             committed = await self._catalog.run(
                 lambda c: commit_upload(
-                    c, owner, manifest, placed=unrecorded, backend=self._store.name
+                    c, owner, manifest, placed=unrecorded, wanted=self._store.names
                 )
             )
             logger.debug("upload committed", extra={"payload_id": draft.payload_id})
@@ -280,7 +280,7 @@ class Uploads:
                     begin_upload(connection, owner, object_id=draft.object_id, slot=draft.slot)
                 else:
                     continue_upload(
-                        connection, owner, placed=placed, backend=self._store.name, index=index
+                        connection, owner, placed=placed, wanted=self._store.names, index=index
                     )
 
             await self._catalog.run(unit)

@@ -63,10 +63,11 @@ def _no_sync_of_deletions(put: Put) -> None:
 def _commit_before_durable(put: Put) -> None:
     """A segment counts as placed when its sync was asked for, not when it was done."""
     really = LocalSegmentWriter.finish
-    under_way: set[asyncio.Task[None]] = set()
+    under_way: set[asyncio.Task[tuple[str, ...]]] = set()
 
-    async def finish(writer: LocalSegmentWriter) -> None:
+    async def finish(writer: LocalSegmentWriter) -> tuple[str, ...]:
         under_way.add(asyncio.create_task(really(writer)))
+        return ("local",)
 
     put(LocalSegmentWriter, "finish", finish)
 

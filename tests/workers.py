@@ -6,8 +6,8 @@ fails, cancels or waits at one of them: the same points for every kind of mishap
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, text
 
 from crypto import Meta, X25519Identity
-from storage_gateway.backends import BlobInfo, LocalStore, SegmentWriter
+from storage_gateway.backends import BlobInfo, Check, LocalStore, Range, SegmentWriter
 from storage_gateway.catalog import Catalog, Unit
 from storage_gateway.catalog.sessions import create_session, load_session, register_router
 from storage_gateway.catalog.work import load_deployment, start_instance
@@ -94,6 +94,7 @@ class ScriptedStore:
     """A store whose operations are points."""
 
     name = "local"
+    names = ("local",)
 
     def __init__(self, inner: LocalStore) -> None:
         self.inner = inner
@@ -109,8 +110,8 @@ class ScriptedStore:
     async def put(self, key: str, data: bytes) -> None:
         await self.inner.put(key, data)
 
-    def read(self, key: str, offset: int, size: int) -> bytes:
-        return self.inner.read(key, offset, size)
+    async def fetch(self, ranges: Sequence[Range], check: Check[T], threads: Executor) -> list[T]:
+        return await self.inner.fetch(ranges, check, threads)
 
     async def get(self, key: str, offset: int, size: int) -> bytes:
         return await self.inner.get(key, offset, size)
@@ -141,11 +142,12 @@ class _ScriptedWriter:
         self._inner.write(offset, data)
         self._store.script.reach(f"write took effect {self._segment}")
 
-    async def finish(self) -> None:
+    async def finish(self) -> tuple[str, ...]:
         self._store.script.reach(f"finish begins {self._segment}")
         await self._store.wait_in_finish.wait()
-        await self._inner.finish()
+        placed = await self._inner.finish()
         self._store.script.reach(f"finish took effect {self._segment}")
+        return placed
 
     async def abort(self) -> None:
         await self._inner.abort()

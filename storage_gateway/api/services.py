@@ -42,6 +42,14 @@ class UnderWay:
         await self._none.wait()
 
 
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether requests can be served, and ``ok`` or an error code for each part that they need."""
+
+    ready: bool
+    checks: dict[str, str]
+
+
 @dataclass(slots=True)
 class Services:
     """The use cases of one gateway process."""
@@ -52,8 +60,7 @@ class Services:
     uploads: Uploads
     reads: Reads
     erasure: Erasure
-    check_ready: Callable[[], Awaitable[dict[str, str]]]
-    """Answers ``ok`` or an error code for each part that must work."""
+    check_ready: Callable[[], Awaitable[Readiness]]
     stress: Stress | None = None
     """None in the gateway of a stress run."""
     draining: bool = False

@@ -1,6 +1,16 @@
 """Stores of sealed bytes: the contract, and the stores that keep it."""
 
-from .contract import BlobInfo, KeyedStore, SegmentWriter
+from .contract import BlobInfo, Check, KeyedStore, Range, SegmentWriter
 from .local import LocalStore
+from .replicas import Member, Replicas
 
-__all__ = ["BlobInfo", "KeyedStore", "LocalStore", "SegmentWriter"]
+__all__ = [
+    "BlobInfo",
+    "Check",
+    "KeyedStore",
+    "LocalStore",
+    "Member",
+    "Range",
+    "Replicas",
+    "SegmentWriter",
+]

@@ -5,9 +5,12 @@ once and never again; nothing here overwrites. A store that does not answer is n
 empty one: `BlobMissing` means that the store answered, as itself, that the blob is not there.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,22 @@ class BlobInfo:
 
     key: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """So many bytes of a blob, from an offset on."""
+
+    key: str
+    offset: int
+    size: int
+
+
+Check = Callable[[int, bytes], T]
+"""Turns the bytes of the range of that number into what is wanted of it, in a worker thread.
+
+Raises BlobCorrupt when they are not what they must be.
+"""
 
 
 class SegmentWriter(Protocol):
@@ -30,8 +49,10 @@ class SegmentWriter(Protocol):
 
         """
 
-    async def finish(self) -> None:
+    async def finish(self) -> tuple[str, ...]:
         """Make the blob durable under its key: after this it survives a power cut.
+
+        Returns the names of the stores that hold it now.
 
         Raises:
             StorageFull, BackendUnavailable: whether the blob is there is then unknown.
@@ -47,6 +68,10 @@ class KeyedStore(Protocol):
 
     name: str
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The stores that a blob should come to: this one, or those that it is made of."""
+
     def create(self, key: str) -> SegmentWriter:
         """Begin a blob. Nothing is stored before the first `write` or `finish`."""
 
@@ -58,9 +83,8 @@ class KeyedStore(Protocol):
 
         """
 
-    def read(self, key: str, offset: int, size: int) -> bytes:
-        """Return exactly ``size`` bytes from ``offset``. May block, so it is called from worker
-        threads, where what was read is also checked or opened: one hop for both.
+    async def get(self, key: str, offset: int, size: int) -> bytes:
+        """Return exactly ``size`` bytes from ``offset``.
 
         Raises:
             BlobMissing: no such blob.
@@ -69,8 +93,13 @@ class KeyedStore(Protocol):
 
         """
 
-    async def get(self, key: str, offset: int, size: int) -> bytes:
-        """As `read`, for callers on an event loop."""
+    async def fetch(self, ranges: Sequence[Range], check: Check[T], threads: Executor) -> list[T]:
+        """Return what ``check`` makes of each range, in order; it is called in ``threads``.
+
+        Raises:
+            BlobMissing, BlobCorrupt, BackendUnavailable: as `get`, or what ``check`` raises.
+
+        """
 
     async def stat(self, key: str) -> BlobInfo:
         """Return what is known of a blob.

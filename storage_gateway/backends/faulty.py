@@ -8,13 +8,17 @@ import asyncio
 import collections
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from storage_gateway.chance import Chance
 from storage_gateway.errors import BackendUnavailable
 
-from .contract import BlobInfo, KeyedStore, SegmentWriter
+from .contract import BlobInfo, Check, KeyedStore, Range, SegmentWriter
+
+T = TypeVar("T")
 
 OPERATIONS = ("write", "finish", "put", "read", "stat", "delete", "list")
 
@@ -52,6 +56,11 @@ class FaultyStore:
         self._chances = {operation: Chance(seed, "store", operation) for operation in OPERATIONS}
         self._lock = threading.Lock()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the store below; see the contract."""
+        return self.inner.names
+
     def heal(self) -> None:
         """Let nothing go wrong any more."""
         self.faults = NO_FAULTS
@@ -66,19 +75,21 @@ class FaultyStore:
         await self.inner.put(key, data)
         await self.after("put")
 
-    def read(self, key: str, offset: int, size: int) -> bytes:
-        """Return a range, blocking; see the contract."""
-        self.before_blocking("read")
-        data = self.inner.read(key, offset, size)
-        self.after_blocking("read")
-        return data
-
     async def get(self, key: str, offset: int, size: int) -> bytes:
         """Return a range; see the contract."""
         await self.before("read")
         data = await self.inner.get(key, offset, size)
         await self.after("read")
         return data
+
+    async def fetch(self, ranges: Sequence[Range], check: Check[T], threads: Executor) -> list[T]:
+        """Return what is made of ranges; see the contract."""
+        for _ in ranges:
+            await self.before("read")
+        made = await self.inner.fetch(ranges, check, threads)
+        for _ in ranges:
+            await self.after("read")
+        return made
 
     async def stat(self, key: str) -> BlobInfo:
         """Return what is known of a blob; see the contract."""
@@ -170,10 +181,11 @@ class _FaultyWriter:
         self._inner.write(offset, data)
         self._store.after_blocking("write")
 
-    async def finish(self) -> None:
+    async def finish(self) -> tuple[str, ...]:
         await self._store.before("finish")
-        await self._inner.finish()
+        placed = await self._inner.finish()
         await self._store.after("finish")
+        return placed
 
     async def abort(self) -> None:
         await self._inner.abort()

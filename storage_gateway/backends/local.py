@@ -6,12 +6,12 @@ was made in. A crash at any point leaves at most a blob that an intent names.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from .contract import BlobInfo
+from .contract import BlobInfo, Check, Range
 from .disk import Disk, OpenBlob
 from .fs import Fs, RealFs
 
@@ -24,12 +24,16 @@ THREADS = 4
 class LocalStore:
     """Blobs in a folder of this machine's disk. Methods are those of the contract."""
 
-    name = "local"
-
-    def __init__(self, root: Path, fs: Fs | None = None) -> None:
+    def __init__(self, root: Path, fs: Fs | None = None, *, name: str = "local") -> None:
         """``root`` is made by the first write; its parent must exist."""
-        self.disk = Disk(self.name, root, fs or RealFs())
+        self.name = name
+        self.disk = Disk(name, root, fs or RealFs())
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="local-store")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The store itself; see the contract."""
+        return (self.name,)
 
     def close(self) -> None:
         """Wait for what is under way."""
@@ -37,7 +41,7 @@ class LocalStore:
 
     def create(self, key: str) -> "LocalSegmentWriter":
         """Begin a blob; see the contract."""
-        return LocalSegmentWriter(OpenBlob(self.disk, key), self._in_thread)
+        return LocalSegmentWriter(self.name, OpenBlob(self.disk, key), self._in_thread)
 
     async def put(self, key: str, data: bytes) -> None:
         """Store a small blob durably; see the contract."""
@@ -51,13 +55,19 @@ class LocalStore:
         finally:
             blob.close()
 
-    def read(self, key: str, offset: int, size: int) -> bytes:
-        """Return a range, blocking; see the contract."""
-        return self.disk.read(key, offset, size)
-
     async def get(self, key: str, offset: int, size: int) -> bytes:
         """Return a range; see the contract."""
-        return await self._in_thread(self.read, key, offset, size)
+        return await self._in_thread(self.disk.read, key, offset, size)
+
+    async def fetch(self, ranges: Sequence[Range], check: Check[T], threads: Executor) -> list[T]:
+        """Return what is made of ranges; see the contract."""
+        read = self.disk.read
+
+        def work() -> list[T]:
+            return [check(at, read(r.key, r.offset, r.size)) for at, r in enumerate(ranges)]
+
+        # One hop for reading and checking: a second one costs as much as the check itself.
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
 
     async def stat(self, key: str) -> BlobInfo:
         """Return what is known of a blob; see the contract."""
@@ -85,9 +95,13 @@ class LocalSegmentWriter:
     """One blob being written to the local store; see `SegmentWriter`."""
 
     def __init__(
-        self, blob: OpenBlob, in_thread: Callable[[Callable[[], None]], Awaitable[None]]
+        self,
+        store: str,
+        blob: OpenBlob,
+        in_thread: Callable[[Callable[[], None]], Awaitable[None]],
     ) -> None:
-        """Nothing is created before the first write."""
+        """Nothing is created before the first write. ``store`` is the name of the store."""
+        self._store = store
         self._blob = blob
         self._in_thread = in_thread
 
@@ -95,9 +109,10 @@ class LocalSegmentWriter:
         """Write at an offset; see the contract."""
         self._blob.write(offset, data)
 
-    async def finish(self) -> None:
+    async def finish(self) -> tuple[str, ...]:
         """Sync the file, then the folders that got a new name; see the contract."""
         await self._in_thread(self._blob.finish)
+        return (self._store,)
 
     async def abort(self) -> None:
         """Close the file; see the contract."""

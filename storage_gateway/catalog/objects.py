@@ -36,6 +36,8 @@ from .statements import Found, Statement, insert_once, key_of, miner_of
 from .tables import graves, instances, intents, objects, placements, segments, slots
 
 PLACED = "placed"
+PENDING = "pending"
+"""Wanted in a store that did not take it in time; to be copied there."""
 DIGEST_SIZE = 32
 
 
@@ -55,6 +57,11 @@ _IN_ORDER = select(segments).where(_is(segments.c.payload_id)).order_by(segments
 _SEGMENTS = Statement(_IN_ORDER)
 _SEGMENT_PAGE = Statement(
     _IN_ORDER.where(segments.c.segment >= bindparam("first"), segments.c.segment < bindparam("end"))
+)
+_PLACEMENTS = Statement(
+    select(placements.c.backend, placements.c.segment).where(
+        _is(placements.c.payload_id), placements.c.state == PLACED
+    )
 )
 _NEXT_SEQUENCE = Statement(
     select((func.coalesce(func.max(objects.c.sequence), 0) + 1).label("next_sequence")).where(
@@ -165,9 +172,16 @@ def begin_upload(connection: Connection, owner: Ownership, *, object_id: str, sl
 
 
 def continue_upload(
-    connection: Connection, owner: Ownership, *, placed: Sequence[Segment], backend: str, index: int
+    connection: Connection,
+    owner: Ownership,
+    *,
+    placed: Sequence[Segment],
+    wanted: Sequence[str],
+    index: int,
 ) -> None:
     """Record segments that are durable, and the row of the next one before its first byte goes out.
+
+    ``wanted`` names the stores that they should come to.
 
     Raises:
         IntentLost: the upload was claimed from this process.
@@ -176,12 +190,12 @@ def continue_upload(
     # Touching the row, not reading it: a concurrent claim must wait for this, or this for it.
     if _TOUCH_INTENT.run(connection, owner.parameters()).changed != 1:
         raise IntentLost("the upload was claimed by recovery")
-    _record_placed(connection, owner.payload_id, placed, backend)
+    _record_placed(connection, owner.payload_id, placed, wanted)
     _INSERT_SEGMENT.run(connection, {"payload_id": owner.payload_id, "segment": index})
 
 
 def _record_placed(
-    connection: Connection, payload_id: str, placed: Sequence[Segment], backend: str
+    connection: Connection, payload_id: str, placed: Sequence[Segment], wanted: Sequence[str]
 ) -> None:
     for segment in placed:
         sealed = {
@@ -194,7 +208,9 @@ def _record_placed(
         }
         _COMPLETE_SEGMENT.run(connection, sealed)
         row = {"payload_id": payload_id, "segment": segment.index}
-        _INSERT_PLACEMENT.run(connection, row | {"backend": backend, "state": PLACED})
+        for backend in dict.fromkeys([*segment.stores, *wanted]):
+            state = PLACED if backend in segment.stores else PENDING
+            _INSERT_PLACEMENT.run(connection, row | {"backend": backend, "state": state})
 
 
 def commit_upload(
@@ -203,7 +219,7 @@ def commit_upload(
     manifest: Manifest,
     *,
     placed: Sequence[Segment],
-    backend: str,
+    wanted: Sequence[str],
 ) -> Manifest:
     """The one commit point: manifest in, intent out, in one transaction.
 
@@ -224,7 +240,7 @@ def commit_upload(
         raise IntentLost("the upload was claimed by recovery, or this process lost its lease")
     if not are_current(connection, manifest.slot.session_id, manifest.wrapped_for):
         raise StaleParties("a key of a party was retired while the upload was under way")
-    _record_placed(connection, owner.payload_id, placed, backend)
+    _record_placed(connection, owner.payload_id, placed, wanted)
     sequence = _NEXT_SEQUENCE.run(connection, {"session_id_is": manifest.slot.session_id}).value()
     row = _object_row(manifest) | {"sequence": sequence, "created_ms": now}
     if not insert_once(connection, objects, row, key="file_key_print"):
@@ -298,6 +314,14 @@ def is_committed(connection: Connection, payload_id: str) -> bool:
 def load_segments(connection: Connection, payload_id: str) -> tuple[Segment, ...]:
     """Return a payload's segments in order."""
     return _segments_of(_SEGMENTS.run(connection, {"payload_id_is": payload_id}))
+
+
+def load_placements(connection: Connection, payload_id: str) -> dict[str, frozenset[int]]:
+    """Return which segments of a payload are durable in which store, as far as is known."""
+    found: dict[str, set[int]] = {}
+    for row in _PLACEMENTS.run(connection, {"payload_id_is": payload_id}):
+        found.setdefault(row.backend, set()).add(row.segment)
+    return {backend: frozenset(indexes) for backend, indexes in found.items()}
 
 
 def load_segment_page(

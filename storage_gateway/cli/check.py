@@ -13,7 +13,7 @@ from storage_gateway.custody import load_identity
 from storage_gateway.errors import GatewayError
 from storage_gateway.parts import (
     CATALOG_FILE,
-    STORE_FOLDER,
+    backends_of,
     marker_key,
     open_catalog,
     payloads_prefix,
@@ -51,7 +51,7 @@ def _check(config: Config, *, quiet: bool) -> CheckReport:
     if identity is None:
         raise ConfigError(f"the router's identity is missing from {config.data_dir}")
     catalog = open_catalog(config, as_it_is=True)
-    store = LocalStore(config.data_dir / STORE_FOLDER)
+    stores = [LocalStore(b.path, name=b.name) for b in backends_of(config)]
     try:
         deployment_id = catalog.read_blocking(find_deployment)
         if deployment_id is None:
@@ -66,7 +66,7 @@ def _check(config: Config, *, quiet: bool) -> CheckReport:
             )
         checker = Checker(
             catalog=catalog,
-            disk=store.disk,
+            disks={store.name: store.disk for store in stores},
             identity=identity,
             payloads=payloads_prefix(deployment_id),
             marker=marker_key(deployment_id),
@@ -75,7 +75,8 @@ def _check(config: Config, *, quiet: bool) -> CheckReport:
             checker.on_bytes = advance
             return checker.run()
     finally:
-        store.close()
+        for store in stores:
+            store.close()
         catalog.close()
 
 
@@ -83,6 +84,7 @@ def _print(report: CheckReport) -> None:
     mib = report.bytes_verified / (1 << 20)
     print(
         f"{report.objects} objects, {mib:,.1f} MiB verified; {report.tombstones} erased,"
+        f" {report.segments_pending} segments to be copied,"
         f" {report.uploads_open} uploads under way, {report.graves} payloads being cleared"
     )
     for finding in report.findings:

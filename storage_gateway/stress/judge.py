@@ -71,7 +71,7 @@ def _check(trial: Trial) -> CheckReport:
     world = trial.world
     checker = Checker(
         catalog=world.catalog.inner,
-        disk=world.local.disk,
+        disks={world.local.name: world.local.disk},
         identity=world.parts.identity,
         payloads=world.parts.payloads,
         marker=marker_key(world.parts.deployment_id),

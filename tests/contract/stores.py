@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from storage_gateway.backends import KeyedStore, LocalStore
+from storage_gateway.backends import KeyedStore, LocalStore, Member, Replicas
 from storage_gateway.backends.faulty import FaultyStore
 
 
@@ -18,7 +18,7 @@ class OpenStore:
     vanish: Callable[[], object]
     """Make the store stop being there, while everything else goes on."""
     come_back: Callable[[], object]
-    truncate: Callable[[str, int], None]
+    truncate: Callable[[str, int], object]
     """Cut a stored blob short, behind the store's back."""
 
 
@@ -49,4 +49,23 @@ async def _faulty(tmp_path: Path) -> AsyncIterator[OpenStore]:
         yield replace(opened, store=FaultyStore(opened.store, seed=1))
 
 
-KINDS = {"faulty": _faulty, "local": _local}
+@asynccontextmanager
+async def _replicas(tmp_path: Path) -> AsyncIterator[OpenStore]:
+    """Two stores, both of which must have everything."""
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        await asyncio.to_thread(folder.mkdir)
+    async with _local(folders[0]) as one, _local(folders[1]) as two:
+        both = (one, two)
+        members = [Member(o.store, domain=f.name) for o, f in zip(both, folders, strict=True)]
+        store = Replicas(members, write_quorum=2)
+        yield OpenStore(
+            store=store,
+            vanish=lambda: [o.vanish() for o in both],
+            come_back=lambda: [o.come_back() for o in both],
+            truncate=lambda key, size: [o.truncate(key, size) for o in both],
+        )
+        await store.close()
+
+
+KINDS = {"faulty": _faulty, "local": _local, "replicas": _replicas}

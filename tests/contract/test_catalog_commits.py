@@ -81,7 +81,7 @@ def begun(catalog: Catalog, number: int, session_id: str = SESSION) -> Manifest:
 
 def commit(connection: Connection, manifest: Manifest) -> int:
     owner = Ownership(manifest.payload_id, INSTANCE, 0)
-    done = commit_upload(connection, owner, manifest, placed=(), backend="local")
+    done = commit_upload(connection, owner, manifest, placed=(), wanted=("local",))
     return done.sequence
 
 

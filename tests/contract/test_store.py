@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from crypto import LEAF_SIZE
-from storage_gateway.backends import BlobInfo, KeyedStore
+from storage_gateway.backends import BlobInfo, KeyedStore, Range
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
 
 from .stores import OpenStore
@@ -22,6 +22,11 @@ SIZES = [0, 1, 4095, 4096, 65_536, LEAF_SIZE, LEAF_SIZE + 1]
 
 def content(size: int, seed: int = 0) -> bytes:
     return Random(seed).randbytes(size)
+
+
+async def fetched(opened: OpenStore, *ranges: Range) -> list[bytes]:
+    with ThreadPoolExecutor(2) as threads:
+        return await opened.store.fetch(ranges, lambda _, data: data, threads)
 
 
 async def listed(store: KeyedStore, prefix: str) -> list[BlobInfo]:
@@ -48,7 +53,7 @@ async def test_ranges_are_exact(opened: OpenStore, seed: int) -> None:
         size = random.randint(0, len(data) - offset)
         expected = data[offset : offset + size]
         assert expected == await opened.store.get(KEY, offset, size)
-        assert expected == await asyncio.to_thread(opened.store.read, KEY, offset, size)
+        assert [expected] == await fetched(opened, Range(KEY, offset, size))
 
 
 @pytest.mark.parametrize(("offset", "size"), [(0, 101), (100, 1), (99, 2), (1000, 1), (0, 1 << 20)])
@@ -59,7 +64,7 @@ async def test_a_range_beyond_the_end_is_corruption(
 
     for read in (
         opened.store.get(KEY, offset, size),
-        asyncio.to_thread(opened.store.read, KEY, offset, size),
+        fetched(opened, Range(KEY, offset, size)),
     ):
         with pytest.raises(BlobCorrupt, match="ends at byte"):
             await read
@@ -80,7 +85,7 @@ async def test_what_is_not_there_is_missing(opened: OpenStore, beside: str | Non
 
     for read in (
         opened.store.get(KEY, 0, 1),
-        asyncio.to_thread(opened.store.read, KEY, 0, 1),
+        fetched(opened, Range(KEY, 0, 1)),
         opened.store.stat(KEY),
     ):
         with pytest.raises(BlobMissing):

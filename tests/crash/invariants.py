@@ -24,7 +24,7 @@ def violations(world: World) -> list[str]:
     found += _orphans(world)
     checker = Checker(
         catalog=StepCatalog(world, lambda _step: None),
-        disk=Disk("local", ROOT, world.fs),
+        disks={"local": Disk("local", ROOT, world.fs)},
         identity=ROUTER,
         payloads=PAYLOADS,
         marker=MARKER,

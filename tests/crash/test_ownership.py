@@ -244,7 +244,7 @@ async def test_a_stale_ownership_has_no_effect(workers: list[Worker], stale: str
 
     with pytest.raises(IntentLost):
         await owner.catalog.run(
-            lambda c: continue_upload(c, old, placed=[], backend="local", index=2)
+            lambda c: continue_upload(c, old, placed=[], wanted=["local"], index=2)
         )
     if stale != "state":
         assert not await owner.catalog.run(lambda c: abort_intent(c, old))

@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy import update
 
 from storage_gateway import errors
+from storage_gateway.api import Readiness
 from storage_gateway.backends.fs import RealFs
 from storage_gateway.catalog.sessions import NewToken, insert_token
 from storage_gateway.catalog.tables import key_versions
@@ -355,7 +356,7 @@ async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
 
 @provokes(errors.InternalError)
 async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
-    async def fail() -> dict[str, str]:
+    async def fail() -> Readiness:
         raise RuntimeError(UNEXPECTED)
 
     gateway.gateway.services.check_ready = fail

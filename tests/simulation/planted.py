@@ -52,7 +52,7 @@ def _commit_unfenced(
     manifest: Manifest,
     *,
     placed: Sequence[Segment],
-    backend: str,
+    wanted: Sequence[str],
 ) -> Manifest:
     """Whatever became of intent and lease, they are as if they were still ours."""
     connection.execute(delete(intents).where(intents.c.payload_id == owner.payload_id))
@@ -62,7 +62,7 @@ def _commit_unfenced(
     connection.execute(delete(instances).where(instances.c.instance_id == owner.instance_id))
     lease = {"instance_id": owner.instance_id, "started_ms": 0, "lease_until_ms": _FOR_EVER_MS}
     connection.execute(insert(instances), lease)
-    return commit_upload(connection, owner, manifest, placed=placed, backend=backend)
+    return commit_upload(connection, owner, manifest, placed=placed, wanted=wanted)
 
 
 def _begin_in_any_slot(

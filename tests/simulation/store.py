@@ -6,11 +6,12 @@ up to just under the late-write horizon later.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from storage_gateway.backends import BlobInfo
+from storage_gateway.backends import BlobInfo, Check, Range
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing, StorageFull
 
 from .faults import Faults
@@ -59,6 +60,7 @@ class SimulatedStore:
     """One process's way to the store; keeps the contract of `KeyedStore`."""
 
     name = "simulated"
+    names = (name,)
 
     def __init__(self, shelf: Shelf, process: Process) -> None:
         """Connect."""
@@ -78,8 +80,15 @@ class SimulatedStore:
         """Have a whole blob there, durably."""
         self.shelf.blobs[key] = Blob(bytearray(data), durable=True)
 
-    def read(self, key: str, offset: int, size: int) -> bytes:
-        """Return a range; see the contract."""
+    async def fetch(self, ranges: Sequence[Range], check: Check[T], threads: Executor) -> list[T]:
+        """Return what is made of ranges; see the contract."""
+
+        def work() -> list[T]:
+            return [check(at, self._read(r.key, r.offset, r.size)) for at, r in enumerate(ranges)]
+
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+    def _read(self, key: str, offset: int, size: int) -> bytes:
         self.fail_by_chance(f"read {short(key)}")
         blob = self.shelf.blobs.get(key)
         if blob is None:
@@ -91,7 +100,7 @@ class SimulatedStore:
 
     async def get(self, key: str, offset: int, size: int) -> bytes:
         """Return a range; see the contract."""
-        return await self.operate(f"get {short(key)}", lambda: self.read(key, offset, size))
+        return await self.operate(f"get {short(key)}", lambda: self._read(key, offset, size))
 
     async def stat(self, key: str) -> BlobInfo:
         """Return what is known of a blob; see the contract."""
@@ -205,7 +214,7 @@ class SimulatedWriter:
             store.world.note("store", f"{store.process.name}: write {short(self._key)} is torn")
             raise BackendUnavailable("the simulated store fails")
 
-    async def finish(self) -> None:
+    async def finish(self) -> tuple[str, ...]:
         """Make it durable; see the contract."""
 
         def effect() -> None:
@@ -215,6 +224,7 @@ class SimulatedWriter:
             self._store.land(self._key, bytes(self._data))
 
         await self._store.operate(f"finish {short(self._key)}", effect)
+        return self._store.names
 
     async def abort(self) -> None:
         """Let go; see the contract."""

@@ -1,0 +1,332 @@
+"""Goal: several stores are as good as the best of them, and never count as more than they are.
+
+Method: local stores with faults of their own behind `Replicas`; each test says what one of them
+does, and what the whole must then do. The suite shows that it keeps the contract of one store.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from storage_gateway.backends import Check, KeyedStore, LocalStore, Member, Range, Replicas
+from storage_gateway.backends import replicas as replicas_module
+from storage_gateway.backends.faulty import FaultyStore, StoreFaults
+from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing, StorageFull
+
+KEY = "deployment/main/payloads/payload/0"
+CONTENT = b"content of a blob"
+WRITES_FAIL = StoreFaults(refused={"write": 1.0, "put": 1.0})
+FINISHES_FAIL = StoreFaults(refused={"finish": 1.0})
+READS_FAIL = StoreFaults(refused={"read": 1.0, "stat": 1.0})
+DELETES_FAIL = StoreFaults(refused={"delete": 1.0})
+LISTS_FAIL = StoreFaults(refused={"list": 1.0})
+
+
+class HungStore(FaultyStore):
+    """A store whose `finish` waits until it is told to go on."""
+
+    def __init__(self, inner: KeyedStore) -> None:
+        super().__init__(inner, seed=1)
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def before(self, operation: str) -> None:
+        if operation == "finish":
+            await self.go_on.wait()
+        await super().before(operation)
+
+
+@dataclass
+class Stores:
+    """Three stores in three failure domains, and what was told of bad replicas."""
+
+    folder: Path
+    one: HungStore
+    two: HungStore
+    three: HungStore
+    bad: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def together(self, *, write_quorum: int, domains: str = "abc") -> Replicas:
+        members = [
+            Member(store, domain=domain)
+            for store, domain in zip((self.one, self.two, self.three), domains, strict=True)
+        ]
+        return Replicas(members, write_quorum=write_quorum, on_bad=self._note)
+
+    def _note(self, key: str, name: str, kind: type[Exception]) -> None:
+        self.bad.append((key, name, kind.__name__))
+
+    def file(self, name: str) -> Path:
+        return self.folder / name / KEY
+
+
+@pytest.fixture
+async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
+    locals_ = [LocalStore(tmp_path / name, name=name) for name in ("one", "two", "three")]
+    for local in locals_:
+        await local.put("marker", b"")
+    one, two, three = (HungStore(local) for local in locals_)
+    yield Stores(tmp_path, one, two, three)
+    for local in locals_:
+        await asyncio.to_thread(local.close)
+
+
+async def written(store: KeyedStore) -> tuple[str, ...]:
+    """Write a blob; return who has it."""
+    writer = store.create(KEY)
+    try:
+        await asyncio.to_thread(writer.write, 0, memoryview(CONTENT))
+        return await writer.finish()
+    finally:
+        await writer.abort()
+
+
+async def fetched(store: KeyedStore, check: Check[bytes] = lambda _, data: data) -> bytes:
+    with ThreadPoolExecutor(1) as threads:
+        (found,) = await store.fetch([Range(KEY, 0, len(CONTENT))], check, threads)
+    return found
+
+
+def is_content(_: int, data: bytes) -> bytes:
+    if data != CONTENT:
+        raise BlobCorrupt("not the content")
+    return data
+
+
+async def test_all_that_are_well_get_it(stores: Stores) -> None:
+    assert ("one", "three", "two") == await written(stores.together(write_quorum=1))
+    for name in ("one", "two", "three"):
+        assert CONTENT == await asyncio.to_thread(stores.file(name).read_bytes)
+
+
+@pytest.mark.parametrize("faults", [WRITES_FAIL, FINISHES_FAIL], ids=["write", "finish"])
+async def test_one_that_fails_is_left_out(stores: Stores, faults: StoreFaults) -> None:
+    stores.two.faults = faults
+
+    assert ("one", "three") == await written(stores.together(write_quorum=2))
+
+
+@pytest.mark.parametrize("faults", [WRITES_FAIL, FINISHES_FAIL], ids=["write", "finish"])
+async def test_below_the_quorum_it_is_not_stored(stores: Stores, faults: StoreFaults) -> None:
+    stores.one.faults = stores.two.faults = faults
+
+    with pytest.raises(BackendUnavailable, match="2 stores must take"):
+        await written(stores.together(write_quorum=2))
+
+
+async def test_a_domain_counts_once_however_many_stores_are_in_it(stores: Stores) -> None:
+    stores.three.faults = WRITES_FAIL
+
+    with pytest.raises(BackendUnavailable):
+        await written(stores.together(write_quorum=2, domains="aab"))
+
+
+async def test_a_full_store_is_told_as_full_when_it_is_needed(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StorageFull("no space left in store one")
+
+    monkeypatch.setattr(stores.one, "before_blocking", full)
+    together = stores.together(write_quorum=3)
+
+    with pytest.raises(StorageFull):
+        await written(together)
+    await together.delete(KEY)
+    assert ("three", "two") == await written(stores.together(write_quorum=2))
+
+
+async def test_a_quorum_that_cannot_be_is_refused(stores: Stores) -> None:
+    for write_quorum, domains in ((4, "abc"), (3, "aab"), (0, "abc")):
+        with pytest.raises(ValueError, match="failure domains"):
+            stores.together(write_quorum=write_quorum, domains=domains)
+
+
+async def test_who_lags_behind_the_quorum_is_not_waited_for_and_gets_it_later(
+    stores: Stores,
+) -> None:
+    stores.three.go_on.clear()
+    together = stores.together(write_quorum=2)
+
+    assert ("one", "two") == await written(together)
+    assert 1 == together.members[2].lagging
+    stores.three.go_on.set()
+    await together.wait_late()
+
+    assert CONTENT == await asyncio.to_thread(stores.file("three").read_bytes)
+    assert 0 == together.members[2].lagging
+
+
+async def test_who_lags_too_far_behind_is_left_out_until_it_has_caught_up(stores: Stores) -> None:
+    stores.three.go_on.clear()
+    together = stores.together(write_quorum=2)
+    for number in range(replicas_module.LAGGING_MAX):
+        await together.create(f"{KEY}/{number}").finish()
+
+    assert ["one", "two"] == [m.name for m, _ in together.create(KEY)._writers]
+    stores.three.go_on.set()
+    await together.wait_late()
+    assert 3 == len(together.create(KEY)._writers)
+
+
+async def test_closing_gives_up_what_lags(stores: Stores) -> None:
+    stores.three.go_on.clear()
+    together = stores.together(write_quorum=2)
+    await written(together)
+
+    await together.close()
+
+    assert 0 == together.members[2].lagging
+    assert {asyncio.current_task()} == asyncio.all_tasks()
+
+
+async def test_one_that_was_not_seen_to_be_ours_is_not_written_to(stores: Stores) -> None:
+    together = stores.together(write_quorum=1)
+    together.members[0].ready = False
+
+    assert ("three", "two") == await written(together)
+    await together.put("other", b"x")
+    assert [False, True] == [(stores.folder / n / "other").exists() for n in ("one", "two")]
+
+
+async def test_a_cancelled_finish_leaves_nothing_at_work(stores: Stores) -> None:
+    for store in (stores.one, stores.two, stores.three):
+        store.go_on.clear()
+    together = stores.together(write_quorum=2)
+    writing = asyncio.create_task(together.create(KEY).finish())
+    await asyncio.sleep(0)
+
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+
+    assert {asyncio.current_task()} == asyncio.all_tasks()
+
+
+async def test_a_read_goes_on_to_who_can_serve(stores: Stores) -> None:
+    together = stores.together(write_quorum=3)
+    await written(together)
+    stores.one.faults = stores.two.faults = READS_FAIL
+
+    assert CONTENT == await fetched(together)
+    assert CONTENT == await together.get(KEY, 0, len(CONTENT))
+    assert len(CONTENT) == (await together.stat(KEY)).size
+    assert [] == stores.bad, "out of reach is not bad"
+
+
+async def test_who_failed_is_asked_last_for_a_while(stores: Stores) -> None:
+    together = stores.together(write_quorum=3)
+    await written(together)
+    stores.one.faults = READS_FAIL
+    await fetched(together)
+    refused = stores.one.injected["refused read"]
+
+    await fetched(together)
+
+    assert refused == stores.one.injected["refused read"]
+
+
+def spoil(file: Path) -> None:
+    file.write_bytes(bytes(len(CONTENT)))
+
+
+def shorten(file: Path) -> None:
+    file.write_bytes(CONTENT[:-1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind"),
+    [(Path.unlink, "BlobMissing"), (spoil, "BlobCorrupt"), (shorten, "BlobCorrupt")],
+)
+async def test_a_bad_replica_is_replaced_and_told_of(
+    stores: Stores, damage: Callable[[Path], object], kind: str
+) -> None:
+    together = stores.together(write_quorum=3)
+    await written(together)
+    await asyncio.to_thread(damage, stores.file("one"))
+
+    assert CONTENT == await fetched(together, is_content)
+
+    assert [(KEY, "one", kind)] == stores.bad
+
+
+async def test_each_range_is_taken_from_who_has_it_right(stores: Stores) -> None:
+    """No store has all: the first half is right in one, the second in another."""
+    together = stores.together(write_quorum=3)
+    await written(together)
+    half = len(CONTENT) // 2
+    one, two = CONTENT[:half] + bytes(len(CONTENT) - half), bytes(half) + CONTENT[half:]
+    await asyncio.to_thread(stores.file("one").write_bytes, one)
+    await asyncio.to_thread(stores.file("two").write_bytes, two)
+    await asyncio.to_thread(stores.file("three").unlink)
+    ranges = [Range(KEY, 0, half), Range(KEY, half, len(CONTENT) - half)]
+    wanted = [CONTENT[:half], CONTENT[half:]]
+
+    def check(at: int, data: bytes) -> bytes:
+        if data != wanted[at]:
+            raise BlobCorrupt("not the content")
+        return data
+
+    with ThreadPoolExecutor(1) as threads:
+        assert wanted == await together.fetch(ranges, check, threads)
+
+
+@pytest.mark.parametrize(
+    ("faults", "damage", "told"),
+    [
+        (READS_FAIL, Path.unlink, BackendUnavailable),
+        (READS_FAIL, spoil, BackendUnavailable),
+        (StoreFaults(), Path.unlink, BlobMissing),
+        (StoreFaults(), spoil, BlobCorrupt),
+    ],
+    ids=["unreachable, missing", "unreachable, corrupt", "missing", "corrupt"],
+)
+async def test_nothing_is_called_lost_that_may_be_where_nobody_can_look(
+    stores: Stores,
+    faults: StoreFaults,
+    damage: Callable[[Path], object],
+    told: type[Exception],
+) -> None:
+    together = stores.together(write_quorum=3)
+    await written(together)
+    stores.one.faults = faults
+    for name in ("one", "two", "three"):
+        await asyncio.to_thread(damage, stores.file(name))
+
+    with pytest.raises(told):
+        await fetched(together, is_content)
+
+
+async def test_a_deletion_reaches_whom_it_can_and_says_that_it_did_not_reach_all(
+    stores: Stores,
+) -> None:
+    together = stores.together(write_quorum=3)
+    await written(together)
+    stores.one.faults = DELETES_FAIL
+
+    with pytest.raises(BackendUnavailable):
+        await together.delete(KEY)
+    assert [True, False, False] == [stores.file(n).exists() for n in ("one", "two", "three")]
+
+    stores.one.heal()
+    await together.delete(KEY)
+    assert not stores.file("one").exists()
+
+
+async def test_a_list_tells_what_it_can_before_it_fails(stores: Stores) -> None:
+    together = stores.together(write_quorum=3)
+    await written(together)
+    await stores.two.put("deployment/main/payloads/payload/1", b"x")
+    stores.one.faults = LISTS_FAIL
+    keys = [KEY, "deployment/main/payloads/payload/1"]
+
+    listing = together.list("deployment/")
+    assert keys == [(await anext(listing)).key for _ in keys]
+    with pytest.raises(BackendUnavailable):
+        await anext(listing)
+
+    stores.one.heal()
+    assert keys == [blob.key async for blob in together.list("deployment/")]
