@@ -238,7 +238,7 @@ def _has_room(folder: Path, reserve: int) -> bool:
     try:
         found = os.statvfs(folder)
     except FileNotFoundError:
-        return False  # what is not there has no room
+        return True  # not full, but gone: whoever writes there is told
     return found.f_bavail * found.f_frsize >= reserve
 
 

@@ -21,7 +21,7 @@ from .catalog.sessions import (
     router_recipient,
     set_operator_token,
 )
-from .catalog.work import has_marker, load_deployment, record_marker
+from .catalog.work import has_marker, load_deployment, record_marker, stores_in_use
 from .config import Config, ConfigError, LocalBackend
 from .custody import (
     OPERATOR_TOKEN_FILE,
@@ -104,6 +104,7 @@ async def open_parts(config: Config, opened: AsyncExitStack) -> Parts:
     members = _open_members(config, opened)
     candidate = new_random_id()
     deployment_id = await catalog.run(lambda c: load_deployment(c, candidate))
+    await _refuse_unknown(catalog, members)
     for member, backend in zip(members, backends_of(config), strict=True):
         await _check_marker(catalog, member, deployment_id, backend.path, alone=len(members) == 1)
     store: KeyedStore = members[0].store
@@ -133,6 +134,17 @@ def _open_members(config: Config, opened: AsyncExitStack) -> list[Member]:
         opened.push_async_callback(asyncio.to_thread, store.close)
         members.append(Member(store, domain=backend.domain))
     return members
+
+
+async def _refuse_unknown(catalog: Catalog, members: list[Member]) -> None:
+    """Nothing may look lost because the store that has it is not asked."""
+    names = {member.name for member in members}
+    for known in await catalog.read(stores_in_use):
+        if known not in names:
+            raise ConfigError(
+                f"backend {known} holds payloads and is not configured: add it to the backends"
+                " again, under that name"
+            )
 
 
 async def _check_marker(

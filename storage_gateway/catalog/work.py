@@ -173,6 +173,12 @@ def record_marker(connection: Connection, backend: str) -> None:
     insert_once(connection, markers, {"backend": backend, "created_ms": now_ms(connection)})
 
 
+def stores_in_use(connection: Connection) -> list[str]:
+    """Return the backends that carry our marker and that a payload lies in, by name."""
+    holds = exists().where(placements.c.backend == markers.c.backend)
+    return [row.backend for row in connection.execute(select(markers.c.backend).where(holds))]
+
+
 def start_instance(connection: Connection, instance_id: str, lease_s: float) -> None:
     """Register a process with a lease."""
     now = now_ms(connection)
