@@ -74,7 +74,7 @@ class Replicas:
         self.members = tuple(members)
         self.write_quorum = write_quorum
         self.on_bad = on_bad
-        self._late: set[asyncio.Task[None]] = set()
+        self._late: set[asyncio.Task[tuple[str, ...]]] = set()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -158,20 +158,19 @@ class Replicas:
     def let_lag(self, member: Member, writing: "asyncio.Task[tuple[str, ...]]") -> None:
         """See a write to its end that nobody waits for any more."""
         member.lagging += 1
+        self._late.add(writing)
 
-        async def end() -> None:
-            try:
-                await writing
-            except WRITE_ERRORS as error:
+        def end(_: object) -> None:
+            member.lagging -= 1
+            self._late.discard(writing)
+            error = None if writing.cancelled() else writing.exception()
+            if error is not None:
                 logger.warning(
-                    "late write failed", extra={"store": member.name, "code": error.code}
+                    "late write failed",
+                    extra={"store": member.name, "kind": type(error).__name__},
                 )
-            finally:
-                member.lagging -= 1
 
-        task = asyncio.create_task(end())
-        self._late.add(task)
-        task.add_done_callback(self._late.discard)
+        writing.add_done_callback(end)
 
     def _ranked(self) -> tuple[Member, ...]:
         now = asyncio.get_running_loop().time()

@@ -13,12 +13,16 @@ import pytest
 from storage_gateway.config import (
     Config,
     ConfigError,
+    LocalBackend,
     load_config,
 )
 
 DATA_DIR: dict[str, object] = {"data_dir": "/srv/gateway"}
 
+BACKENDS = '[{"kind":"local","name":"one","path":"/srv/one","failure_domain":"rack"}]'
 EVERY_SETTING = {
+    "backends": BACKENDS,
+    "write_quorum": "1",
     "data_dir": "/srv/gateway",
     "catalog_url": "postgresql://gateway@[::1]:5432/catalog",
     "catalog_password_file": "/etc/password",
@@ -74,7 +78,8 @@ def test_every_setting_can_come_from_the_environment() -> None:
 
     config = load(environment={f"GATEWAY_{k.upper()}": v for k, v in EVERY_SETTING.items()})
 
-    assert EVERY_SETTING == {
+    backend = LocalBackend(name="one", path=Path("/srv/one"), failure_domain="rack")
+    assert EVERY_SETTING | {"backends": str((backend,))} == {
         name: str(value).removesuffix(".0")
         for name, value in msgspec.structs.asdict(config).items()
     }
@@ -101,12 +106,39 @@ def test_variables_of_others_are_let_be() -> None:
     assert load(DATA_DIR, environment) == load(DATA_DIR)
 
 
+ONE, TWO = ({"kind": "local", "name": name, "path": f"/srv/{name}"} for name in ("one", "two"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "quorum"),
+    [
+        ({}, 1),
+        ({"backends": [ONE]}, 1),
+        ({"backends": [ONE, TWO]}, 2),
+        ({"backends": [ONE | {"failure_domain": "two"}, TWO]}, 1),
+        ({"backends": [ONE, TWO], "write_quorum": 1}, 1),
+    ],
+)
+def test_two_failure_domains_must_have_it_where_there_are_two(
+    settings: dict[str, object], quorum: int
+) -> None:
+    assert quorum == load(DATA_DIR | settings).quorum
+
+
 FAULTS: list[tuple[dict[str, object], str]] = [
     ({}, "--data-dir DIR, or set GATEWAY_DATA_DIR, or data_dir"),
     ({"data_dir": None}, "no data folder"),
     ({"data_dir": 7}, "data_dir"),
     ({"data_dir": ""}, "data_dir"),
     (DATA_DIR | {"prot": 1}, "prot"),
+    (DATA_DIR | {"backends": [{"kind": "local", "name": "one"}]}, "path"),
+    (DATA_DIR | {"backends": [ONE | {"kind": "tape"}]}, "tape"),
+    (DATA_DIR | {"backends": [ONE | {"bucket": "b"}]}, "bucket"),
+    (DATA_DIR | {"backends": [ONE | {"name": "One"}]}, "name"),
+    (DATA_DIR | {"backends": [ONE, TWO | {"name": "one"}]}, "two backends are called one"),
+    (DATA_DIR | {"backends": [ONE], "write_quorum": 2}, "1 failure domains: add one, or lower it"),
+    (DATA_DIR | {"write_quorum": 2}, "write_quorum is 2"),
+    (DATA_DIR | {"write_quorum": 0}, "write_quorum"),
     (DATA_DIR | {"port": 65536}, "port"),
     (DATA_DIR | {"port": -1}, "port"),
     (DATA_DIR | {"port": "http"}, "port"),
