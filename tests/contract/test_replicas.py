@@ -118,6 +118,18 @@ async def test_below_the_quorum_it_is_not_stored(stores: Stores, faults: StoreFa
         await written(stores.together(write_quorum=2))
 
 
+async def test_below_the_quorum_no_more_is_taken(stores: Stores) -> None:
+    stores.one.faults = stores.two.faults = WRITES_FAIL
+    together = stores.together(write_quorum=2)
+    writer = together.create(KEY)
+
+    with pytest.raises(BackendUnavailable):
+        await asyncio.to_thread(writer.write, 0, memoryview(CONTENT))
+    await writer.abort()
+    with pytest.raises(BackendUnavailable):
+        await together.put("other", b"x")
+
+
 async def test_a_domain_counts_once_however_many_stores_are_in_it(stores: Stores) -> None:
     stores.three.faults = WRITES_FAIL
 
@@ -147,7 +159,7 @@ async def test_a_quorum_that_cannot_be_is_refused(stores: Stores) -> None:
 
 
 async def test_who_lags_behind_the_quorum_is_not_waited_for_and_gets_it_later(
-    stores: Stores,
+    stores: Stores, caplog: pytest.LogCaptureFixture
 ) -> None:
     stores.three.go_on.clear()
     together = stores.together(write_quorum=2)
@@ -159,6 +171,7 @@ async def test_who_lags_behind_the_quorum_is_not_waited_for_and_gets_it_later(
 
     assert CONTENT == await asyncio.to_thread(stores.file("three").read_bytes)
     assert 0 == together.members[2].lagging
+    assert [] == caplog.records, "it was synced, and not given up"
 
 
 async def test_who_lags_too_far_behind_is_left_out_until_it_has_caught_up(stores: Stores) -> None:
@@ -171,6 +184,13 @@ async def test_who_lags_too_far_behind_is_left_out_until_it_has_caught_up(stores
     stores.three.go_on.set()
     await together.wait_late()
     assert 3 == len(together.create(KEY)._writers)
+
+
+async def test_who_lags_is_asked_all_the_same_where_the_quorum_needs_it(stores: Stores) -> None:
+    together = stores.together(write_quorum=3)
+    together.members[2].lagging = replicas_module.LAGGING_MAX
+
+    assert ("one", "three", "two") == await written(together)
 
 
 async def test_closing_gives_up_what_lags(stores: Stores) -> None:
