@@ -109,7 +109,7 @@ def begun(catalog: Catalog, session_id: str, task_id: str = "t") -> Manifest:
 
 def commit(connection: Connection, manifest: Manifest) -> Manifest:
     owner = Ownership(manifest.payload_id, INSTANCE, 0)
-    return commit_upload(connection, owner, manifest, placed=(), backend="local")
+    return commit_upload(connection, owner, manifest, placed=(), wanted=("local",))
 
 
 def store(catalog: Catalog, session_id: str, task_id: str = "t") -> Manifest:
