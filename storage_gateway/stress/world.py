@@ -165,6 +165,21 @@ class RunParts:
         )
 
 
+async def _open_catalog(
+    folder: Path, database: DatabaseURL | None, run_id: str, clock: RunClock
+) -> Catalog:
+    """Open the run's catalog. A run that is stopped meanwhile waits for that, and closes it."""
+    work = asyncio.to_thread(open_run_catalog, folder, database, run_id, clock)
+    opening = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        await asyncio.wait([opening])
+        if opening.exception() is None:
+            await asyncio.to_thread(opening.result().close)
+        raise
+
+
 async def open_run_parts(
     config: Config,
     store_folder: Path,
@@ -176,7 +191,7 @@ async def open_run_parts(
 ) -> RunParts:
     """Open or create the parts of a run: also for a process that comes back to them."""
     clock = RunClock()
-    catalog = await asyncio.to_thread(open_run_catalog, config.data_dir, database, run_id, clock)
+    catalog = await _open_catalog(config.data_dir, database, run_id, clock)
     opened.push_async_callback(asyncio.to_thread, catalog.close)
     local = LocalStore(store_folder)
     opened.push_async_callback(asyncio.to_thread, local.close)

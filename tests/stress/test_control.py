@@ -3,6 +3,7 @@ uploads or control group misbehave, and a folder with a foreign package where th
 """
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -18,16 +19,18 @@ from storage_gateway.api.body import read_pieces
 from storage_gateway.api.services import SERVICES
 from storage_gateway.backends import SegmentWriter
 from storage_gateway.backends.faulty import FaultyStore
+from storage_gateway.catalog import Catalog
 from storage_gateway.catalog.sessions import NewToken, insert_token
+from storage_gateway.errors import CatalogUnavailable
 from storage_gateway.records import Manifest, TokenKind
-from storage_gateway.stress import runner
+from storage_gateway.stress import catalogs, runner, world
 from storage_gateway.stress.bodies import MARK_SIZE
 from storage_gateway.stress.cases import CASES
 from storage_gateway.stress.control import ControlGroup
 from storage_gateway.stress.parameters import Parameters
 from storage_gateway.stress.trial import Trial
-from tests.gateway import running_gateway
-from tests.stress.runs import ask, carried_out, ended, failed, start
+from tests.gateway import DEADLINE_S, RunningGateway, eventually, running_gateway
+from tests.stress.runs import ask, carried_out, ended, failed, show, start
 
 UNHARMED = "the serving gateway is unharmed"
 LATE_S = 4.0
@@ -142,6 +145,45 @@ async def test_a_body_in_a_row_of_the_catalog_is_found(
         run = await carried_out(gateway, "tiny-objects", duration_s=0.1, clients=2, sizes=[4096])
 
     assert "table tokens holds plaintext" in str(failed(run)["4"])
+
+
+@pytest.mark.both_databases
+async def test_a_catalog_that_is_being_opened_at_the_stop_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = catalogs.open_run_catalog
+    inside, go = threading.Event(), threading.Event()
+    opened: list[Catalog] = []
+
+    def slowly(*args: Any) -> Catalog:  # noqa: ANN401 - passed on
+        inside.set()
+        go.wait(DEADLINE_S)
+        opened.append(real(*args))
+        return opened[0]
+
+    monkeypatch.setattr(world, "open_run_catalog", slowly)
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        run = await start(gateway, "tiny-objects", duration_s=60)
+        assert await asyncio.to_thread(inside.wait, DEADLINE_S)
+        await ask(gateway, "DELETE", f"/v1/stress/runs/{run['id']}")
+        await eventually(lambda: _is_stopping(gateway, run["id"]), what="the stop")
+        go.set()
+        over = await ended(gateway, run["id"])
+        await eventually(lambda: _found(opened), what="the catalog")
+
+        assert "stopped" == over["state"]
+        with pytest.raises(CatalogUnavailable, match="closed"):
+            await opened[0].run(lambda _connection: None)
+
+
+async def _is_stopping(gateway: RunningGateway, run_id: str) -> bool:
+    """Tell whether a run is being cancelled, or has ended already."""
+    cancelled = any(task.cancelling() for task in asyncio.all_tasks())
+    return cancelled or (await show(gateway, run_id))["state"] != "running"
+
+
+async def _found(opened: list[Catalog]) -> bool:
+    return bool(opened)
 
 
 @pytest.mark.parametrize("hangs", [True, False])
