@@ -6,7 +6,9 @@
 PYTHON ?=
 SECONDS ?= 60
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile --no-loadscope-reorder
+# Each process has a PostgreSQL server of its own, and long files bound the time: eight are enough.
+PYTEST := $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 8 --dist loadfile \
+	--no-loadscope-reorder
 CODE := storage_gateway crypto urn retention tests $(wildcard bench)
 
 .PHONY: help demo serve check test nightly fuzz bench lock format clean static test-tools fuzz-tools bench-tools

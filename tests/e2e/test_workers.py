@@ -262,10 +262,9 @@ async def test_workers_do_not_outlive_a_parent_that_was_killed(tmp_path: Path) -
                 return not any(is_running(pid) for pid in workers)
 
             await eventually(all_gone, what="the end of the workers")
-        with socket.socket() as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(gateway.address)
-            listener.listen()
+        port = gateway.address[1]
+    async with gateway_process(tmp_path / "data", workers=WORKERS, port=port) as again:
+        assert gateway.url == again.url
 
 
 async def test_workers_that_cannot_start_any_more_end_the_service_with_a_word(

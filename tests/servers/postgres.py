@@ -25,6 +25,8 @@ WITHIN_S = 60.0
 PORT_TAKEN = "Address already in use"
 MEMORY = Path("/dev/shm")
 """Files there outlive the server, killed or not, and syncing them costs nothing."""
+MEMORY_FREE_MIN = 4 << 30
+"""A container's has 64 MiB by default, and a run's databases and their log take a GiB or two."""
 SUPERUSER = "postgres"
 UNPRIVILEGED = ("postgres", "nobody")
 HOW = "apt-get install postgresql"
@@ -220,13 +222,17 @@ class PostgresServer:
         self.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
 
 
+def _has_room() -> bool:
+    able = MEMORY.is_dir() and os.access(MEMORY, os.W_OK)
+    return able and shutil.disk_usage(MEMORY).free >= MEMORY_FREE_MIN
+
+
 @contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
     """Run a server until the end of the block; its files vanish with it."""
     program("initdb")
     # Below a folder that the server's own user may enter; those that pytest makes are private.
-    home = MEMORY if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) else None
-    folder = Path(tempfile.mkdtemp(prefix="gateway-postgres-", dir=home))
+    folder = Path(tempfile.mkdtemp(prefix="gateway-postgres-", dir=MEMORY if _has_room() else None))
     server = PostgresServer(folder, free_port(), secrets.token_hex(16))
     try:
         server.make()

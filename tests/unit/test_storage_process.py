@@ -24,7 +24,7 @@ print(config.connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 @pytest.mark.parametrize(
     ("hard", "connections", "soft"),
     [
-        (4096, 100, 100 * 3 + 256),  # each a socket and two segments, and what is there anyhow
+        (1000, 100, 100 * 3 + 256),  # each a socket and two segments, and what is there anyhow
         (100 * 3 + 256, 100, 100 * 3 + 256),
         (100 * 3 + 255, 99, 100 * 3 + 255),
         (400, 48, 400),
