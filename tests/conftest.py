@@ -16,7 +16,7 @@ from hypothesis import settings
 
 from storage_gateway.catalog import PostgresCatalog
 from storage_gateway.database_url import parse_database_url
-from tests.databases import KINDS, databases
+from tests.databases import KINDS, ON_POSTGRESQL, databases
 from tests.servers.postgres import PostgresServer, postgres_server
 from tests.servers.seaweedfs import SeaweedFS, seaweedfs
 
@@ -126,6 +126,8 @@ def seed(request: pytest.FixtureRequest, nightly: bool) -> int:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what is marked so on both databases; by night every test that is over HTTP as well."""
     nightly = metafunc.config.getoption("nightly")
+    if ON_POSTGRESQL.mark in metafunc.definition.iter_markers("parametrize"):
+        return
     marker = metafunc.definition.get_closest_marker("both_databases")
     both = marker is not None and (nightly or marker.kwargs.get("by_day", True))
     both = both or (nightly and metafunc.definition.path.parent.name == "http")

@@ -5,6 +5,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from storage_gateway.catalog import Catalog, PostgresCatalog, SQLiteCatalog
 from storage_gateway.catalog.clock import Clock, true_time
 from storage_gateway.database_url import parse_database_url
@@ -12,6 +14,8 @@ from storage_gateway.parts import CATALOG_FILE
 from tests.servers.postgres import PostgresServer
 
 KINDS = ("sqlite", "postgresql")
+ON_POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True, scope="module")
+"""For tests of what SQLite has not: these and no others, by day and by night."""
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from storage_gateway.catalog.tables import SCHEMA_VERSION, metadata
 from storage_gateway.database_url import parse_database_url
 from storage_gateway.errors import CatalogUnavailable
 from storage_gateway.parts import CATALOG_FILE
+from tests.databases import databases
 from tests.requirements import ROOT
 from tests.servers.postgres import PostgresServer
 
@@ -53,7 +54,7 @@ def test_the_comparison_sees_a_column_and_an_index(catalog: Catalog) -> None:
     assert 2 == len(catalog.run_blocking(differences))
 
 
-def rows_of(connection: sqlite3.Connection) -> dict[str, list[object]]:
+def rows_of(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
     """Return every row of the tables that there were before there were migrations."""
     return {
         table.name: sorted(connection.execute(f"SELECT * FROM {table.name}"), key=str)  # noqa: S608
@@ -75,6 +76,49 @@ def test_a_file_from_before_migrations_is_taken_over_with_every_row(tmp_path: Pa
         opened.close()
         with closing(sqlite3.connect(file)) as connection:
             assert before == rows_of(connection)
+
+
+@pytest.mark.both_databases
+def test_a_catalog_of_the_first_version_moves_forward_with_every_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(":memory:")) as old:
+        old.executescript(OLD)
+        before = rows_of(old)
+    if databases.server is not None:
+        databases.made[tmp_path] = databases.server.new_database()
+
+    def fill(connection: Connection) -> None:
+        for name, rows in before.items():
+            for row in rows:
+                values = {f"v{i}": value for i, value in enumerate(row)}
+                places = ", ".join(f":{place}" for place in values)
+                connection.execute(text(f"INSERT INTO {name} VALUES ({places})"), values)  # noqa: S608
+
+    def found(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
+        queries = {name: text(f"SELECT * FROM {name}") for name in before}  # noqa: S608
+        return {
+            name: sorted((tuple(row) for row in connection.execute(query)), key=str)
+            for name, query in queries.items()
+        }
+
+    with monkeypatch.context() as patched:
+        for module in ("schema", "postgres"):
+            patched.setattr(f"storage_gateway.catalog.{module}.SCHEMA_VERSION", 1)
+        first = databases.open(tmp_path)
+        first.run_blocking(fill)
+        kept = first.read_blocking(found)
+        assert all(kept.values())
+        assert 1 == first.read_blocking(schema_version)
+        assert [] != first.run_blocking(differences)
+        first.close()
+
+    for _ in range(2):
+        catalog = databases.open(tmp_path)
+        assert SCHEMA_VERSION == catalog.read_blocking(schema_version)
+        assert [] == catalog.run_blocking(differences)
+        assert kept == catalog.read_blocking(found)
+        catalog.close()
 
 
 def test_a_newer_database_is_refused_and_left_as_it_is(postgres: PostgresServer) -> None:

@@ -24,14 +24,13 @@ from storage_gateway.custody import OPERATOR_TOKEN_FILE, make_identity, write_se
 from storage_gateway.database_url import parse_database_url
 from storage_gateway.errors import CatalogUnavailable
 from storage_gateway.parts import CATALOG_FILE, Parts, _make_marker, open_parts
-from tests.databases import databases
+from tests.databases import ON_POSTGRESQL, databases
 from tests.gateway import gateway_process
 
 PROCESSES = 3
 CONTENTS = (
     "SELECT oid, relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
 )
-on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True, scope="module")
 
 
 def config_of(data_dir: Path) -> Config:
@@ -150,7 +149,7 @@ async def deployment(tmp_path: Path, database: str) -> Path:
     return tmp_path / "data"
 
 
-@on_postgresql
+@ON_POSTGRESQL
 @pytest.mark.parametrize("with_tables", [True, False])
 async def test_an_emptied_database_beside_a_full_store_is_refused(
     deployment: Path, with_tables: bool
@@ -195,7 +194,7 @@ async def test_an_empty_file_beside_a_full_store_is_refused(
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
-@on_postgresql
+@ON_POSTGRESQL
 async def test_a_database_of_another_deployment_is_refused(
     deployment: Path, tmp_path: Path
 ) -> None:
@@ -211,7 +210,7 @@ async def test_a_database_of_another_deployment_is_refused(
     assert before == files(deployment)
 
 
-@on_postgresql
+@ON_POSTGRESQL
 async def test_an_identity_of_another_deployment_is_refused(
     deployment: Path, tmp_path: Path
 ) -> None:
@@ -225,7 +224,7 @@ async def test_an_identity_of_another_deployment_is_refused(
             pass
 
 
-@on_postgresql
+@ON_POSTGRESQL
 async def test_a_newer_database_is_refused_and_the_folder_left_as_it_is(deployment: Path) -> None:
     assert databases.server is not None
     before, name = files(deployment), databases.made[deployment]

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from storage_gateway.catalog import PostgresCatalog, SQLiteCatalog
+from storage_gateway.catalog.copying import BATCH_ROWS, copy_catalog, count_rows
 from storage_gateway.catalog.objects import erase
 from storage_gateway.catalog.sessions import register_router, set_operator_token
+from storage_gateway.catalog.tables import markers
 from storage_gateway.catalog.work import find_deployment, load_deployment, start_instance
 from storage_gateway.client import Client, ClientError
 from storage_gateway.database_url import parse_database_url
@@ -164,6 +166,27 @@ def test_a_copy_that_differs_is_refused_and_undone(
     done = command(*arguments, "--to", postgres.url(name, password=False))
     assert 0 == done.status, done.err
     assert b"objects                 2 rows" in done.out
+
+
+def test_tables_of_many_batches_arrive_whole(tmp_path: Path, postgres: PostgresServer) -> None:
+    rows = [(f"{number:05}", number) for number in range(2 * BATCH_ROWS + 1)]
+    columns = ("backend", "created_ms")
+    source = SQLiteCatalog.open(tmp_path / CATALOG_FILE)
+    target = PostgresCatalog.open(parse_database_url(postgres.url(postgres.new_database())))
+    told: list[int] = []
+    try:
+        insert, values = markers.insert(), [dict(zip(columns, row, strict=True)) for row in rows]
+        source.run_blocking(lambda c: c.execute(insert, values).close())
+
+        assert len(rows) == count_rows(source)
+        copied = copy_catalog(source, target, told.append)
+
+        assert len(rows) == copied["markers"] == sum(told)
+        query = markers.select().order_by(markers.c.backend)
+        assert rows == target.read_blocking(lambda c: [tuple(row) for row in c.execute(query)])
+    finally:
+        source.close()
+        target.close()
 
 
 def test_who_had_the_old_catalog_open_can_do_nothing_with_it_any_more(

@@ -12,20 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.databases import databases
+from tests.databases import ON_POSTGRESQL, databases
 from tests.gateway import eventually, gateway_process, leftovers, open_session, running_gateway
 from tests.http.raw import Answer, exchange, request
 from tests.http.steps import PLAINTEXT, fetch, upload, uploaded
 from tests.servers.postgres import PostgresServer
+
+pytestmark = ON_POSTGRESQL
 
 CLIENTS = 6
 KILLS = 2
 
 
 async def test_what_was_answered_outlives_the_server_and_the_rest_is_told_to_retry(
-    tmp_path: Path, postgres: PostgresServer, empty_catalog: str
+    tmp_path: Path, postgres: PostgresServer, database: str
 ) -> None:
-    databases.server, databases.template = postgres, empty_catalog
     async with running_gateway(tmp_path) as gateway:
         session = await open_session(gateway, "101")
         stop = asyncio.Event()
@@ -75,9 +76,8 @@ async def test_what_was_answered_outlives_the_server_and_the_rest_is_told_to_ret
 
 @pytest.mark.parametrize("hangs", [True, False])
 async def test_a_stop_does_not_wait_for_the_pages(
-    tmp_path: Path, postgres: PostgresServer, empty_catalog: str, hangs: bool
+    tmp_path: Path, postgres: PostgresServer, database: str, hangs: bool
 ) -> None:
-    databases.server, databases.template = postgres, empty_catalog
     data_dir = tmp_path / "data"
 
     async def rewrites() -> bool:

@@ -9,11 +9,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-
 from storage_gateway.database_url import parse_database_url
 from storage_gateway.stress.orders import Spec
-from tests.databases import databases
+from tests.databases import ON_POSTGRESQL, databases
 from tests.gateway import (
     GatewayProcess,
     RunningGateway,
@@ -24,7 +22,7 @@ from tests.gateway import (
 from tests.servers.postgres import PostgresServer
 from tests.stress.runs import ask, carried_out, ended, failed, show, start
 
-pytestmark = pytest.mark.parametrize("database", ["postgresql"], indirect=True, scope="module")
+pytestmark = ON_POSTGRESQL
 
 LONG_S = 60.0
 
