@@ -279,8 +279,8 @@ def _fingerprint(folder: _Folder) -> object:
             name,
             _fingerprint(node)
             if isinstance(node, _Folder)
-            # The same bytes in memory: to compare what they hold would cost more than it saves.
-            else tuple((at, id(data)) for at, data in (*node.durable, *node.unsynced) if data),
+            # Their hashes, which Python keeps: not their places in memory, which are used again.
+            else tuple((at, hash(data)) for at, data in (*node.durable, *node.unsynced) if data),
         )
         for name, node in sorted(folder.names.items())
     )
