@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from crypto import Identity
 
 from .backends import KeyedStore, LocalStore, Member, Replicas
+from .backends.disk import LOST_AND_FOUND
 from .catalog import Catalog, PostgresCatalog, SQLiteCatalog
 from .catalog.schema import is_new
 from .catalog.sessions import (
@@ -176,15 +177,21 @@ async def _check_marker(
 
 
 async def _make_marker(store: KeyedStore, marker: str) -> None:
-    try:
+    # Nothing is ever overwritten: another process that starts now may have been faster.
+    with suppress(BackendUnavailable):
         await store.put(marker, b"storage-gateway deployment marker v1\n")
-    except BackendUnavailable:
-        # Nothing is ever overwritten: another process that starts now may have been faster.
-        await store.stat(marker)
+    await store.stat(marker)
+
+
+def _names_in(folder: Path) -> set[str]:
+    """Return what is in a store's folder, if it is there, but for what its file system made."""
+    if not folder.exists():
+        return set()
+    return {entry.name for entry in folder.iterdir()} - {LOST_AND_FOUND}
 
 
 def _refuse_foreign_store(folder: Path, deployment_id: str) -> None:
-    if folder.exists() and any(entry.name != deployment_id for entry in folder.iterdir()):
+    if _names_in(folder) - {deployment_id}:
         raise ConfigError(
             f"{folder} holds the objects of another deployment, and the catalog beside it is"
             " new: restore that deployment's catalog, or use an empty data folder"
@@ -248,7 +255,7 @@ def open_catalog(config: Config, *, as_it_is: bool = False) -> Catalog:
     """
     file = config.data_dir / CATALOG_FILE
     # Looked at first: another process that starts now makes the catalog first, then the store.
-    full = [b.path for b in backends_of(config) if b.path.exists() and any(b.path.iterdir())]
+    full = [backend.path for backend in backends_of(config) if _names_in(backend.path)]
     store, holds_objects = next(iter(full), config.data_dir / STORE_FOLDER), bool(full)
 
     def check(connection: Connection) -> None:

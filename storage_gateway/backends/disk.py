@@ -15,6 +15,8 @@ from .fs import Fs
 P = ParamSpec("P")
 T = TypeVar("T")
 
+LOST_AND_FOUND = "lost+found"
+"""A folder in the root of every ext2, ext3 and ext4 file system: no part of a store."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -97,6 +99,10 @@ class Disk:
         path = self._path(key)
         size = self._reading(key, self._fs.size, path)
         self._seen.update(self._shared_above(path.parent))
+        if path.parent != self._root:
+            # The marker's folder is every key's, and not there on another disk: so the first write
+            # after a start notices as well.
+            self._seen.add(self._root / key.partition("/")[0])
         return BlobInfo(key, size)
 
     def delete(self, key: str) -> None:
@@ -147,6 +153,8 @@ class Disk:
         except OSError as error:
             raise self._unavailable(error) from error
         for name, is_folder, size in entries:
+            if name == LOST_AND_FOUND and not prefix:
+                continue
             if is_folder:
                 yield from self.list(f"{prefix}{name}/")
             else:

@@ -217,6 +217,35 @@ async def test_a_new_catalog_beside_a_store_of_another_is_refused(data_dir: Path
     assert before == state(data_dir / "store")
 
 
+async def test_a_disk_of_its_own_may_be_mounted_as_the_store(tmp_path: Path) -> None:
+    """Its file system has made a folder there, which the gateway may not even look into."""
+    found = tmp_path / "data" / "store" / "lost+found"
+    found.mkdir(mode=0o700, parents=True)
+    (found / "#12").touch()
+    found.chmod(0)
+    found.parent.chmod(0o700)
+    found.parent.parent.chmod(0o700)
+
+    for number in range(2):
+        async with running_gateway(tmp_path) as gateway:
+            session = await open_session(gateway, f"s{number}")
+            async with Client(gateway.url, session.user_token) as client:
+                await client.upload(f"s{number}", "1", "input", io.BytesIO(b"content"))
+    assert 0 == await asyncio.to_thread(run, ["check", "--data-dir", str(tmp_path / "data")])
+    found.chmod(0o700)
+    assert [found / "#12"] == list(found.iterdir())
+
+
+async def test_nothing_else_may_lie_in_a_new_store(tmp_path: Path) -> None:
+    other = tmp_path / "data" / "store" / "lost+found2"
+    other.mkdir(mode=0o700, parents=True)
+    other.parent.parent.chmod(0o700)
+
+    with pytest.raises(ConfigError, match="holds the objects"):
+        async with running_gateway(tmp_path):
+            pass
+
+
 @pytest.mark.parametrize(
     "name", ["the identity is gone", "the store is gone", "a catalog that is none"]
 )
