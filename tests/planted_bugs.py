@@ -18,6 +18,7 @@ from retention import ErasureStep
 from storage_gateway import recovery, settle, write
 from storage_gateway.backends.disk import Disk
 from storage_gateway.backends.local import LocalSegmentWriter
+from storage_gateway.backends.replicas import ReplicatedWriter
 from storage_gateway.catalog import Unit, objects, sqlite
 from storage_gateway.catalog.objects import Ownership, continue_upload
 from storage_gateway.catalog.statements import Statement
@@ -212,6 +213,23 @@ def _late_write_forgotten(put: Put) -> None:
     put(settle, "bury_again", lambda *_what: False)
 
 
+def _quorum_not_waited_for(put: Put) -> None:
+    """A segment counts as placed in every store as soon as one of them has it."""
+    really = ReplicatedWriter.finish
+
+    async def finish(writer: ReplicatedWriter) -> tuple[str, ...]:
+        await really(writer)
+        return writer._replicas.names
+
+    put(ReplicatedWriter, "_is_quorum", lambda _writer, members: len(members) > 0)
+    put(ReplicatedWriter, "finish", finish)
+
+
+def _quorum_of_any_size(put: Put) -> None:
+    """Whoever has it is enough."""
+    put(ReplicatedWriter, "_is_quorum", lambda _writer, members: len(members) > 0)
+
+
 PLANTED_BUGS: dict[str, Callable[[Put], None]] = {
     "no folder sync": _no_folder_sync,
     "no file sync": _no_file_sync,
@@ -226,4 +244,6 @@ PLANTED_BUGS: dict[str, Callable[[Put], None]] = {
     "bury before deleting": _bury_before_deleting,
     "grave closed early": _grave_closed_early,
     "late write forgotten": _late_write_forgotten,
+    "quorum not waited for": _quorum_not_waited_for,
+    "quorum of any size": _quorum_of_any_size,
 }

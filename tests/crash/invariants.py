@@ -6,7 +6,7 @@ from tests.workers import MARKER, PAYLOADS, SESSION
 
 from .processes import ROUTER, Process, StepCatalog, start_process, whole
 from .scripts import recover_late
-from .world import ROOT, Attempt, World
+from .world import Attempt, World
 
 
 def settle_down(world: World, name: str = "last") -> None:
@@ -21,10 +21,10 @@ def violations(world: World) -> list[str]:
         for table in ("intents", "graves")
         if (rows := len(world.rows(f"SELECT * FROM {table}")))  # noqa: S608
     ]
-    found += _orphans(world)
+    found += _orphans(world) + _too_few(world)
     checker = Checker(
         catalog=StepCatalog(world, lambda _step: None),
-        disks={"local": Disk("local", ROOT, world.fs)},
+        disks={name: Disk(name, root, world.fs) for name, root in world.roots.items()},
         identity=ROUTER,
         payloads=PAYLOADS,
         marker=MARKER,
@@ -46,8 +46,27 @@ def violations(world: World) -> list[str]:
 
 def _orphans(world: World) -> list[str]:
     committed = {row[0] for row in world.rows("SELECT payload_id FROM objects WHERE head NOT NULL")}
-    stored = {name for name, _, _ in world.fs.scan(ROOT / PAYLOADS.rstrip("/"))}
+    stored = {name for folder in world.payload_folders() for name, _, _ in world.fs.scan(folder)}
     return [f"{name} is stored and nothing names it" for name in sorted(stored - committed)]
+
+
+def _too_few(world: World) -> list[str]:
+    """Each segment of an object must be recorded in as many stores as the quorum asks for.
+
+    That it is there, where it is recorded, is what `check` looks at.
+    """
+    placed = world.rows(
+        "SELECT s.payload_id, s.segment, count(p.backend) FROM segments s"
+        " JOIN objects o ON o.payload_id = s.payload_id AND o.head NOT NULL"
+        " LEFT JOIN placements p ON p.payload_id = s.payload_id AND p.segment = s.segment"
+        " AND p.state = 'placed' GROUP BY s.payload_id, s.segment"
+    )
+    wanted = max(1, world.write_quorum)
+    return [
+        f"segment {segment} of {payload_id} is in {count} stores"
+        for payload_id, segment, count in placed
+        if int(str(count)) < wanted
+    ]
 
 
 def _slot(inspector: Process, task_id: str, attempts: list[Attempt]) -> list[str]:

@@ -20,7 +20,7 @@ from random import Random
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from crypto import Meta, X25519Identity
-from storage_gateway.backends import LocalStore
+from storage_gateway.backends import KeyedStore, LocalStore, Member, Replicas
 from storage_gateway.catalog import Catalog, Unit
 from storage_gateway.catalog.sessions import load_session
 from storage_gateway.catalog.work import renew_instance, start_instance
@@ -34,7 +34,7 @@ from storage_gateway.settle import Settler
 from storage_gateway.write import Uploads
 from tests.workers import MEMORY_BYTES, PAYLOADS, SESSION
 
-from .world import ROOT, Attempt, World
+from .world import Attempt, World
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -323,6 +323,14 @@ class Process:
         self.world.ledger.run(lambda c: renew_instance(c, self.instance_id, LEASE_S))
 
 
+def _open_store(world: World, fs: StepFs) -> KeyedStore:
+    stores = [LocalStore(root, fs, name=name) for name, root in world.roots.items()]
+    if len(stores) == 1:
+        return stores[0]
+    members = [Member(store, domain=store.name) for store in stores]
+    return Replicas(members, write_quorum=world.write_quorum)
+
+
 def start_process(
     world: World, name: str, gate: Gate = lambda _step: None, order: Random | None = None
 ) -> Process:
@@ -334,7 +342,7 @@ def start_process(
         gate(step)
 
     catalog = StepCatalog(world, live_gate)
-    store = LocalStore(ROOT, StepFs(world, live_gate))
+    store = _open_store(world, StepFs(world, live_gate))
     instance_id = name.rjust(32, "0")
     world.ledger.run(lambda c: start_instance(c, instance_id, LEASE_S))
     settler = Settler(catalog, store, instance_id=instance_id, payloads=PAYLOADS)

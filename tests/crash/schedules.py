@@ -62,7 +62,7 @@ class Stage:
         self.findings = Findings()
         self._stop_at_first = stop_at_first
         self._user = str(X25519Identity.generate().recipient())
-        self._before: dict[int, Image] = {}
+        self._before: dict[tuple[int, int], Image] = {}
         self._checked: dict[object, list[str]] = {}
         self._seen: set[object] = set()
         self._patches = pytest.MonkeyPatch()
@@ -74,10 +74,11 @@ class Stage:
 
     def before(self, scripts: Sequence[str]) -> Image:
         """Return what the processes of a schedule find when they start."""
-        victim = _script(scripts[0])[0].victim
-        if len(victim) not in self._before:
-            self._before[len(victim)] = image_before(self.ledger, victim, self._user)
-        return self._before[len(victim)]
+        script = _script(scripts[0])[0]
+        kind = (len(script.victim), script.write_quorum)
+        if kind not in self._before:
+            self._before[kind] = image_before(self.ledger, script, self._user)
+        return self._before[kind]
 
     def is_new(self, image: Image) -> bool:
         """Tell whether this is the first such image; from equal ones only equal things follow."""

@@ -21,7 +21,7 @@ from storage_gateway.records import USER, Manifest, Party, Slot
 from tests.workers import DEPLOYMENT, MARKER, SESSION, body_of
 
 from .processes import HORIZON_S, LEASE_S, META, ROUTER, Process, start_process
-from .world import ROOT, Image, Ledger, World
+from .world import Image, Ledger, World
 
 SEGMENT = LEAF_PLAINTEXT_SIZE * SEGMENT_LEAVES
 BYTES = Random(7).randbytes(2 * SEGMENT + 1)
@@ -170,6 +170,8 @@ class Script:
     run: Run
     victim: bytes = SMALL
     """The content of an object that is there before, and that some scripts erase."""
+    write_quorum: int = 0
+    """As in `Image`."""
 
 
 SCRIPTS = {
@@ -195,19 +197,26 @@ SCRIPTS = {
     "lives-sealed": Script(lives_on(uploads_sealed(LEAVES))),
     "lives-broken": Script(lives_on(breaks_off(LEAVES))),
     "lives-erase": Script(lives_on(_erase)),
+    "both-leaves": Script(uploads(LEAVES), write_quorum=2),
+    "both-segments": Script(uploads(TWO_SEGMENTS), write_quorum=2),
+    "both-broken": Script(breaks_off(LEAVES), write_quorum=2),
+    "both-erase": Script(_erase, write_quorum=2),
+    "lives-both": Script(lives_on(uploads(LEAVES)), write_quorum=2),
+    "either-leaves": Script(lives_on(uploads(LEAVES)), write_quorum=1),
+    "either-erase": Script(lives_on(_erase), write_quorum=1),
     "take-over": Script(_take_over),
     "recover-beside": Script(_recover_beside),
     "recover": Script(recover),
 }
 
 
-def image_before(ledger: Ledger, victim: bytes, session_user: str) -> Image:
+def image_before(ledger: Ledger, script: Script, session_user: str) -> Image:
     """Return a deployment with a session and two objects, all of it durable, also where a planted
     bug would have lost it.
     """
 
     def prepare() -> World:
-        world = World(ledger)
+        world = World(ledger, write_quorum=script.write_quorum)
         ledger.run(lambda c: load_deployment(c, DEPLOYMENT))
         ledger.run(lambda c: register_router(c, str(ROUTER.recipient()), "classic"))
         ledger.run(
@@ -224,7 +233,7 @@ def image_before(ledger: Ledger, victim: bytes, session_user: str) -> Image:
         return world
 
     async def run(process: Process) -> None:
-        await uploads(victim, "victim")(process)
+        await uploads(script.victim, "victim")(process)
         await uploads(b"bystander", "bystander")(process)
 
     world = prepare()
@@ -236,6 +245,7 @@ def image_before(ledger: Ledger, victim: bytes, session_user: str) -> Image:
 
 
 def _put_marker(world: World) -> None:
-    blob = OpenBlob(Disk("local", ROOT, world.fs), MARKER)
-    blob.write(0, memoryview(b"marker"))
-    blob.finish()
+    for name, root in world.roots.items():
+        blob = OpenBlob(Disk(name, root, world.fs), MARKER)
+        blob.write(0, memoryview(b"marker"))
+        blob.finish()

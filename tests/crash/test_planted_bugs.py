@@ -12,7 +12,7 @@ import pytest
 
 from tests.planted_bugs import PLANTED_BUGS, plant
 
-from .interleavings import beside, killed_late, pauses
+from .interleavings import beside, faults, killed_late, pauses
 from .schedules import BrokenError, Effort, Stage, cut_everywhere
 
 Part = Callable[[Stage, Random], None]
@@ -37,6 +37,8 @@ FOUND_BY: dict[str, Part] = {
     "bury before deleting": _cut("upload-small"),
     "grave closed early": lambda stage, _: killed_late(stage, "upload-leaves", "take-over", most=4),
     "late write forgotten": lambda stage, _: beside(stage, "upload-leaves", "recover"),
+    "quorum not waited for": lambda stage, _: faults(stage, "lives-both"),
+    "quorum of any size": lambda stage, _: faults(stage, "lives-both"),
 }
 
 
@@ -46,7 +48,8 @@ def test_a_planted_bug_is_found(
 ) -> None:
     stage = Stage(stop_at_first=True)
     request.addfinalizer(stage.close)
-    stage.before(["upload-small"])  # the bug is not there yet
+    for script in ("upload-small", "lives-both"):
+        stage.before([script])  # the bug is not there yet
     plant(name, partial(monkeypatch.setattr, raising=True))
 
     with pytest.raises(BrokenError) as found:

@@ -27,7 +27,8 @@ from tests.workers import PAYLOADS
 
 T = TypeVar("T")
 
-ROOT = BASE / "store"
+ROOTS = {"local": BASE / "store", "second": BASE / "second"}
+"""Where each store lies."""
 START_MS = 1_700_000_000_000
 
 _CONTENT = [
@@ -62,6 +63,8 @@ class Image:
     now_ms: int
     ids_made: int
     attempts: dict[str, Attempt]
+    write_quorum: int = 0
+    """0: there is one store; else there are two, and so many must have a payload."""
 
     def after_power_cut(self, chosen: Sequence[int]) -> "Image":
         return replace(self, fs=self.fs.crash_choosing(chosen))
@@ -143,11 +146,15 @@ class Ledger:
 class World:
     """The present."""
 
-    def __init__(self, ledger: Ledger, image: Image | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, image: Image | None = None, *, write_quorum: int = 0
+    ) -> None:
         self.ledger = ledger
         self.time_passed = False
         if image is None:
-            image = Image(ForgetfulFs(), ledger.empty, START_MS, 0, {})
+            image = Image(ForgetfulFs(), ledger.empty, START_MS, 0, {}, write_quorum)
+        self.write_quorum = image.write_quorum
+        self.roots = ROOTS if self.write_quorum else {"local": ROOTS["local"]}
         self.fs = image.fs.copy()
         self.attempts = dict(image.attempts)
         ledger.restore(image.catalog)
@@ -157,7 +164,12 @@ class World:
     def image(self) -> Image:
         ledger = self.ledger
         return Image(
-            self.fs.copy(), ledger.committed, ledger.now_ms, ledger.ids_made, dict(self.attempts)
+            self.fs.copy(),
+            ledger.committed,
+            ledger.now_ms,
+            ledger.ids_made,
+            dict(self.attempts),
+            self.write_quorum,
         )
 
     def buried_alive(self) -> list[str]:
@@ -165,13 +177,17 @@ class World:
 
         That is wrong where nobody can have written since: they are buried once all is deleted.
         """
-        folder = ROOT / PAYLOADS.rstrip("/")
-        stored = {name for name, _, _ in self.fs.scan(folder)}
         return [
             f"{payload_id} was buried before it was deleted"
             for payload_id in self.ledger.aborted()
-            if payload_id in stored and any(True for _ in self.fs.scan(folder / payload_id))
+            for folder in self.payload_folders()
+            if payload_id in {name for name, _, _ in self.fs.scan(folder)}
+            and any(True for _ in self.fs.scan(folder / payload_id))
         ]
+
+    def payload_folders(self) -> list[Path]:
+        """Return where the payloads of each store lie."""
+        return [root / PAYLOADS.rstrip("/") for root in self.roots.values()]
 
     def fingerprint(self) -> object:
         """Return what is equal only where all that invariants look at is equal."""
