@@ -37,6 +37,13 @@ Raises BlobCorrupt when they are not what they must be.
 """
 
 
+def check_key(key: str) -> None:
+    """Raise ValueError unless ``key`` is a name below a store's root, and no way out of it."""
+    parts = key.split("/")
+    if not all(parts) or any(part in (".", "..") for part in parts) or "\0" in key:
+        raise ValueError(f"not a key: {key!r}")
+
+
 class SegmentWriter(Protocol):
     """One blob on its way into a store."""
 

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing, StorageFull
 
-from .contract import BlobInfo
+from .contract import BlobInfo, check_key
 from .fs import Fs
 
 P = ParamSpec("P")
@@ -179,10 +179,8 @@ class Disk:
             raise self._unavailable(error) from error
 
     def _path(self, key: str) -> Path:
-        parts = key.split("/")
-        if not all(parts) or any(part in (".", "..") for part in parts):
-            raise ValueError(f"not a key: {key!r}")
-        return self._root.joinpath(*parts)
+        check_key(key)
+        return self._root / key
 
     def _answers(self) -> bool:
         """Tell whether the store is the one that it was: what was seen in it is there."""

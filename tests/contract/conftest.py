@@ -13,7 +13,7 @@ from .stores import KINDS, OpenStore
 
 @pytest.fixture(params=sorted(KINDS))
 async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenStore]:
-    async with KINDS[request.param](tmp_path) as one:
+    async with KINDS[request.param](request, tmp_path) as one:
         yield one
 
 

@@ -2,12 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+
+import pytest
 
 from storage_gateway.backends import KeyedStore, LocalStore, Member, Replicas
 from storage_gateway.backends.faulty import FaultyStore
+from tests.servers.seaweedfs import SeaweedFS
+
+from .s3 import s3_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +74,22 @@ async def _replicas(tmp_path: Path) -> AsyncIterator[OpenStore]:
         await store.close()
 
 
-KINDS = {"faulty": _faulty, "local": _local, "replicas": _replicas}
+@asynccontextmanager
+async def _s3(server: SeaweedFS) -> AsyncIterator[OpenStore]:
+    async with s3_store(server) as store:
+        yield OpenStore(
+            store=store,
+            vanish=server.kill,
+            come_back=server.start,
+            truncate=partial(server.truncate, store.settings.bucket),
+        )
+
+
+Open = Callable[[pytest.FixtureRequest, Path], AbstractAsyncContextManager[OpenStore]]
+
+KINDS: dict[str, Open] = {
+    "faulty": lambda _, folder: _faulty(folder),
+    "local": lambda _, folder: _local(folder),
+    "replicas": lambda _, folder: _replicas(folder),
+    "s3": lambda request, _: _s3(request.getfixturevalue("s3_server")),
+}

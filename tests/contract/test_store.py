@@ -56,6 +56,20 @@ async def test_ranges_are_exact(opened: OpenStore, seed: int) -> None:
         assert [expected] == await fetched(opened, Range(KEY, offset, size))
 
 
+async def test_ranges_of_several_blobs_are_fetched_in_their_order(opened: OpenStore) -> None:
+    data, other = content(1000), content(1000, seed=1)
+    await opened.store.put(KEY, data)
+    await opened.store.put(f"{KEY}0", other)
+    ranges = [(0, 10), (10, 5), (15, 0), (15, 85), (200, 1), (0, 10)]
+
+    found = await fetched(
+        opened, *(Range(KEY, *r) for r in ranges), Range(f"{KEY}0", 10, 3), Range(KEY, 13, 3)
+    )
+
+    expected = [data[offset : offset + size] for offset, size in ranges]
+    assert [*expected, other[10:13], data[13:16]] == found
+
+
 @pytest.mark.parametrize(("offset", "size"), [(0, 101), (100, 1), (99, 2), (1000, 1), (0, 1 << 20)])
 async def test_a_range_beyond_the_end_is_corruption(
     opened: OpenStore, offset: int, size: int

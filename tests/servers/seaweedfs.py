@@ -4,6 +4,7 @@ and files, and what it keeps can be spoilt below its API.
 """
 
 import http.client
+import os
 import secrets
 import shutil
 import signal
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -130,15 +131,15 @@ class SeaweedFS:
         return (status, stored) == (http.HTTPStatus.OK, http.HTTPStatus.CREATED)
 
     def _ask(self, listener: str, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports[listener], timeout=20)
-        try:
-            connection.request(method, path, body)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        except http.client.HTTPException as error:
-            raise OSError(str(error)) from error
-        finally:
-            connection.close()
+        with closing(
+            http.client.HTTPConnection("127.0.0.1", self.ports[listener], timeout=20)
+        ) as connection:
+            try:
+                connection.request(method, path, body)
+                with connection.getresponse() as answer:
+                    return answer.status, answer.read()
+            except http.client.HTTPException as error:
+                raise OSError(str(error)) from error
 
     def _tell_filer(self, method: str, path: str, body: bytes = b"") -> bytes:
         status, answer = self._ask("filer.port", method, path, body)
@@ -155,11 +156,17 @@ class SeaweedFS:
         """Stop it in its tracks: it accepts connections and says nothing."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # each of its threads
 
     def resume(self) -> None:
         """Let it go on after `stop`."""
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
+
+    def revive(self) -> None:
+        """Start it if it was killed, whatever became of the test that did."""
+        if self.process is None or self.process.poll() is not None:
+            self.start()
 
     def close(self) -> None:
         """End it for good: nothing of it is needed any more."""
@@ -186,6 +193,10 @@ class SeaweedFS:
     def store(self, bucket: str, key: str, content: bytes) -> None:
         """Make or replace an object, past the S3 API."""
         self._tell_filer("PUT", f"/buckets/{bucket}/{quote(key)}", content)
+
+    def remove(self, bucket: str, key: str) -> None:
+        """Remove an object, past the S3 API."""
+        self._tell_filer("DELETE", f"/buckets/{bucket}/{quote(key)}")
 
     def truncate(self, bucket: str, key: str, size: int) -> None:
         """Cut a stored object short."""

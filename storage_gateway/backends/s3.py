@@ -1,0 +1,246 @@
+"""The S3 store: one object a blob, in one bucket.
+
+A store that answers may still be the wrong one: another bucket, or one that was emptied. So what it
+says without proof (that a blob is not there, that a listing is whole, that something was kept or
+removed) counts only while the deployment's marker was read from it a moment ago. What it says with
+proof, a blob's bytes, is checked by whoever reads them.
+
+A segment is one object: it is held in memory until it is whole. Nothing depends on conditional
+puts; that keys are never reused is what keeps a blob from being written over.
+"""
+
+import asyncio
+import itertools
+import ssl
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
+from datetime import datetime
+from http import HTTPStatus
+from typing import TypeVar
+
+from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
+
+from .contract import BlobInfo, Check, Range, check_key
+from .s3_answers import ContentRange, MalformedAnswer, read_content_range, read_page
+from .s3_client import Answer, Request, S3Client, S3Settings
+
+T = TypeVar("T")
+
+MARKER_FRESH_S = 30.0
+LIST_BYTES_MAX = 8 << 20
+"""Of one page of a listing."""
+
+
+class S3Store:
+    """Blobs in a bucket. Methods are those of the contract."""
+
+    def __init__(
+        self,
+        settings: S3Settings,
+        *,
+        marker: str,
+        clock: Callable[[], datetime],
+        tls: ssl.SSLContext | None = None,
+        marker_fresh_s: float = MARKER_FRESH_S,
+    ) -> None:
+        """Made on the event loop that it is used on. ``marker`` is the key of the blob that shows
+        that the bucket is the deployment's; ``clock`` tells the time in UTC.
+        """
+        self.name = settings.name
+        self.settings = settings
+        self._client = S3Client(settings, clock=clock, tls=tls)
+        self._marker = marker
+        self._marker_fresh_s = marker_fresh_s
+        self._marker_seen_s: float | None = None
+        self._marker_read: asyncio.Task[None] | None = None
+        self._writers: weakref.WeakValueDictionary[str, S3SegmentWriter] = (
+            weakref.WeakValueDictionary()
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The store itself; see the contract."""
+        return (self.name,)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    def create(self, key: str) -> "S3SegmentWriter":
+        """Begin a blob; see the contract."""
+        writer = self._writers[key] = S3SegmentWriter(self, key)
+        return writer
+
+    async def put(self, key: str, data: bytes | bytearray) -> None:
+        """Store a blob; see the contract."""
+        check_key(key)
+        if key != self._marker:
+            await self._check_marker()
+        await self._client.call(Request(method="PUT", key=key, body=data))
+
+    async def get(self, key: str, offset: int, size: int) -> bytes:
+        """Return a range; see the contract."""
+        check_key(key)
+        if size == 0:
+            return await self._get_nothing(key, offset)
+        answer = await self._client.call(
+            Request(method="GET", key=key, byte_range=(offset, size), answer_bytes_max=size)
+        )
+        if answer.status == HTTPStatus.NOT_FOUND:
+            raise await self._missing(key)
+        if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            found = ContentRange(offset, offset, (await self.stat(key)).size)
+        else:
+            found = self._range_of(answer)
+        if found.size < offset + size:
+            raise self._corrupt(key, found.size)
+        if (found.first, found.end, len(answer.body)) != (offset, offset + size, size):
+            raise self._client.unavailable("answered another range than it was asked for")
+        return answer.body
+
+    async def fetch(self, ranges: Sequence[Range], check: Check[T], threads: Executor) -> list[T]:
+        """Return what is made of ranges; see the contract. Neighbours come by one request."""
+        runs = [await self.get(run.key, run.offset, run.size) for run in _joined(ranges)]
+
+        def work() -> list[T]:
+            data = runs[0] if len(runs) == 1 else b"".join(runs)
+            ends = itertools.accumulate(r.size for r in ranges)
+            return [
+                check(at, data[end - r.size : end])
+                for at, (r, end) in enumerate(zip(ranges, ends, strict=True))
+            ]
+
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+    async def _get_nothing(self, key: str, offset: int) -> bytes:
+        # HTTP has no range of no bytes.
+        found = await self.stat(key)
+        if found.size < offset:
+            raise self._corrupt(key, found.size)
+        return b""
+
+    async def stat(self, key: str) -> BlobInfo:
+        """Return what is known of a blob; see the contract."""
+        check_key(key)
+        answer = await self._client.call(Request(method="GET", key=key, byte_range=(0, 1)))
+        if answer.status == HTTPStatus.NOT_FOUND:
+            raise await self._missing(key)
+        if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return BlobInfo(key, 0)  # every other blob has a first byte
+        return BlobInfo(key, self._range_of(answer).size)
+
+    async def delete(self, key: str) -> None:
+        """Remove a blob; see the contract."""
+        check_key(key)
+        writer = self._writers.get(key)
+        if writer is not None:
+            await writer.abort()
+        await self._check_marker()
+        await self._client.call(Request(method="DELETE", key=key))
+
+    async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
+        """Yield the blobs of a folder; see the contract."""
+        query = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
+        while True:
+            await self._check_marker()
+            request = Request(method="GET", query=query, answer_bytes_max=LIST_BYTES_MAX)
+            answer = await self._client.call(request)
+            try:
+                page = read_page(answer.body)
+            except MalformedAnswer as error:
+                raise self._client.unavailable(str(error)) from None
+            for blob in page.blobs:
+                yield blob
+            if page.token is None:
+                return
+            query["continuation-token"] = page.token
+
+    async def _missing(self, key: str) -> BlobMissing:
+        """Return what to raise for a blob that is not there, once the store is known as itself."""
+        await self._check_marker()
+        return BlobMissing(f"{key} is missing in store {self.name}")
+
+    async def _check_marker(self) -> None:
+        """Raise BackendUnavailable unless the marker was read a moment ago, or can be read now."""
+        seen_s = self._marker_seen_s
+        if seen_s is not None and time.monotonic() - seen_s <= self._marker_fresh_s:
+            return
+        if self._marker_read is None or self._marker_read.done():
+            self._marker_read = asyncio.create_task(self._read_marker())
+        await asyncio.shield(self._marker_read)
+
+    async def _read_marker(self) -> None:
+        asked_s = time.monotonic()
+        answer = await self._client.call(Request(method="GET", key=self._marker))
+        if answer.status != HTTPStatus.OK:
+            raise self._client.unavailable(
+                f"lacks the marker {self._marker} of this deployment: it is another bucket, or was"
+                " emptied"
+            )
+        self._marker_seen_s = asked_s
+
+    def _range_of(self, answer: Answer) -> ContentRange:
+        if answer.status == HTTPStatus.OK:
+            return ContentRange(0, len(answer.body), len(answer.body))
+        try:
+            return read_content_range(answer.headers.get("Content-Range", ""))
+        except MalformedAnswer as error:
+            raise self._client.unavailable(str(error)) from None
+
+    def _corrupt(self, key: str, size: int) -> BlobCorrupt:
+        return BlobCorrupt(f"{key} in store {self.name} ends at byte {size}")
+
+
+def _joined(ranges: Sequence[Range]) -> list[Range]:
+    """Return ranges that hold the same bytes in the same order, as few as can be."""
+    joined: list[Range] = []
+    for r in ranges:
+        last = joined[-1] if joined else None
+        if last is not None and (last.key, last.offset + last.size) == (r.key, r.offset):
+            joined[-1] = Range(last.key, last.offset, last.size + r.size)
+        else:
+            joined.append(r)
+    return joined
+
+
+class S3SegmentWriter:
+    """One blob on its way to the bucket; see `SegmentWriter`."""
+
+    def __init__(self, store: S3Store, key: str) -> None:
+        """Nothing is sent before `finish`."""
+        self._store = store
+        self._key = key
+        self._lock = threading.Lock()
+        self._data: bytearray | None = bytearray()
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Copy ``data`` to its place; see the contract."""
+        check_key(self._key)
+        with self._lock:
+            if self._data is None:
+                raise self._let_go()
+            self._data.extend(bytes(max(0, offset + len(data) - len(self._data))))
+            self._data[offset : offset + len(data)] = data
+
+    async def finish(self) -> tuple[str, ...]:
+        """Send the blob; see the contract."""
+        data = self._take()
+        if data is None:
+            raise self._let_go()
+        await self._store.put(self._key, data)
+        return self._store.names
+
+    async def abort(self) -> None:
+        """Drop what was written; see the contract."""
+        self._take()
+
+    def _take(self) -> bytearray | None:
+        with self._lock:
+            data, self._data = self._data, None
+        return data
+
+    def _let_go(self) -> BackendUnavailable:
+        return BackendUnavailable(f"{self._key} was let go of before it was written")

@@ -1,0 +1,158 @@
+"""What S3 answers, read and judged. Pure.
+
+Texts that a server wrote are never repeated: they may echo what was signed. Its codes are.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+from http import HTTPStatus
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree as ET
+
+from .contract import BlobInfo
+
+NO_SUCH_KEY = "NoSuchKey"
+
+_CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>")
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19})")
+
+
+class FaultKind(Enum):
+    """What a caller can do about it."""
+
+    TRANSIENT = auto()
+    """May succeed when it is tried again."""
+    PERMANENT = auto()
+    """Will not, before somebody changes something."""
+    FULL = auto()
+    """Will not, before there is room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a request did not do what it was for."""
+
+    kind: FaultKind
+    text: str
+    """Goes on after "store NAME"."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRange:
+    """What of a blob an answer holds; ``size`` is the whole blob's."""
+
+    first: int
+    end: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a listing; ``token`` asks for the next one, None after the last."""
+
+    blobs: tuple[BlobInfo, ...]
+    token: str | None
+
+
+class MalformedAnswer(ValueError):
+    """The answer is not what S3 answers; the text goes on after "store NAME"."""
+
+
+_TRANSIENT_STATUSES = frozenset(
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.CONFLICT,  # an operation on the same name is under way, or was
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+_TRANSIENT_CODES = frozenset({"RequestTimeout", "SlowDown"})
+# Of MinIO, Ceph and others: S3 itself has no end.
+_FULL_CODES = frozenset(
+    {
+        "InsufficientStorage",
+        "QuotaExceeded",
+        "XMinioAdminBucketQuotaExceeded",
+        "XMinioStorageFull",
+    }
+)
+_MEANINGS = {
+    "AccessDenied": "does not allow it: look at the rights of the access key",
+    "AuthorizationHeaderMalformed": "expects another signature: is the region right?",
+    "ExpiredToken": "takes the credentials for expired: renew them",
+    "InvalidAccessKeyId": "does not know the access key",
+    "InvalidToken": "does not know the session token",
+    "NoSuchBucket": "has no such bucket",
+    "PermanentRedirect": "keeps the bucket elsewhere: are endpoint and region right?",
+    "RequestTimeTooSkewed": "has another time than this machine: set the clocks",
+    "SignatureDoesNotMatch": "does not accept the signature: is the secret key right?",
+}
+
+
+def error_code(body: bytes) -> str:
+    """Return the code of an error document; empty where there is none."""
+    found = _CODE.search(body)
+    return found[1].decode() if found else ""
+
+
+def fault_of(status: int, code: str) -> Fault:
+    """Judge an answer that is an error."""
+    if status == HTTPStatus.INSUFFICIENT_STORAGE or code in _FULL_CODES:
+        return Fault(FaultKind.FULL, "is full")
+    said = f"{status} {code}" if code else f"{status}"
+    if code in _MEANINGS:
+        return Fault(FaultKind.PERMANENT, f"{_MEANINGS[code]} (it answered {said})")
+    transient = status in _TRANSIENT_STATUSES or code in _TRANSIENT_CODES
+    kind = FaultKind.TRANSIENT if transient else FaultKind.PERMANENT
+    return Fault(kind, f"answered {said}")
+
+
+def read_content_range(text: str) -> ContentRange:
+    """Read the header of a partial answer; that of a refusal holds no bytes, only the size.
+
+    Raises:
+        MalformedAnswer
+
+    """
+    found = _CONTENT_RANGE.fullmatch(text)
+    if found is None:
+        raise MalformedAnswer("did not say which range it answered")
+    size = int(found[3])
+    if found[1] is None:
+        return ContentRange(size, size, size)
+    return ContentRange(int(found[1]), int(found[2]) + 1, size)
+
+
+def read_page(body: bytes) -> Page:
+    """Read an answer to ListObjectsV2 that was asked for with ``encoding-type=url``.
+
+    Raises:
+        MalformedAnswer
+
+    """
+    if b"<!DOCTYPE" in body:
+        raise MalformedAnswer("answered a listing with definitions of its own")
+    try:
+        root = ET.fromstring(body)  # noqa: S314 - what makes it unsafe was refused above
+    except ET.ParseError:
+        raise MalformedAnswer("answered a listing that is not XML") from None
+    if not root.tag.endswith("ListBucketResult"):
+        raise MalformedAnswer("answered something else than a listing")
+    blobs = tuple(_blob(entry) for entry in root.iterfind("{*}Contents"))
+    if root.findtext("{*}IsTruncated") != "true":
+        return Page(blobs, None)
+    token = root.findtext("{*}NextContinuationToken")
+    if not token:
+        raise MalformedAnswer("broke a listing off")
+    return Page(blobs, token)
+
+
+def _blob(entry: ET.Element) -> BlobInfo:
+    key, size = entry.findtext("{*}Key"), entry.findtext("{*}Size")
+    if not key or size is None or not size.isdecimal():
+        raise MalformedAnswer("listed an object without a key or a size")
+    return BlobInfo(unquote_plus(key), int(size))

@@ -1,0 +1,287 @@
+"""Requests to one S3 bucket: signed, bounded in time, tried again here and nowhere else.
+
+Our own, on aiohttp; decision 0018 has the figures. An answer that a store has to understand is
+returned, every other one is an error of ours.
+"""
+
+import asyncio
+import errno
+import hashlib
+import secrets
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from http import HTTPStatus
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import StreamWriter
+from aiohttp.payload import Payload
+from yarl import URL
+
+from storage_gateway.errors import BackendUnavailable, StorageFull
+
+from .s3_answers import NO_SUCH_KEY, Fault, FaultKind, error_code, fault_of
+from .s3_signature import UNSIGNED_PAYLOAD, Credentials, Signer, query_string, quoted
+
+ATTEMPTS_MAX = 4
+RETRY_S_FIRST = 0.1
+"""How long the first retry waits at most; each further one up to twice as long."""
+RETRY_SHARE = 0.1
+"""Of the traffic that may be retries: a store in trouble is not asked more and more."""
+RETRIES_SAVED_MAX = 10.0
+ANSWER_BYTES_MAX = 64 << 10
+"""Of an answer that nobody asked to be longer."""
+HASHED_AT_ONCE_MAX = 64 << 10
+"""Bytes. A larger body is hashed in a thread."""
+WRITTEN_AT_ONCE = 256 << 10
+"""Bytes. Of a larger piece the event loop would copy all that the socket does not take yet."""
+
+_NO_BODY = hashlib.sha256().hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Settings:
+    """Where a bucket is, who asks, and how long is waited for it. Times are seconds."""
+
+    name: str
+    """The store's name."""
+    endpoint: str
+    """``https://HOST[:PORT]``. With ``http`` bodies are signed: nothing else protects them."""
+    region: str
+    bucket: str
+    credentials: Credentials = field(repr=False)
+    path_style: bool = True
+    """The bucket is in the path, not in the host's name."""
+    connect_s: float = 5.0
+    idle_s: float = 15.0
+    """How long an answer may pause, or not begin."""
+    attempt_s: float = 30.0
+    deadline_s: float = 60.0
+    """For an operation with all its attempts."""
+    connections_max: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked for."""
+
+    method: str
+    """Not HEAD: no answer to it tells a missing object from a missing bucket."""
+    key: str = ""
+    """Of the object; without one it is about the bucket."""
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | bytearray | None = field(default=None, repr=False)
+    """Must not change meanwhile."""
+    byte_range: tuple[int, int] | None = None
+    """Offset and size of what is wanted of the object."""
+    answer_bytes_max: int = ANSWER_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What S3 said: done (2xx), no such object (404), or nothing in that range (416)."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+class S3Client:
+    """Sends requests about one bucket. Made on the event loop that it is used on."""
+
+    def __init__(
+        self,
+        settings: S3Settings,
+        *,
+        clock: Callable[[], datetime],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """``clock`` tells the time in UTC; ``tls`` says whom to trust, if not the usual ones."""
+        self.settings = settings
+        self._clock = clock
+        self._signer = Signer(settings.credentials, settings.region)
+        self._retries = _RetryBudget()
+        scheme, _, host = settings.endpoint.rstrip("/").partition("://")
+        self._signs_bodies = scheme != "https"
+        self._host = host if settings.path_style else f"{settings.bucket}.{host}"
+        self._root = f"/{quoted(settings.bucket)}" if settings.path_style else ""
+        self._base = f"{scheme}://{self._host}"
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=settings.connections_max, ssl=tls or True),
+            # An attempt as a whole has a limit of its own, which covers the sending too.
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=settings.connect_s, sock_read=settings.idle_s
+            ),
+            headers={"Accept-Encoding": "identity", "User-Agent": "storage-gateway"},
+            skip_auto_headers=("Accept", "Content-Type"),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def close(self) -> None:
+        """Close all connections; what is under way is broken off."""
+        await self._session.close()
+
+    async def call(self, request: Request) -> Answer:
+        """Send a request, again where that may help; return the answer.
+
+        Raises:
+            StorageFull, BackendUnavailable
+
+        """
+        digest = await self._digest(request.body)
+        fault = Fault(
+            FaultKind.TRANSIENT, f"did not answer within {self.settings.deadline_s:g} seconds"
+        )
+        self._retries.earn()
+        try:
+            async with asyncio.timeout(self.settings.deadline_s):
+                for attempt in range(ATTEMPTS_MAX):
+                    if attempt > 0:
+                        if not self._retries.spend():
+                            break
+                        wait_s = RETRY_S_FIRST * 2**attempt * secrets.randbelow(1000) / 1000
+                        await asyncio.sleep(wait_s)
+                    try:
+                        return await self._attempt(request, digest)
+                    except _FailedError as failed:
+                        fault = failed.fault
+                        if fault.kind is not FaultKind.TRANSIENT:
+                            break
+        except TimeoutError:
+            pass  # what went wrong last tells more than that there was no more time
+        if fault.kind is FaultKind.FULL:
+            raise StorageFull(f"no space left in store {self.settings.name}")
+        raise self.unavailable(fault.text)
+
+    def unavailable(self, text: str) -> BackendUnavailable:
+        """Return an error that says what is wrong with the store, and which one it is."""
+        where = f"bucket {self.settings.bucket} at {self.settings.endpoint}"
+        return BackendUnavailable(f"store {self.settings.name} ({where}) {text}")
+
+    async def _digest(self, body: bytes | bytearray | None) -> str:
+        if body is None:
+            return _NO_BODY
+        if not self._signs_bodies:
+            return UNSIGNED_PAYLOAD
+        if len(body) <= HASHED_AT_ONCE_MAX:
+            return hashlib.sha256(body).hexdigest()
+        return await asyncio.to_thread(lambda: hashlib.sha256(body).hexdigest())
+
+    async def _attempt(self, request: Request, digest: str) -> Answer:
+        path = f"{self._root}/{quoted(request.key, safe='/')}"
+        query = query_string(request.query)
+        headers = self._signer.headers(
+            request.method,
+            host=self._host,
+            path=path,
+            query=query,
+            digest=digest,
+            now=self._clock(),
+        )
+        if request.byte_range is not None:
+            offset, size = request.byte_range
+            headers["range"] = f"bytes={offset}-{offset + size - 1}"
+        body = None if request.body is None else _Body(request.body)
+        try:
+            async with (
+                asyncio.timeout(self.settings.attempt_s),
+                self._session.request(
+                    request.method,
+                    URL(f"{self._base}{path}{'?' if query else ''}{query}", encoded=True),
+                    headers=headers,
+                    data=body,
+                    allow_redirects=False,  # a signature is for one host
+                ) as response,
+            ):
+                return await _read(response, request)
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            _abort(body)
+            raise _FailedError(_fault_without_answer(error)) from None
+        except asyncio.CancelledError:
+            _abort(body)
+            raise
+
+
+def _abort(body: "_Body | None") -> None:
+    # A connection is closed once all is sent, to a server that hangs never: not what is given up.
+    if body is not None and body.transport is not None:
+        body.transport.abort()
+
+
+def _fault_without_answer(error: Exception) -> Fault:
+    if isinstance(error, TimeoutError):
+        return Fault(FaultKind.TRANSIENT, "did not answer in time")
+    if isinstance(error, aiohttp.ClientSSLError):
+        said = "could not show that it is the one: look at its certificate"
+        return Fault(FaultKind.PERMANENT, said)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        reason = errno.errorcode.get(error.os_error.errno or 0, "no address")
+        return Fault(FaultKind.TRANSIENT, f"cannot be reached ({reason})")
+    return Fault(FaultKind.TRANSIENT, "broke the connection off")
+
+
+async def _read(response: aiohttp.ClientResponse, request: Request) -> Answer:
+    done = response.ok
+    size_max = request.answer_bytes_max if done else ANSWER_BYTES_MAX
+    pieces, size = [], 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > size_max:
+            raise _FailedError(Fault(FaultKind.PERMANENT, "answered more than it was asked for"))
+        pieces.append(piece)
+    body = b"".join(pieces)
+    code = "" if done else error_code(body)
+    missing = response.status == HTTPStatus.NOT_FOUND and code == NO_SUCH_KEY
+    past_end = response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+    if (done and response.status < HTTPStatus.MULTIPLE_CHOICES) or missing or past_end:
+        return Answer(response.status, response.headers, body)
+    raise _FailedError(fault_of(response.status, code))
+
+
+class _FailedError(Exception):
+    """An attempt failed."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__()
+        self.fault = fault
+
+
+class _RetryBudget:
+    """How many retries there may be at the moment."""
+
+    def __init__(self) -> None:
+        self._saved = RETRIES_SAVED_MAX
+
+    def earn(self) -> None:
+        """Count a request."""
+        self._saved = min(RETRIES_SAVED_MAX, self._saved + RETRY_SHARE)
+
+    def spend(self) -> bool:
+        """Take a retry; False when there is none."""
+        if self._saved < 1:
+            return False
+        self._saved -= 1
+        return True
+
+
+class _Body(Payload):
+    """The body of a request, sent in pieces; may be sent again."""
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        super().__init__(data)
+        self._size = len(data)
+        self._data = memoryview(data)
+        self.transport: asyncio.Transport | None = None
+        """Of the connection that it was sent on last."""
+
+    def decode(self, encoding: str = "", errors: str = "") -> str:  # noqa: ARG002 - not ours
+        raise TypeError("not a text")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        if isinstance(writer, StreamWriter):  # as it is: the abstract one says less
+            self.transport = writer.transport
+        for at in range(0, len(self._data), WRITTEN_AT_ONCE):
+            await writer.write(self._data[at : at + WRITTEN_AT_ONCE])

@@ -1,0 +1,49 @@
+"""S3 stores over the tests' own server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from crypto import Secret
+from storage_gateway.backends.s3 import S3Store
+from storage_gateway.backends.s3_client import S3Settings
+from storage_gateway.backends.s3_signature import Credentials
+from tests.servers.seaweedfs import SeaweedFS
+
+MARKER = "deployment-marker"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def s3_settings(server: SeaweedFS, bucket: str, **changes: Any) -> S3Settings:  # noqa: ANN401 - its fields
+    """Return settings of a bucket of the server; soon out of patience, as it is on this machine."""
+    settings = S3Settings(
+        name="s3",
+        endpoint=server.endpoint,
+        region="us-east-1",
+        bucket=bucket,
+        credentials=Credentials(
+            access_key=server.access_key, secret_key=Secret(server.secret_key.encode())
+        ),
+        deadline_s=20.0,
+    )
+    return replace(settings, **changes)
+
+
+@asynccontextmanager
+async def s3_store(server: SeaweedFS, **changes: float) -> AsyncIterator[S3Store]:
+    """Open a store over a new bucket that carries its marker."""
+    bucket = await asyncio.to_thread(server.new_bucket)
+    store = S3Store(s3_settings(server, bucket, **changes), marker=MARKER, clock=now)
+    try:
+        await store.put(MARKER, b"marker")
+        yield store
+    finally:
+        await store.close()
+        await asyncio.to_thread(server.revive)
+        await asyncio.to_thread(server.drop, bucket)
