@@ -143,3 +143,10 @@ def test_an_order_shows_no_password() -> None:
     )
 
     assert "geheim" not in repr(spec)
+
+
+async def test_a_name_that_the_server_cannot_hold_is_not_found(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        for method, path in (("GET", ""), ("GET", "/events"), ("DELETE", "")):
+            answer = await ask(gateway, method, f"/v1/stress/runs/a%00b{path}")
+            answer.problem(404, "not_found")
