@@ -47,6 +47,7 @@ database has a lock of its own: a stress run must not wait for the deployment, n
 UNDONE_BY_OTHERS = frozenset({"40001", "40P01"})
 """Serialisation failure, deadlock: nobody's fault, and to be run again."""
 DISK_FULL = "53100"
+NO_RIGHT = "42501"
 TOO_MANY_CONNECTIONS = "53300"
 CONNECTION_CLASSES = ("08", "57P")
 """The connection broke, or the server was told to end it, or is starting up or shutting down."""
@@ -96,7 +97,8 @@ class PostgresCatalog(Catalog):
                     require_schema(connection, catalog._where)
                 known = schema_version(connection) == SCHEMA_VERSION
             if not known:
-                catalog.run_long(partial(_migrate, where=catalog._where), within_s=MIGRATION_S_MAX)
+                attempt = _Attempt(catalog._writer_engine, time.monotonic() + MIGRATION_S_MAX)
+                attempt.run(_unhurried(partial(_migrate, where=catalog._where)))
         except SQLAlchemyError as error:
             catalog.close()
             raise CatalogUnavailable(f"{catalog._where}: {_first_line(error)}") from None
@@ -116,14 +118,8 @@ class PostgresCatalog(Catalog):
     def run_long(self, unit: Unit[T], *, within_s: float) -> T:
         """As `run_blocking`, on the calling thread, once, for as long as ``within_s``."""
         attempt = _Attempt(self._writer_engine, time.monotonic() + within_s)
-
-        def unhurried(connection: Connection) -> T:
-            for setting in ("statement_timeout", "lock_timeout"):
-                connection.execute(text(f"SET LOCAL {setting} = 0"))
-            return unit(connection)
-
         try:
-            return attempt.run(unhurried)
+            return attempt.run(_unhurried(unit))
         except SQLAlchemyError as error:
             failure = error
         raise _lost_in_commit() if attempt.is_unknown(failure) else _translate(failure)
@@ -200,6 +196,17 @@ class PostgresCatalog(Catalog):
 
     def _read(self, unit: Unit[T], deadline: float) -> T:
         return _run(self._reader_engine, unit, deadline, writing=False)
+
+
+def _unhurried(unit: Unit[T]) -> Unit[T]:
+    """Return the unit without the server's limits, which are for one that others wait for."""
+
+    def unhurried(connection: Connection) -> T:
+        for setting in ("statement_timeout", "lock_timeout"):
+            connection.execute(text(f"SET LOCAL {setting} = 0"))
+        return unit(connection)
+
+    return unhurried
 
 
 def _outcome(future: Future[T]) -> T:
@@ -350,5 +357,6 @@ def _first_line(error: SQLAlchemyError) -> str:
     code = _sqlstate(error)
     orig = getattr(error, "orig", None)
     if isinstance(orig, psycopg.Error) and code:
-        return f"{orig.diag.message_primary} (SQLSTATE {code})"
+        remedy = ": give the role the right CREATE on its schema" if code == NO_RIGHT else ""
+        return f"{orig.diag.message_primary} (SQLSTATE {code}){remedy}"
     return str(orig).strip().partition("\n")[0]

@@ -31,7 +31,11 @@ def prepare_schema(connection: Connection, where: str) -> None:
             f"{where} was copied to PostgreSQL and is not the catalog any more: set catalog_url to"
             " that database, and move this file away"
         )
-    if not 0 <= found < SCHEMA_VERSION:
+    if found < 0:
+        raise CatalogUnavailable(
+            f"{where} holds the tables of another program: give the gateway a database of its own"
+        )
+    if found > SCHEMA_VERSION:
         raise CatalogUnavailable(
             f"{where} has schema version {found}, this program writes {SCHEMA_VERSION}:"
             " use the matching version of the program"

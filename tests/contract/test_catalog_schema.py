@@ -5,6 +5,7 @@ Method: Alembic compares migrated databases of both kinds with the tables that u
 dump of a file from before there were migrations is opened; processes start at the same time.
 """
 
+import secrets
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -141,11 +142,35 @@ def test_a_database_of_something_else_is_refused_and_left_as_it_is(
     name = postgres.new_database()
     postgres.execute("CREATE TABLE sessions (of_another text)", name)
 
-    with pytest.raises(CatalogUnavailable, match="42P07"):
+    with pytest.raises(CatalogUnavailable, match=f'{name}: relation "sessions".*exists.*42P07'):
         PostgresCatalog.open(parse_database_url(postgres.url(name)))
 
     tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
     assert [("sessions",)] == postgres.execute(tables, name)
+
+
+def test_tables_that_another_program_migrates_are_told_to_be_its_own(
+    postgres: PostgresServer,
+) -> None:
+    name = postgres.new_database()
+    postgres.execute("CREATE TABLE alembic_version AS SELECT 'ae1027a6acf' AS version_num", name)
+
+    with pytest.raises(CatalogUnavailable, match=f"{name} holds the tables of another program"):
+        PostgresCatalog.open(parse_database_url(postgres.url(name)))
+
+
+def test_a_role_that_may_not_make_tables_is_told_what_it_lacks(postgres: PostgresServer) -> None:
+    """As every role since PostgreSQL 15 that does not own the database."""
+    name, password = postgres.new_database(), secrets.token_hex(8)
+    role = f"{name}_role"
+    postgres.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
+    postgres.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC", name)
+    url = parse_database_url(f"postgresql://{role}:{password}@127.0.0.1:{postgres.port}/{name}")
+
+    with pytest.raises(CatalogUnavailable, match=f"{name}: permission denied.*CREATE") as refused:
+        PostgresCatalog.open(url)
+
+    assert password not in str(refused.value)
 
 
 def test_processes_that_start_together_make_the_tables_once(postgres: PostgresServer) -> None:
