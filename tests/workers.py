@@ -16,7 +16,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, text
 
 from crypto import Meta, X25519Identity
-from storage_gateway.backends import BlobInfo, Check, LocalStore, Range, SegmentWriter
+from storage_gateway.backends import BlobInfo, Check, KeyedStore, LocalStore, Range, SegmentWriter
 from storage_gateway.catalog import Catalog, Unit
 from storage_gateway.catalog.sessions import create_session, load_session, register_router
 from storage_gateway.catalog.work import load_deployment, start_instance
@@ -154,6 +154,57 @@ class _ScriptedWriter:
 
 
 @dataclass(frozen=True, slots=True)
+class UseCases:
+    """What one process does with a catalog and a store."""
+
+    settler: Settler
+    uploads: Uploads
+    recovery: Recovery
+    reads: Reads
+
+
+def use_cases(
+    catalog: Catalog,
+    store: KeyedStore,
+    threads: ThreadPoolExecutor,
+    router: X25519Identity,
+    instance_id: str,
+    *,
+    horizon_s: float,
+) -> UseCases:
+    """Put them together as a gateway does."""
+    settler = Settler(catalog, store, instance_id=instance_id, payloads=PAYLOADS)
+    return UseCases(
+        settler=settler,
+        uploads=Uploads(
+            catalog=catalog,
+            store=store,
+            threads=threads,
+            memory=Budget(MEMORY_BYTES, wait_s=1),
+            settler=settler,
+            identity=router,
+            instance_id=instance_id,
+            payloads=PAYLOADS,
+        ),
+        recovery=Recovery(
+            catalog=catalog,
+            store=store,
+            settler=settler,
+            payloads=PAYLOADS,
+            horizon_s=horizon_s,
+        ),
+        reads=Reads(
+            catalog=catalog,
+            store=store,
+            threads=threads,
+            memory=Budget(MEMORY_BYTES, wait_s=1),
+            identity=router,
+            payloads=PAYLOADS,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Worker:
     """One process's use cases on a data folder."""
 
@@ -245,36 +296,14 @@ class Folder:
                 await local.stat(MARKER)
             except (BlobMissing, BackendUnavailable):
                 await local.put(MARKER, b"")
-            settler = Settler(catalog, store, instance_id=instance_id, payloads=PAYLOADS)
+            uses = use_cases(catalog, store, threads, self.router, instance_id, horizon_s=horizon_s)
             yield Worker(
                 catalog=catalog,
                 store=store,
-                settler=settler,
-                recovery=Recovery(
-                    catalog=catalog,
-                    store=store,
-                    settler=settler,
-                    payloads=PAYLOADS,
-                    horizon_s=horizon_s,
-                ),
-                uploads=Uploads(
-                    catalog=catalog,
-                    store=store,
-                    threads=threads,
-                    memory=Budget(MEMORY_BYTES, wait_s=1),
-                    settler=settler,
-                    identity=self.router,
-                    instance_id=instance_id,
-                    payloads=PAYLOADS,
-                ),
-                reads=Reads(
-                    catalog=catalog,
-                    store=store,
-                    threads=threads,
-                    memory=Budget(MEMORY_BYTES, wait_s=1),
-                    identity=self.router,
-                    payloads=PAYLOADS,
-                ),
+                settler=uses.settler,
+                recovery=uses.recovery,
+                uploads=uses.uploads,
+                reads=uses.reads,
                 session=session,
                 instance_id=instance_id,
             )

@@ -26,13 +26,11 @@ from storage_gateway.catalog.sessions import load_session
 from storage_gateway.catalog.work import renew_instance, start_instance
 from storage_gateway.erase import Erasure
 from storage_gateway.errors import CatalogUnavailable, GatewayError, StorageFull
-from storage_gateway.memory import Budget
 from storage_gateway.read import Reads
 from storage_gateway.records import INPUT, Manifest, Session, Slot
 from storage_gateway.recovery import Recovery
-from storage_gateway.settle import Settler
 from storage_gateway.write import Uploads
-from tests.workers import MEMORY_BYTES, PAYLOADS, SESSION
+from tests.workers import SESSION, use_cases
 
 from .world import Attempt, World
 
@@ -345,8 +343,7 @@ def start_process(
     store = _open_store(world, StepFs(world, live_gate))
     instance_id = name.rjust(32, "0")
     world.ledger.run(lambda c: start_instance(c, instance_id, LEASE_S))
-    settler = Settler(catalog, store, instance_id=instance_id, payloads=PAYLOADS)
-    threads = _NoThreads(1)
+    uses = use_cases(catalog, store, _NoThreads(1), ROUTER, instance_id, horizon_s=HORIZON_S)
     loop = StepLoop(order)
     world.ledger.loops.append(loop)
     process = Process(
@@ -356,32 +353,10 @@ def start_process(
         gate=live_gate,
         instance_id=instance_id,
         session=world.ledger.read(lambda c: load_session(c, SESSION)),
-        uploads=Uploads(
-            catalog=catalog,
-            store=store,
-            threads=threads,
-            memory=Budget(MEMORY_BYTES, wait_s=1),
-            settler=settler,
-            identity=ROUTER,
-            instance_id=instance_id,
-            payloads=PAYLOADS,
-        ),
-        erasure=Erasure(catalog=catalog, settler=settler),
-        recovery=Recovery(
-            catalog=catalog,
-            store=store,
-            settler=settler,
-            payloads=PAYLOADS,
-            horizon_s=HORIZON_S,
-        ),
-        reads=Reads(
-            catalog=catalog,
-            store=store,
-            threads=threads,
-            memory=Budget(MEMORY_BYTES, wait_s=1),
-            identity=ROUTER,
-            payloads=PAYLOADS,
-        ),
+        uploads=uses.uploads,
+        erasure=Erasure(catalog=catalog, settler=uses.settler),
+        recovery=uses.recovery,
+        reads=uses.reads,
     )
     return process
 

@@ -44,20 +44,27 @@ async def gateway(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
 
 
 @contextmanager
-def no_descriptor_left(pid: int) -> Iterator[None]:
-    """Let nothing new be opened; what is open stays."""
+def descriptors_left(pid: int, count: int) -> Iterator[None]:
+    """Let so many be opened and no more; what is open stays.
+
+    Who may not look into the process leaves none.
+    """
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (FIRST_FREE, before[1]))
+    held = descriptors(pid)
+    free = [number for number in range(before[0]) if number not in held]
+    limit = free[count] if held else FIRST_FREE
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, before[1]))
     try:
         yield
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
-def descriptors(pid: int) -> int:
-    """Count them; 0 for who may not look into the process."""
+def descriptors(pid: int) -> set[int]:
+    """Return the numbers of those that are open; none for who may not look into the process."""
     folder = Path(f"/proc/{pid}/fd")
-    return len(list(folder.iterdir())) if os.access(folder, os.R_OK) else 0
+    looks = os.access(folder, os.R_OK | os.X_OK)
+    return {int(path.name) for path in folder.iterdir()} if looks else set()
 
 
 async def test_connections_wait_until_there_are_descriptors(gateway: GatewayProcess) -> None:
@@ -65,7 +72,7 @@ async def test_connections_wait_until_there_are_descriptors(gateway: GatewayProc
         old = await stack.enter_async_context(connected(gateway.address))
         await old.send(ASK)
         assert 200 == (await old.answer()).status
-        with no_descriptor_left(gateway.process.pid):
+        with descriptors_left(gateway.process.pid, 0):
             new = await stack.enter_async_context(connected(gateway.address))
             await new.send(ASK)
             await eventually(lambda: _said(gateway, "no connection accepted"))
@@ -74,19 +81,21 @@ async def test_connections_wait_until_there_are_descriptors(gateway: GatewayProc
         assert 200 == (await new.answer()).status
 
 
+@pytest.mark.parametrize("left", [0, 2], ids=["none for a line", "none for a process"])
 async def test_a_worker_that_dies_meanwhile_is_replaced_afterwards(
-    gateway: GatewayProcess,
+    gateway: GatewayProcess, left: int
 ) -> None:
+    """The line to a worker takes four descriptors; the dead one gives two back."""
     parent = gateway.process.pid
     await workers_of(gateway, WORKERS)
-    before = descriptors(parent)
+    before = len(descriptors(parent))
 
     async with connected(gateway.address) as old:
         await old.send(ASK)
         assert 200 == (await old.answer()).status
         (served,) = [line["worker"] for line in log_of(gateway) if line.get("path") == "/healthz"]
         victim = worker_process(gateway, 3 - int(str(served)))
-        with no_descriptor_left(parent):
+        with descriptors_left(parent, left):
             os.kill(victim, signal.SIGKILL)
             await eventually(lambda: _said(gateway, "worker not started"), what="a failed start")
             await old.send(ASK)
@@ -102,7 +111,7 @@ async def _said(gateway: GatewayProcess, event: str) -> bool:
 
 
 async def _holds(pid: int, count: int) -> bool:
-    return descriptors(pid) == count
+    return len(descriptors(pid)) == count
 
 
 @pytest.mark.parametrize("workers", [1, WORKERS])

@@ -27,7 +27,7 @@ from crypto import X25519Identity
 from tests.commands import command, command_beside
 from tests.gateway import GatewayProcess, eventually, gateway_process
 from tests.http.raw import Answer, exchange, request
-from tests.processes import workers_of
+from tests.processes import log_of, workers_of
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="not tested: workers, elsewhere than Linux"),
@@ -124,6 +124,8 @@ async def test_workers_serve_over_tls_and_one_that_is_killed_is_replaced(
         assert 200 == (await _health(gateway, trust)).status
         gateway.send_signal(signal.SIGTERM)
         assert 0 == await gateway.wait()
+    errors = {line["event"] for line in log_of(gateway) if line["level"] == "error"}
+    assert {"worker ended"} == errors
 
 
 async def _health(gateway: GatewayProcess, trust: ssl.SSLContext) -> Answer:

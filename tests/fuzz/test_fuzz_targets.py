@@ -5,17 +5,28 @@ of guided fuzzing at night, where atheris is there.
 
 import hashlib
 import importlib.util
+import operator
 import subprocess
 import sys
 from random import Random
 
 import pytest
 
+from tests.fuzz import targets
 from tests.fuzz.seeds import seeds
 from tests.fuzz.targets import TARGETS
 from tests.requirements import ROOT, absent
 
 CHANGES = 1500  # about a second for all targets together
+REFUSALS = {
+    "header": "HeaderError",
+    "head": "EnvelopeError",
+    "bech32": "RecipientError",
+    "context": "ContextError",
+    "urn": "urn.URNError",
+    "cid": "urn.CIDError",
+}
+PARSERS = {"header": "parse_header", "context": "parse_context"}
 
 
 def change(data: bytes, other: bytes, random: Random) -> bytes:
@@ -43,8 +54,8 @@ def test_every_seed_holds(name: str) -> None:
         TARGETS[name](data)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-def test_what_lies_near_a_seed_holds(name: str) -> None:
+def run_near_the_seeds(name: str) -> int:
+    """Run a target on changed seeds; return on how many. It raises what the target finds."""
     found, random = seeds(name), Random(hashlib.sha256(name.encode()).digest())
 
     for _ in range(CHANGES):
@@ -52,6 +63,35 @@ def test_what_lies_near_a_seed_holds(name: str) -> None:
         for _ in range(random.randrange(1, 4)):
             data = change(data, random.choice(found), random)
         TARGETS[name](data)
+    return CHANGES
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_lies_near_a_seed_holds(name: str) -> None:
+    assert CHANGES == run_near_the_seeds(name)
+
+
+@pytest.mark.parametrize(("name", "refusal"), REFUSALS.items())
+def test_a_refusal_of_another_type_is_found(
+    name: str, refusal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a parser raises where it promised another error passes through the target."""
+    true = operator.attrgetter(refusal)(targets)
+    monkeypatch.setattr(f"tests.fuzz.targets.{refusal}", type("Promised", (Exception,), {}))
+
+    with pytest.raises(true):
+        run_near_the_seeds(name)
+
+
+@pytest.mark.parametrize(("name", "parser"), PARSERS.items())
+def test_a_parser_that_takes_everything_for_the_same_is_found(
+    name: str, parser: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = getattr(targets, parser)(seeds(name)[0])
+    monkeypatch.setattr(targets, parser, lambda _data: known)
+
+    with pytest.raises(AssertionError):
+        run_near_the_seeds(name)
 
 
 @pytest.mark.nightly

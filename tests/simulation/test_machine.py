@@ -4,7 +4,8 @@ short runs), and on a real one with a real store and catalog (a few).
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from .deployment import MEMBERS, Member
 from .drivers import Driver, RealDriver, SimulatedDriver
 from .faults import Faults
 from .history import Climate, Simulator
+from .planted import PLANTED
 
 USER, MINER, OTHER_MINER = MEMBERS["A"]
 OUTSIDER = MEMBERS["B"][0]
@@ -37,6 +39,8 @@ SLOTS = (
 PHASES = (Phase.generate,) if settings().max_examples < 1000 else tuple(Phase)
 """By day a failure is told as it was found: to shrink it takes minutes."""
 FAIR = Climate(Faults(), elsewhere=False)
+FOUND = ("a slot for two", "a reader of another object's bytes")
+"""Planted bugs that show without any fault, and in few steps."""
 
 
 def writer_of(slot: SlotKey) -> Member:
@@ -197,24 +201,39 @@ def simulator() -> Iterator[Simulator]:
         yield running
 
 
+def play(make: Callable[[], Machine], *, examples: int, steps: int) -> None:
+    """Play so many short lives of a gateway; raises what one of them finds."""
+    run_state_machine_as_test(
+        make,  # type: ignore[arg-type] # any factory
+        settings=settings(max_examples=examples, stateful_step_count=steps, phases=PHASES),
+    )
+
+
 @pytest.mark.timeout(3600)  # by night
 def test_a_simulated_gateway_is_a_dictionary(simulator: Simulator) -> None:
-    run_state_machine_as_test(
-        lambda: Machine(SimulatedDriver(simulator, FAIR)),  # type: ignore[arg-type] # any factory
-        settings=settings(
-            max_examples=1000 if by_night() else 12, stateful_step_count=20, phases=PHASES
-        ),
+    play(
+        lambda: Machine(SimulatedDriver(simulator, FAIR)),
+        examples=1000 if by_night() else 12,
+        steps=20,
     )
 
 
 @pytest.mark.timeout(3600)  # by night
 def test_a_real_gateway_is_a_dictionary(tmp_path: Path) -> None:
-    def make() -> Machine:
-        return Machine(RealDriver(Path(tempfile.mkdtemp(dir=tmp_path))))
+    play(partial(real, tmp_path), examples=50 if by_night() else 3, steps=12)
 
-    run_state_machine_as_test(
-        make,  # type: ignore[arg-type] # any factory
-        settings=settings(
-            max_examples=50 if by_night() else 3, stateful_step_count=12, phases=PHASES
-        ),
-    )
+
+def real(tmp_path: Path) -> Machine:
+    return Machine(RealDriver(Path(tempfile.mkdtemp(dir=tmp_path))))
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_a_planted_bug_is_found_in_a_simulated_gateway(simulator: Simulator, name: str) -> None:
+    with PLANTED[name].plant(), pytest.raises((AssertionError, ExceptionGroup)):
+        play(lambda: Machine(SimulatedDriver(simulator, FAIR)), examples=12, steps=20)
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_a_planted_bug_is_found_in_a_real_gateway(tmp_path: Path, name: str) -> None:
+    with PLANTED[name].plant(), pytest.raises((AssertionError, ExceptionGroup)):
+        play(partial(real, tmp_path), examples=3, steps=12)
