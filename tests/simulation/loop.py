@@ -6,10 +6,10 @@ that the seed chooses, so that whatever two threads could do in either order is 
 
 import asyncio
 import traceback
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
 from contextvars import Context
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple, cast
 
 from .world import Complaint, Process, World
 
@@ -21,34 +21,23 @@ THREAD_S = 0.002
 CLOSINGS_MAX = 100
 
 
-class SimulatedFuture(asyncio.Future[T]):
-    """A future that sets of futures hold in the same order every time."""
+class _Numbered(asyncio.Future[T]):
+    """What sets hold in the same order every time: hashed by a number, drawn when first asked."""
 
-    def __init__(self, *, loop: "ProcessLoop") -> None:
-        """Take the next number."""
-        self.number = loop.world.number()
-        super().__init__(loop=loop)
+    number = 0
 
     def __hash__(self) -> int:
+        if not self.number:
+            self.number = cast("ProcessLoop", self.get_loop()).world.number()
         return self.number
 
 
-class SimulatedTask(asyncio.Task[T]):
-    """A task that sets of tasks hold in the same order every time."""
+class SimulatedFuture(_Numbered[T]):
+    """A future with a number."""
 
-    def __init__(
-        self,
-        coro: Coroutine[Any, Any, T],
-        *,
-        loop: "ProcessLoop",
-        **options: Any,  # noqa: ANN401
-    ) -> None:
-        """Take the next number, before anything asks for it."""
-        self.number = loop.world.number()
-        super().__init__(coro, loop=loop, **options)
 
-    def __hash__(self) -> int:
-        return self.number
+class SimulatedTask(_Numbered[T], asyncio.Task[T]):
+    """A task with a number."""
 
 
 class _Server(asyncio.AbstractServer):

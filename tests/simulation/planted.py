@@ -166,7 +166,7 @@ class Bug:
 
 
 ROUGH = Faults(kill_at_step=0.15, store_slow=0.3, store_late=0.9, repeat=0.2)
-SLEEPY = Faults(pause_at_step=0.2, store_late=0.9)
+SLEEPY = Faults(pause_at_step=0.1, store_late=0.9, slow_client=0.5)
 SLOW = Faults(slow_client=0.5, store_slow=0.4)
 
 PLANTED: dict[str, Bug] = {

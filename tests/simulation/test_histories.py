@@ -20,7 +20,7 @@ from .world import World
 
 BY_DAY = 200
 BY_NIGHT = 10_000
-SEEDS_MAX = 300
+SEEDS_MAX = 600
 """A planted bug is found within so many."""
 ANSWERED_MIN = 0.6
 """The part of all requests that must get a whole answer: the faults are not the whole story."""
