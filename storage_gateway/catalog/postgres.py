@@ -36,6 +36,8 @@ T = TypeVar("T")
 WRITERS = 8
 READERS = 4
 MIGRATION_S_MAX = 3600.0
+LONG_IDLE_MS_MAX = 60_000
+"""How long one that is paused in a migration or a copy keeps the next from trying."""
 RETRIES_MAX = 6
 LATE = "the catalog did not answer in time"
 RETRY_S_FIRST = 0.02
@@ -199,11 +201,16 @@ class PostgresCatalog(Catalog):
 
 
 def _unhurried(unit: Unit[T]) -> Unit[T]:
-    """Return the unit without the server's limits, which are for one that others wait for."""
+    """Return the unit without the server's limits, which are for one that others wait for.
+
+    It may also do something else between two statements, as to read the migrations from disk.
+    """
 
     def unhurried(connection: Connection) -> T:
         for setting in ("statement_timeout", "lock_timeout"):
             connection.execute(text(f"SET LOCAL {setting} = 0"))
+        idle = "SET LOCAL idle_in_transaction_session_timeout"
+        connection.execute(text(f"{idle} = {LONG_IDLE_MS_MAX}"))
         return unit(connection)
 
     return unhurried

@@ -199,6 +199,21 @@ def test_what_is_lost_in_a_commit_is_not_run_again(
     assert [1] == runs
 
 
+def test_a_long_unit_may_take_its_time_between_statements(
+    postgres: PostgresServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_link, "IDLE_MS_MAX", 100)
+    catalog = PostgresCatalog.open(parse_database_url(postgres.url(name)))
+
+    def unit(connection: Connection) -> list[str]:
+        add(connection, "a")
+        time.sleep(0.5)
+        return list(names(connection))
+
+    assert ["a"] == catalog.run_long(unit, within_s=60)
+    catalog.close()
+
+
 def test_an_error_that_a_unit_swallows_is_no_success(catalog: PostgresCatalog) -> None:
     """PostgreSQL answers the COMMIT of a broken transaction with ROLLBACK, and no error."""
 
