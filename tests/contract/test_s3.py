@@ -3,6 +3,7 @@ what it acknowledged is there. Method: a real server, killed, stopped and spoilt
 """
 
 import asyncio
+import ssl
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -12,9 +13,11 @@ import pytest
 from crypto import SEGMENT_SIZE, Secret
 from storage_gateway.backends import BlobInfo
 from storage_gateway.backends.s3 import S3Store
+from storage_gateway.backends.s3_client import S3Client
 from storage_gateway.backends.s3_signature import Credentials
 from storage_gateway.errors import BackendUnavailable, BlobMissing
-from tests.servers.seaweedfs import SeaweedFS
+from tests.certificates import certificate
+from tests.servers.seaweedfs import SeaweedFS, seaweedfs
 
 from .s3 import MARKER, now, s3_settings, s3_store
 
@@ -252,3 +255,29 @@ async def test_a_listing_of_several_pages_is_whole(s3_server: SeaweedFS) -> None
         found = [blob.key async for blob in store.list("d/")]
         assert keys == set(found)
         assert len(keys) == len(found)
+
+
+async def test_over_tls_bodies_are_kept_without_being_signed(tmp_path: Path) -> None:
+    files = certificate(tmp_path, "127.0.0.1")
+    with seaweedfs(files) as server:
+        settings = s3_settings(server, await asyncio.to_thread(server.new_bucket))
+        trusting = ssl.create_default_context(cafile=str(files[0]))
+        store = S3Store(settings, marker=MARKER, clock=now, tls=trusting)
+        try:
+            await store.put(MARKER, b"")
+            await store.put(KEY, SEGMENT)
+
+            assert SEGMENT[100:200] == await store.get(KEY, 100, 100)
+            assert BlobInfo(KEY, SEGMENT_SIZE) == await store.stat(KEY)
+        finally:
+            await store.close()
+
+
+async def test_a_bucket_may_be_in_the_name_of_the_host(s3_server: SeaweedFS) -> None:
+    settings = s3_settings(s3_server, "bucket", path_style=False)
+    client = S3Client(settings, clock=now)
+    await client.close()
+
+    # No name below another is looked up in tests.
+    host = f"bucket.127.0.0.1:{s3_server.port}"
+    assert (f"http://{host}", host, "") == (client._base, client._host, client._root)

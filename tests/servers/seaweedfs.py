@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -67,6 +68,8 @@ class SeaweedFS:
     secret_key: str = field(repr=False)
     ports: dict[str, int] = field(default_factory=dict)
     """By the name of the server's option."""
+    tls: tuple[Path, Path] | None = None
+    """Files of a certificate and its key: with them the S3 API is spoken over TLS only."""
     process: "subprocess.Popen[bytes] | None" = None
     _served: bool = False
 
@@ -78,7 +81,7 @@ class SeaweedFS:
     @property
     def endpoint(self) -> str:
         """The URL of the S3 API."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> str:
@@ -106,6 +109,8 @@ class SeaweedFS:
         command = [program(), "-logtostderr=true", "mini", f"-dir={self.folder / 'data'}"]
         command += [*SETTINGS, *(f"-{name}={port}" for name, port in self.ports.items())]
         command += [f"-{part}.localSocket={sockets / part}" for part in ("filer", "s3")]
+        if self.tls is not None:
+            command += [f"-s3.cert.file={self.tls[0]}", f"-s3.key.file={self.tls[1]}"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -131,15 +136,20 @@ class SeaweedFS:
         return (status, stored) == (http.HTTPStatus.OK, http.HTTPStatus.CREATED)
 
     def _ask(self, listener: str, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        with closing(
-            http.client.HTTPConnection("127.0.0.1", self.ports[listener], timeout=20)
-        ) as connection:
+        with closing(self._connection(listener)) as connection:
             try:
                 connection.request(method, path, body)
                 with connection.getresponse() as answer:
                     return answer.status, answer.read()
             except http.client.HTTPException as error:
                 raise OSError(str(error)) from error
+
+    def _connection(self, listener: str) -> http.client.HTTPConnection:
+        port = self.ports[listener]
+        if self.tls is None or listener != "s3.port":
+            return http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        trusting = ssl.create_default_context(cafile=str(self.tls[0]))
+        return http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=trusting)
 
     def _tell_filer(self, method: str, path: str, body: bytes = b"") -> bytes:
         status, answer = self._ask("filer.port", method, path, body)
@@ -215,13 +225,13 @@ class SeaweedFS:
 
 
 @contextmanager
-def seaweedfs() -> Iterator[SeaweedFS]:
+def seaweedfs(tls: tuple[Path, Path] | None = None) -> Iterator[SeaweedFS]:
     """Run a server until the end of the block; its files vanish with it."""
     program()
     # Not below pytest's folders: the path of a socket has some hundred bytes.
     folder = Path(tempfile.mkdtemp(prefix="gateway-s3-"))
     (folder / "data").mkdir()
-    server = SeaweedFS(folder, secrets.token_hex(8), secrets.token_hex(16))
+    server = SeaweedFS(folder, secrets.token_hex(8), secrets.token_hex(16), tls=tls)
     try:
         server.start()
         yield server
