@@ -50,7 +50,6 @@ UNDONE_BY_OTHERS = frozenset({"40001", "40P01"})
 """Serialisation failure, deadlock: nobody's fault, and to be run again."""
 DISK_FULL = "53100"
 NO_RIGHT = "42501"
-TOO_MANY_CONNECTIONS = "53300"
 CONNECTION_CLASSES = ("08", "57P")
 """The connection broke, or the server was told to end it, or is starting up or shutting down."""
 
@@ -292,12 +291,11 @@ def _may_be_run_again(error: SQLAlchemyError) -> bool:
     if not isinstance(error, DBAPIError):
         return False
     code = _sqlstate(error)
-    if not code:
+    if not code:  # as when no connection could be made, with too many open for example
         return error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError)
     return (
         error.connection_invalidated
         or code in UNDONE_BY_OTHERS
-        or code == TOO_MANY_CONNECTIONS
         or code.startswith(CONNECTION_CLASSES)
     )
 
