@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from crypto import Identity
 
-from .backends import KeyedStore, LocalStore, Member, Replicas
+from .backends import KeyedStore, Member
 from .backends.disk import LOST_AND_FOUND
 from .catalog import Catalog, PostgresCatalog, SQLiteCatalog
 from .catalog.schema import is_new
@@ -23,7 +23,7 @@ from .catalog.sessions import (
     set_operator_token,
 )
 from .catalog.work import has_marker, load_deployment, record_marker, stores_in_use
-from .config import Config, ConfigError, LocalBackend
+from .config import Config, ConfigError
 from .custody import (
     OPERATOR_TOKEN_FILE,
     load_identity,
@@ -37,6 +37,7 @@ from .database_url import DatabaseURL
 from .errors import BackendUnavailable, BlobMissing, TokenExpired
 from .ids import new_random_id
 from .records import TokenKind
+from .stores import STORE_FOLDER, backends_of, join_stores, members_of, open_stores
 from .tokens import TOKEN_LENGTH_MAX, TOKEN_LENGTH_MIN, new_token, token_digest
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,6 @@ logger = logging.getLogger(__name__)
 CATALOG_FILE = "catalog.sqlite3"
 COPIED_FILE = f"{CATALOG_FILE}.copied"
 """What becomes of the file once `catalog copy` has moved it to PostgreSQL."""
-STORE_FOLDER = "store"
 MAIN = "main"
 """The namespace of a deployment's own objects. No setting: with another value nothing that is
 stored would be found."""
@@ -77,7 +77,7 @@ class Parts:
     deployment_id: str
     namespace: str = MAIN
     members: tuple[Member, ...] = ()
-    """The stores that ``store`` is made of, if it is made of several."""
+    """The stores that ``store`` is made of; in a stress run it hides them, and there are none."""
 
     @property
     def payloads(self) -> str:
@@ -102,42 +102,24 @@ async def open_parts(config: Config, opened: AsyncExitStack) -> Parts:
     await asyncio.to_thread(make_data_dir, config.data_dir)
     catalog = await asyncio.to_thread(open_catalog, config)
     opened.push_async_callback(asyncio.to_thread, catalog.close)
-    members = _open_members(config, opened)
+    members = members_of(config, open_stores(config, opened))
     candidate = new_random_id()
     deployment_id = await catalog.run(lambda c: load_deployment(c, candidate))
     await _refuse_unknown(catalog, members)
     for member, backend in zip(members, backends_of(config), strict=True):
         await _check_marker(catalog, member, deployment_id, backend.path, alone=len(members) == 1)
-    store: KeyedStore = members[0].store
-    if len(members) > 1:
-        store = replicas = Replicas(members, write_quorum=config.quorum)
-        opened.push_async_callback(replicas.close)
     identity = await _load_identity(catalog, config.data_dir)
     await _provide_operator_token(catalog, config.data_dir / OPERATOR_TOKEN_FILE)
     return Parts(
         catalog=catalog,
-        store=store,
-        members=tuple(members) if len(members) > 1 else (),
+        store=join_stores(config, members, opened),
+        members=members,
         identity=identity,
         deployment_id=deployment_id,
     )
 
 
-def backends_of(config: Config) -> tuple[LocalBackend, ...]:
-    """Return where payloads lie, with the default."""
-    return config.backends or (LocalBackend(name="local", path=config.data_dir / STORE_FOLDER),)
-
-
-def _open_members(config: Config, opened: AsyncExitStack) -> list[Member]:
-    members = []
-    for backend in backends_of(config):
-        store = LocalStore(backend.path, name=backend.name)
-        opened.push_async_callback(asyncio.to_thread, store.close)
-        members.append(Member(store, domain=backend.domain))
-    return members
-
-
-async def _refuse_unknown(catalog: Catalog, members: list[Member]) -> None:
+async def _refuse_unknown(catalog: Catalog, members: tuple[Member, ...]) -> None:
     """Nothing may look lost because the store that has it is not asked."""
     names = {member.name for member in members}
     for known in await catalog.read(stores_in_use):

@@ -25,7 +25,7 @@ from storage_gateway.catalog.tables import deployment, intents, objects, slots
 from storage_gateway.client import Client
 from storage_gateway.config import load_config
 from storage_gateway.custody import OPERATOR_TOKEN_FILE
-from storage_gateway.parts import STORE_FOLDER
+from storage_gateway.stores import STORE_FOLDER
 from tests.databases import databases
 
 T = TypeVar("T")

@@ -13,11 +13,11 @@ from storage_gateway.custody import load_identity
 from storage_gateway.errors import GatewayError
 from storage_gateway.parts import (
     CATALOG_FILE,
-    backends_of,
     marker_key,
     open_catalog,
     payloads_prefix,
 )
+from storage_gateway.stores import backends_of
 from storage_gateway.verify import Checker, CheckReport
 
 from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, fail, progress

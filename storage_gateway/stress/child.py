@@ -77,13 +77,12 @@ async def serve_run(make_gateway: MakeGateway, orders: BinaryIO, out: BinaryIO) 
     async with AsyncExitStack() as opened:
         plain = await open_run_parts(
             config,
-            Path(spec.store_folder),
             spec.deployment_id,
             spec.run_id,
             opened,
             database=spec.database,
         )
-        store = FaultyStore(plain.local, seed=spec.seed)
+        store = FaultyStore(plain.store, seed=spec.seed)
         store.faults = StoreFaults(at_point=points.reach)
         catalog = FaultyCatalog(plain.catalog, seed=spec.seed)
         catalog.faults = CatalogFaults(at_point=points.reach)

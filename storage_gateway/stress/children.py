@@ -17,7 +17,6 @@ import msgspec
 import storage_gateway
 from storage_gateway.config import ENVIRONMENT_PREFIX
 from storage_gateway.database_url import DatabaseURL
-from storage_gateway.parts import STORE_FOLDER
 
 from .clearing import start_time
 from .orders import Order, Spec, Told
@@ -153,7 +152,6 @@ class Children:
         """
         world = self._world
         config = msgspec.structs.replace(world.config, **settings)
-        serving_folder = world.folder.parent.parent
         if world.folder.parent.name != STRESS_FOLDER:
             raise ChildFailed("the run's folder is not where it should be")
         log = await asyncio.to_thread(os.open, world.folder / LOG_FILE, _LOG_FLAGS, 0o600)
@@ -176,7 +174,6 @@ class Children:
                 Spec(
                     run_id=self._run_id,
                     deployment_id=world.parts.deployment_id,
-                    store_folder=str(serving_folder / STORE_FOLDER),
                     config=msgspec.json.encode(config, enc_hook=str),
                     seed=self._seed,
                     parent_pid=os.getpid(),

@@ -10,11 +10,11 @@ import logging
 import os
 import shutil
 import signal
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from storage_gateway.backends import LocalStore
 from storage_gateway.catalog import Catalog, Unit
 from storage_gateway.catalog.objects import list_objects
 from storage_gateway.catalog.stress_remains import (
@@ -25,8 +25,9 @@ from storage_gateway.catalog.stress_remains import (
 from storage_gateway.catalog.stress_runs import RunRow, control_session, revoke_tokens_of
 from storage_gateway.config import Config
 from storage_gateway.erase import Erasure
-from storage_gateway.parts import STORE_FOLDER, stress_namespace
+from storage_gateway.parts import stress_namespace
 from storage_gateway.records import Manifest, ObjectState
+from storage_gateway.stores import open_stores
 
 from .catalogs import drop_schema
 from .world import STRESS_FOLDER, run_folder
@@ -57,15 +58,13 @@ async def clear_run(
     cleared = Cleared()
     for pid, started in run.children:
         cleared.processes += await asyncio.to_thread(end_process, pid, started)
-    store = LocalStore(config.data_dir / STORE_FOLDER)
-    try:
-        prefix = f"{deployment_id}/{stress_namespace(run.run_id)}/"
-        async for blob in store.list(prefix):
-            await store.delete(blob.key)
-            cleared.blobs += 1
-        await store.drop_folders(prefix)
-    finally:
-        await asyncio.to_thread(store.close)
+    prefix = f"{deployment_id}/{stress_namespace(run.run_id)}/"
+    async with AsyncExitStack() as opened:
+        for store in open_stores(config, opened):
+            async for blob in store.list(prefix):
+                await store.delete(blob.key)
+                cleared.blobs += 1
+            await store.drop_folders(prefix)
     await asyncio.to_thread(_remove_files, config, run.run_id)
     await drop_schema(catalog, run.run_id)
     cleared.control_objects = await _erase_all(catalog, erasure, control_session(run.run_id))

@@ -71,7 +71,7 @@ def _check(trial: Trial) -> CheckReport:
     world = trial.world
     checker = Checker(
         catalog=world.catalog.inner,
-        disks={world.local.name: world.local.disk},
+        disks={store.name: store.disk for store in world.stores},
         identity=world.parts.identity,
         payloads=world.parts.payloads,
         marker=marker_key(world.parts.deployment_id),
@@ -188,5 +188,6 @@ def _stored(trial: Trial) -> Iterator[tuple[str, bytes]]:
             yield f"{OWN}{path.name}", path.read_bytes()
     for table, content in read_contents(trial.world.catalog.inner):
         yield f"{OWN}table {table}", content
-    for blob in trial.world.local.disk.list(trial.world.prefix):
-        yield blob.key, trial.world.local.disk.read(blob.key, 0, blob.size)
+    for store in trial.world.stores:
+        for blob in store.disk.list(trial.world.prefix):
+            yield blob.key, store.disk.read(blob.key, 0, blob.size)

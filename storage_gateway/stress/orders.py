@@ -10,7 +10,6 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 
     run_id: str
     deployment_id: str
-    store_folder: str
     config: bytes
     """Of the process's gateway, as JSON."""
     seed: int

@@ -26,8 +26,9 @@ from storage_gateway.catalog.work import load_deployment, record_marker
 from storage_gateway.config import Config
 from storage_gateway.custody import make_identity
 from storage_gateway.database_url import DatabaseURL
-from storage_gateway.parts import STORE_FOLDER, Parts, stress_namespace
+from storage_gateway.parts import Parts, stress_namespace
 from storage_gateway.sessions import Sessions
+from storage_gateway.stores import backends_of, join_stores, members_of, open_stores
 
 from .catalogs import open_run_catalog
 
@@ -79,7 +80,8 @@ class World:
     folder: Path
     catalog: FaultyCatalog
     store: FaultyStore
-    local: LocalStore
+    stores: tuple[LocalStore, ...]
+    """Those below the faults."""
     parts: Parts
     database: DatabaseURL | None
     """The deployment's, where the run's catalog is a schema in it."""
@@ -130,6 +132,7 @@ def run_config(config: Config, run_id: str) -> Config:
         tls_certificate=None,
         tls_key=None,
         behind_proxy=None,
+        backends=backends_of(config),  # the deployment's, whose folder this is not
         catalog_url=None,  # of the deployment; the run's processes are told in another way
         catalog_password_file=None,
         enable_stress=False,
@@ -148,7 +151,9 @@ class RunParts:
     """The parts of a run, as they are without faults."""
 
     catalog: Catalog
-    local: LocalStore
+    stores: tuple[LocalStore, ...]
+    store: KeyedStore
+    """What they make together."""
     identity: Identity = field(repr=False)
     deployment_id: str
     run_id: str
@@ -182,7 +187,6 @@ async def _open_catalog(
 
 async def open_run_parts(
     config: Config,
-    store_folder: Path,
     deployment_id: str,
     run_id: str,
     opened: AsyncExitStack,
@@ -193,17 +197,18 @@ async def open_run_parts(
     clock = RunClock()
     catalog = await _open_catalog(config.data_dir, database, run_id, clock)
     opened.push_async_callback(asyncio.to_thread, catalog.close)
-    local = LocalStore(store_folder)
-    opened.push_async_callback(asyncio.to_thread, local.close)
+    stores = open_stores(config, opened)
+    store = join_stores(config, members_of(config, stores), opened)
     identity: Identity = await asyncio.to_thread(make_identity, config.data_dir)
 
     def prepare(connection: Connection) -> None:
         load_deployment(connection, deployment_id)
-        record_marker(connection, local.name)
+        for name in store.names:
+            record_marker(connection, name)
         register_router(connection, str(identity.recipient()), identity.key_class)
 
     await catalog.run(prepare)
-    return RunParts(catalog, local, identity, deployment_id, run_id, clock)
+    return RunParts(catalog, stores, store, identity, deployment_id, run_id, clock)
 
 
 @asynccontextmanager
@@ -219,19 +224,16 @@ async def open_world(
     """Make a run's folder and parts; at the end they are closed, and nothing is deleted."""
     config = run_config(serving, run_id)
     await asyncio.to_thread(lambda: config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True))
-    store_folder = serving.data_dir / STORE_FOLDER
     async with AsyncExitStack() as opened:
-        plain = await open_run_parts(
-            config, store_folder, deployment_id, run_id, opened, database=database
-        )
+        plain = await open_run_parts(config, deployment_id, run_id, opened, database=database)
         catalog = FaultyCatalog(plain.catalog, seed=seed)
-        store = FaultyStore(plain.local, seed=seed)
+        store = FaultyStore(plain.store, seed=seed)
         yield World(
             config=config,
             folder=config.data_dir,
             catalog=catalog,
             store=store,
-            local=plain.local,
+            stores=plain.stores,
             parts=plain.over(catalog, store),
             database=database,
             clock=plain.clock,

@@ -367,7 +367,7 @@ def _exchange(identity: Path) -> None:
         (lambda f: (f.path / "router-identity.txt").write_text("x"), "router-identity.txt"),
         (lambda f: _exchange(f.path / "router-identity.txt"), "restore that one"),
         (lambda f: shutil.rmtree(f.path / "store"), "store"),
-        (lambda f: f.sql("DELETE FROM deployment"), "no deployment"),
+        (lambda f: f.sql("DELETE FROM deployment"), "is empty: restore it"),
         (lambda f: f.sql("PRAGMA user_version = 9"), "schema version 9"),
         (lambda f: (f.path / "catalog.sqlite3").write_text("x" * 9000), "not a database"),
     ],

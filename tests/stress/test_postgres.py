@@ -135,7 +135,6 @@ def test_an_order_shows_no_password() -> None:
     spec = Spec(
         run_id="r",
         deployment_id="d",
-        store_folder="/s",
         config=b"{}",
         seed=1,
         parent_pid=1,

@@ -1,0 +1,39 @@
+"""Goal: a run on a deployment with several stores works in all of them, and leaves nothing in any.
+
+Method: a real gateway over two folders; what lies in them is looked at during a run and after it.
+"""
+
+import asyncio
+from pathlib import Path
+
+from tests.gateway import eventually, running_gateway
+from tests.stress.runs import ask, carried_out, ended, failed, show, start
+
+NAMES = ("one", "two")
+
+
+async def test_a_run_is_in_every_store_and_then_in_none(tmp_path: Path) -> None:
+    def stored(name: str) -> list[Path]:
+        files = (file for file in (tmp_path / name).rglob("*") if file.is_file())
+        return [file for file in files if any("stress-" in part for part in file.parts)]
+
+    backends = [{"kind": "local", "name": n, "path": str(tmp_path / n)} for n in NAMES]
+    async with running_gateway(tmp_path, enable_stress=True, backends=backends) as gateway:
+        run = await start(gateway, "tiny-objects", duration_s=60)
+
+        async def has_stored() -> bool:
+            return bool((await show(gateway, run["id"]))["progress"].get("acknowledged"))
+
+        await eventually(has_stored, what="a stored object")
+        during = [await asyncio.to_thread(stored, name) for name in NAMES]
+        await ask(gateway, "DELETE", f"/v1/stress/runs/{run['id']}")
+        await ended(gateway, run["id"])
+        after = [await asyncio.to_thread(stored, name) for name in NAMES]
+        whole = await carried_out(
+            gateway, "crash-after-commit", duration_s=1, clients=2, sizes=[1000], seed=1
+        )
+
+    assert all(during)
+    assert [[], []] == after
+    assert ("pass", {}) == (whole["verdict"], failed(whole))
+    assert not (tmp_path / "data" / "store").exists()
