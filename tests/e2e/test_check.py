@@ -354,6 +354,11 @@ def test_a_check_changes_nothing(folder: Folder, check: Check) -> None:
     assert before == contents()
 
 
+def _first_start_cut_short(folder: Folder) -> None:
+    folder.sql("DELETE FROM deployment")
+    shutil.rmtree(folder.path / "store")
+
+
 def _exchange(identity: Path) -> None:
     identity.write_text(format_identity_file(X25519Identity.generate(), datetime.now(UTC)))
 
@@ -368,6 +373,7 @@ def _exchange(identity: Path) -> None:
         (lambda f: _exchange(f.path / "router-identity.txt"), "restore that one"),
         (lambda f: shutil.rmtree(f.path / "store"), "store"),
         (lambda f: f.sql("DELETE FROM deployment"), "is empty: restore it"),
+        (_first_start_cut_short, "no deployment"),
         (lambda f: f.sql("PRAGMA user_version = 9"), "schema version 9"),
         (lambda f: (f.path / "catalog.sqlite3").write_text("x" * 9000), "not a database"),
     ],

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -175,7 +175,8 @@ class PostgresServer:
         assert self.process is not None
         os.killpg(self.process.pid, number)
         for child in self._children():
-            os.kill(child, number)
+            with suppress(ProcessLookupError):  # it may end at any time
+                os.kill(child, number)
 
     def _children(self) -> list[int]:
         # Each backend leads a session of its own, so the group's signal does not reach it.
