@@ -66,7 +66,10 @@ class S3Store:
         return (self.name,)
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; what is under way is broken off."""
+        if self._marker_read is not None:
+            self._marker_read.cancel()
+            await asyncio.wait([self._marker_read])
         await self._client.close()
 
     def create(self, key: str) -> "S3SegmentWriter":

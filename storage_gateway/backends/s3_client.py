@@ -142,7 +142,7 @@ class S3Client:
                     if attempt > 0:
                         if not self._retries.spend():
                             break
-                        wait_s = RETRY_S_FIRST * 2**attempt * secrets.randbelow(1000) / 1000
+                        wait_s = RETRY_S_FIRST * 2 ** (attempt - 1) * secrets.randbelow(1000) / 1000
                         await asyncio.sleep(wait_s)
                     try:
                         return await self._attempt(request, digest)
@@ -224,19 +224,22 @@ def _fault_without_answer(error: Exception) -> Fault:
 
 
 async def _read(response: aiohttp.ClientResponse, request: Request) -> Answer:
-    done = response.ok
+    done = HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES
     size_max = request.answer_bytes_max if done else ANSWER_BYTES_MAX
     pieces, size = [], 0
     async for piece in response.content.iter_any():
         size += len(piece)
         if size > size_max:
-            raise _FailedError(Fault(FaultKind.PERMANENT, "answered more than it was asked for"))
+            if done:
+                said = "answered more than it was asked for"
+                raise _FailedError(Fault(FaultKind.PERMANENT, said))
+            break  # enough to know what is wrong
         pieces.append(piece)
     body = b"".join(pieces)
     code = "" if done else error_code(body)
     missing = response.status == HTTPStatus.NOT_FOUND and code == NO_SUCH_KEY
     past_end = response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-    if (done and response.status < HTTPStatus.MULTIPLE_CHOICES) or missing or past_end:
+    if done or missing or past_end:
         return Answer(response.status, response.headers, body)
     raise _FailedError(fault_of(response.status, code))
 

@@ -3,6 +3,7 @@ in trouble is not asked more than it helps. Method: a server that says what the 
 """
 
 import asyncio
+import gc
 import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -156,6 +157,44 @@ async def test_an_answer_without_end_is_not_read_to_it() -> None:
         for use in (store.get(KEY, 0, 9), store.stat(KEY)):
             with pytest.raises(BackendUnavailable, match="more than it was asked for"):
                 await use
+
+
+async def test_a_long_answer_of_trouble_is_trouble_all_the_same() -> None:
+    page = Say(503, b"<html>" * 20_000)
+    async with store_over(in_turn(page, DONE)) as (store, server):
+        await store.put(KEY, b"x")
+
+        assert ["PUT", "PUT"] == asked(server)
+
+
+async def test_a_bucket_that_is_elsewhere_is_told_so() -> None:
+    moved = error(301, "PermanentRedirect")
+    async with store_over(lambda _: moved) as (store, _):
+        with pytest.raises(BackendUnavailable, match="are endpoint and region right"):
+            await store.get(KEY, 0, 1)
+
+
+@pytest.mark.parametrize("closed_first", [True, False])
+async def test_a_marker_that_nobody_waits_for_any_more_leaves_nothing(
+    closed_first: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = in_turn(error(404, "NoSuchKey"), HANG)
+    async with store_over(script, marker=False, deadline_s=0.5) as (store, server):
+        reading = asyncio.create_task(store.get(KEY, 0, 1))
+        while len(server.received) < 2:
+            await asyncio.sleep(0.01)
+        reading.cancel()
+        await asyncio.wait([reading])
+        assert reading.cancelled()
+        marker_read = store._marker_read
+        assert marker_read is not None
+        if not closed_first:
+            await asyncio.wait([marker_read])
+    assert marker_read.done()
+    del marker_read, store, reading
+    gc.collect()
+
+    assert [] == caplog.records
 
 
 async def test_a_blob_is_missing_only_where_the_marker_is_not() -> None:
