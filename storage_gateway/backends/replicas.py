@@ -34,11 +34,14 @@ class Member:
     """A store, where it stands, and how it did."""
 
     def __init__(self, store: KeyedStore, *, domain: str, ready: bool = True) -> None:
-        """``domain`` is the failure domain; a store that is not ``ready`` is not written to."""
+        """``domain`` is the failure domain.
+
+        A store that is not ``ready`` is not written to, and what it lacks is not missing.
+        """
         self.store = store
         self.domain = domain
         self.ready = ready
-        """It was seen to be this deployment's."""
+        """It was seen to be this deployment's: else it may be a mount point without its disk."""
         self.lagging = 0
         self.failed_at: float | None = None
 
@@ -140,20 +143,22 @@ class Replicas:
 
     async def delete(self, key: str) -> None:
         """Remove a blob from all stores; those that can be reached lose it in any case."""
+        unseen = [_unseen(member) for member in self.members if not member.ready]
         failed = await asyncio.gather(
             *(member.store.delete(key) for member in self.members), return_exceptions=True
         )
-        _raise_first(failed)
+        _raise_first([*failed, *unseen])
 
     async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
         """Yield what is in any store, each key once; what can be reached before any error."""
+        unseen = [_unseen(member) for member in self.members if not member.ready]
         failed = await asyncio.gather(
             *(_listed(member.store, prefix) for member in self.members), return_exceptions=True
         )
         found = {blob.key: blob for blobs in failed if isinstance(blobs, list) for blob in blobs}
         for key in sorted(found):
             yield found[key]
-        _raise_first(failed)
+        _raise_first([*failed, *unseen])
 
     def let_lag(self, member: Member, writing: "asyncio.Task[tuple[str, ...]]") -> None:
         """See a write to its end that nobody waits for any more."""
@@ -188,7 +193,7 @@ class Replicas:
                 found = await ask(member.store)
             except READ_ERRORS as error:
                 self._note(member, error)
-                errors.append((member, error))
+                errors.append((member, error if member.ready else _unseen(member)))
                 continue
             for bad, failure in errors:
                 if not isinstance(failure, BackendUnavailable):
@@ -244,6 +249,9 @@ class ReplicatedWriter:
                 task.cancel()
             await asyncio.gather(*at_work, return_exceptions=True)
             raise
+        for member, writer in self._writers:
+            if member.name in self._failed:
+                at_work[asyncio.create_task(_let_go(writer))] = member
         for task, member in at_work.items():
             self._lagging.add(member.name)
             self._replicas.let_lag(member, task)
@@ -298,12 +306,21 @@ class ReplicatedWriter:
         )
 
 
+def _unseen(member: Member) -> BackendUnavailable:
+    return BackendUnavailable(f"store {member.name} was not seen to be ours since the start")
+
+
 def _rank(failure: Exception) -> int:
     return next(at for at, kind in enumerate(READ_ERRORS) if isinstance(failure, kind))
 
 
 async def _finish(writer: SegmentWriter) -> tuple[str, ...]:
     return await writer.finish()
+
+
+async def _let_go(writer: SegmentWriter) -> tuple[str, ...]:
+    await writer.abort()
+    return ()
 
 
 async def _listed(store: KeyedStore, prefix: str) -> list[BlobInfo]:

@@ -213,6 +213,49 @@ async def test_one_that_was_not_seen_to_be_ours_is_not_written_to(stores: Stores
     assert [False, True] == [(stores.folder / n / "other").exists() for n in ("one", "two")]
 
 
+async def test_one_that_was_not_seen_to_be_ours_is_no_witness_of_absence(stores: Stores) -> None:
+    """Its folder may be the mount point, and what should go may lie on the disk."""
+    together = stores.together(write_quorum=1)
+    together.members[0].ready = False
+    await written(together)
+    for name in ("two", "three"):
+        await asyncio.to_thread(stores.file(name).unlink)
+
+    with pytest.raises(BackendUnavailable, match="store one was not seen"):
+        await together.delete(KEY)
+    with pytest.raises(BackendUnavailable, match="store one was not seen"):
+        assert [] == [blob async for blob in together.list("deployment/")]
+    for use in (fetched(together), together.get(KEY, 0, 1), together.stat(KEY)):
+        with pytest.raises(BackendUnavailable, match="store one was not seen"):
+            await use
+
+    together.members[0].ready = True
+    await together.delete(KEY)
+    with pytest.raises(BlobMissing):
+        await fetched(together)
+
+
+async def test_what_was_left_out_of_a_write_is_let_go_of(stores: Stores) -> None:
+    """A file that stays open is a descriptor lost with every segment, and space on a full disk."""
+
+    def still_open() -> list[str]:
+        links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return [str(link) for link in links if link.is_relative_to(stores.folder)]
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("not tested: leaks of descriptors; to test it: run on Linux")
+    stores.two.faults = StoreFaults(torn=1.0)
+    together = stores.together(write_quorum=2)
+    writer = together.create(KEY)
+    await asyncio.to_thread(writer.write, 0, memoryview(CONTENT))
+    assert 3 == len(await asyncio.to_thread(still_open))
+
+    assert ("one", "three") == await writer.finish()
+    await together.wait_late()
+
+    assert [] == await asyncio.to_thread(still_open)
+
+
 async def test_a_cancelled_finish_leaves_nothing_at_work(stores: Stores) -> None:
     for store in (stores.one, stores.two, stores.three):
         store.go_on.clear()
