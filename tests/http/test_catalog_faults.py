@@ -10,8 +10,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import func, select
 
@@ -120,6 +122,32 @@ async def test_connections_lost_in_the_midst_of_a_large_upload_cost_nothing(
 
     assert 201 == answer.status, answer
     await deployment.assert_whole(answer.json()["urn"])
+
+
+async def test_a_connection_lost_within_a_transaction_costs_nothing(
+    deployment: Deployment,
+) -> None:
+    """The transaction waits for a lock, so that it is under way for certain."""
+    url = deployment.server.url(deployment.name)
+    async with deployment.uploading() as connection:
+        other = await asyncio.to_thread(lambda: psycopg.connect(url))
+        try:
+            await asyncio.to_thread(other.execute, "LOCK TABLE segments IN EXCLUSIVE MODE")
+            await connection.send(BODY[FIRST:])
+            await eventually(partial(_end_waiting, deployment), what="a transaction that waits")
+        finally:
+            await asyncio.to_thread(other.close)
+        answer = await connection.answer()
+
+    assert 201 == answer.status, answer
+    await deployment.assert_whole(answer.json()["urn"])
+
+
+async def _end_waiting(deployment: Deployment) -> bool:
+    ending = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    ending += f" WHERE datname = '{deployment.name}' AND wait_event_type = 'Lock'"
+    ending += " AND query LIKE '%segments%' AND query NOT LIKE 'DELETE%'"  # that is recovery's
+    return bool(await asyncio.to_thread(deployment.server.execute, ending))
 
 
 async def test_a_server_that_stays_away_in_the_midst_of_a_large_upload_costs_a_retry(
