@@ -105,7 +105,7 @@ PARTS = {
         lambda stage, _: beside(stage, "both-leaves", "take-over", stride=2),
         lambda stage, _: pauses(stage, "both-leaves", "take-over", renewed=True),
         28,
-        900,
+        1100,
     ),
     "pause upload-small": Part(
         lambda stage, _: pauses(stage, "upload-small", "take-over", second_stride=2, renewed=True),
