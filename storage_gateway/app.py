@@ -237,8 +237,8 @@ class Gateway:
 def _has_room(folder: Path, reserve: int) -> bool:
     try:
         found = os.statvfs(folder)
-    except FileNotFoundError:
-        return True  # not full, but gone: whoever writes there is told
+    except OSError:
+        return True  # not full, but gone or out of order: whoever writes there is told
     return found.f_bavail * found.f_frsize >= reserve
 
 

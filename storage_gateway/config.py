@@ -156,6 +156,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ConfigError(f"two backends are called {twice}: each needs a name of its own")
+        paths = [backend.path.absolute() for backend in self.backends]
+        shared = next((path for path in paths if paths.count(path) > 1), None)
+        if shared is not None:
+            raise ConfigError(f"two backends lie in {shared}: each needs a folder of its own")
         domains = max(1, self._domains)
         if self.quorum > domains:
             raise ConfigError(

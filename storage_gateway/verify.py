@@ -256,11 +256,16 @@ class Checker:
             segments = self._catalog.read_blocking(lambda c: load_segments(c, manifest.payload_id))
             placed = self._catalog.read_blocking(lambda c: load_placements(c, manifest.payload_id))
             self._check_placed(urn, segments, placed)
-            for name, disk in self._disks.items():
-                self._check_payload(urn, manifest, segments, opened, (disk, placed.get(name, ())))
+            for name in self._disks:
+                try:
+                    self._check_payload(
+                        urn, manifest, segments, opened, (name, placed.get(name, ()))
+                    )
+                except (CryptoError, GatewayError) as error:
+                    # The copies in the other stores may be damaged, too.
+                    self._find("object", urn, f"{type(error).__name__}: {error}", RESTORE)
         except (CryptoError, GatewayError) as error:
-            if not self._erased_meanwhile(manifest.object_id):
-                self._find("object", urn, f"{type(error).__name__}: {error}", RESTORE)
+            self._find("object", urn, f"{type(error).__name__}: {error}", RESTORE)
         if self._erased_meanwhile(manifest.object_id):
             del self._report.findings[found_before:]
 
@@ -304,10 +309,11 @@ class Checker:
         manifest: Manifest,
         segments: tuple[Segment, ...],
         opened: OpenedHead,
-        stored: tuple[Disk, Collection[int]],
+        stored: tuple[str, Collection[int]],
     ) -> None:
         """Check the copy in one store: all of it, or the segments that came there."""
-        disk, indexes = stored
+        store, indexes = stored
+        disk = self._disks[store]
         prefix = f"{self._payloads}{manifest.payload_id}/"
         self._check_segments(urn, stored, prefix, segments)
         opener = opened.opener()
@@ -320,7 +326,7 @@ class Checker:
             size = min(LEAF_SIZE, segment.size - offset)
             sealed = disk.read(key, offset, size)
             if hashlib.sha256(sealed).digest() != digest:
-                detail = f"the leaf at byte {offset} of {key} does not have its digest"
+                detail = f"the leaf at byte {offset} of {key} in store {store} lacks its digest"
                 self._find("leaf", urn, detail, RESTORE)
                 return
             # What reads compare; the bytes are right, so a tag that differs is the catalog's fault.
@@ -347,12 +353,12 @@ class Checker:
     def _check_segments(
         self,
         urn: str,
-        stored: tuple[Disk, Collection[int]],
+        stored: tuple[str, Collection[int]],
         prefix: str,
         segments: tuple[Segment, ...],
     ) -> None:
-        disk, indexes = stored
-        sizes = {blob.key: blob.size for blob in disk.list(prefix)}
+        store, indexes = stored
+        sizes = {blob.key: blob.size for blob in self._disks[store].list(prefix)}
         for expected, segment in enumerate(segments):
             key = f"{prefix}{segment.index}"
             if segment.index != expected:
@@ -361,9 +367,10 @@ class Checker:
                 self._find("segment", urn, f"{key} has more tags than leaves", RESTORE_CATALOG)
             # What a store did not take in time may be there in part.
             if sizes.pop(key, segment.size) != segment.size and segment.index in indexes:
-                self._find("segment", urn, f"{key} has another size", RESTORE)
+                self._find("segment", urn, f"{key} in store {store} has another size", RESTORE)
         for key in sorted(sizes):
-            self._find("orphan", key, "stored, but no segment names it", MOVE_AWAY)
+            detail = f"stored in store {store}, but no segment names it"
+            self._find("orphan", key, detail, MOVE_AWAY)
 
 
 def _leaves(prefix: str, segments: tuple[Segment, ...]) -> Iterator[tuple[str, Segment, int]]:

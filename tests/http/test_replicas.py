@@ -16,8 +16,11 @@ import pytest
 from sqlalchemy import select
 
 from crypto import SEGMENT_SIZE
+from storage_gateway.backends.disk import Disk
+from storage_gateway.backends.fs import RealFs
 from storage_gateway.catalog.tables import placements
 from storage_gateway.config import ConfigError
+from storage_gateway.verify import Checker
 from tests.gateway import (
     OpenSession,
     RunningGateway,
@@ -119,6 +122,19 @@ async def test_with_a_quorum_of_one_it_goes_on_without_either(folders: Folders, 
     assert [(0, other, "placed")] * 2 == [row for row in rows if row[:2] == (0, other)]
 
 
+async def test_a_store_whose_room_cannot_be_told_stops_nobody(folders: Folders) -> None:
+    """A link to itself answers as a broken mount does: neither there nor missing."""
+    async with running(folders, write_quorum=1) as (gateway, session):
+        await folders.vanish("one")
+        await asyncio.to_thread((folders.path / "one").symlink_to, folders.path / "one")
+        document = await uploaded(gateway, session.path("t1"), session.user_token, b"content")
+        ready = await exchange(gateway.address, request("GET", "/readyz"))
+        read = await fetch(gateway, document["urn"], session.user_token, headers=[PLAINTEXT])
+
+    assert b"content" == read.body
+    assert (200, "degraded") == (ready.status, ready.json()["status"])
+
+
 async def test_below_the_quorum_uploads_are_refused_and_reads_go_on(folders: Folders) -> None:
     content = made_bytes(1000)
     async with running(folders) as (gateway, session):
@@ -213,6 +229,28 @@ async def test_what_is_bad_in_all_stores_is_told_as_damage(folders: Folders) -> 
     bad.problem(500, "blob_corrupt")
     # The one that is left could be right.
     unreachable.problem(503, "backend_unavailable")
+
+
+async def test_a_check_says_in_which_store_what_is_wrong(folders: Folders) -> None:
+    async with running(folders) as (gateway, session):
+        await uploaded(gateway, session.path("t1"), session.user_token, b"content")
+        (missing,), (bad,) = [await folders.payload_files(name) for name in NAMES]
+        await asyncio.to_thread(missing.unlink)
+        await asyncio.to_thread(flip, bad)
+        parts = gateway.gateway.parts
+        checker = Checker(
+            catalog=parts.catalog,
+            disks={name: Disk(name, folders.path / name, RealFs()) for name in NAMES},
+            identity=parts.identity,
+            payloads=parts.payloads,
+            marker=parts.marker,
+        )
+        report = await asyncio.to_thread(checker.run)
+
+    (gone, spoiled) = report.findings
+    assert ("object", "leaf") == (gone.kind, spoiled.kind)
+    assert "missing in store one" in gone.detail
+    assert "in store two" in spoiled.detail
 
 
 async def test_nothing_is_erased_before_every_store_was_seen_clean(folders: Folders) -> None:

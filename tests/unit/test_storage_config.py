@@ -136,6 +136,7 @@ FAULTS: list[tuple[dict[str, object], str]] = [
     (DATA_DIR | {"backends": [ONE | {"bucket": "b"}]}, "bucket"),
     (DATA_DIR | {"backends": [ONE | {"name": "One"}]}, "name"),
     (DATA_DIR | {"backends": [ONE, TWO | {"name": "one"}]}, "two backends are called one"),
+    (DATA_DIR | {"backends": [ONE, ONE | {"name": "two"}]}, "two backends lie in"),
     (DATA_DIR | {"backends": [ONE], "write_quorum": 2}, "1 failure domains: add one, or lower it"),
     (DATA_DIR | {"write_quorum": 2}, "write_quorum is 2"),
     (DATA_DIR | {"write_quorum": 0}, "write_quorum"),
