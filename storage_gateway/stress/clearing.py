@@ -25,7 +25,7 @@ from storage_gateway.catalog.stress_remains import (
 from storage_gateway.catalog.stress_runs import RunRow, control_session, revoke_tokens_of
 from storage_gateway.config import Config
 from storage_gateway.erase import Erasure
-from storage_gateway.parts import stress_namespace
+from storage_gateway.parts import marker_key, stress_namespace
 from storage_gateway.records import Manifest, ObjectState
 from storage_gateway.stores import open_stores
 
@@ -61,6 +61,8 @@ async def clear_run(
     prefix = f"{deployment_id}/{stress_namespace(run.run_id)}/"
     async with AsyncExitStack() as opened:
         for store in open_stores(config, opened):
+            # Else an unmounted disk would be taken for one that is clean.
+            await store.stat(marker_key(deployment_id))
             async for blob in store.list(prefix):
                 await store.delete(blob.key)
                 cleared.blobs += 1

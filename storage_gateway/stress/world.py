@@ -26,7 +26,7 @@ from storage_gateway.catalog.work import load_deployment, record_marker
 from storage_gateway.config import Config
 from storage_gateway.custody import make_identity
 from storage_gateway.database_url import DatabaseURL
-from storage_gateway.parts import Parts, stress_namespace
+from storage_gateway.parts import Parts, marker_key, stress_namespace
 from storage_gateway.sessions import Sessions
 from storage_gateway.stores import backends_of, join_stores, members_of, open_stores
 
@@ -198,6 +198,9 @@ async def open_run_parts(
     catalog = await _open_catalog(config.data_dir, database, run_id, clock)
     opened.push_async_callback(asyncio.to_thread, catalog.close)
     stores = open_stores(config, opened)
+    for each in stores:
+        # Else the run would write into the mount point of a disk that is not there.
+        await each.stat(marker_key(deployment_id))
     store = join_stores(config, members_of(config, stores), opened)
     identity: Identity = await asyncio.to_thread(make_identity, config.data_dir)
 

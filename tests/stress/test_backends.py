@@ -6,6 +6,8 @@ Method: a real gateway over two folders; what lies in them is looked at during a
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tests.gateway import eventually, running_gateway
 from tests.stress.runs import ask, carried_out, ended, failed, show, start
 
@@ -37,3 +39,32 @@ async def test_a_run_is_in_every_store_and_then_in_none(tmp_path: Path) -> None:
     assert [[], []] == after
     assert ("pass", {}) == (whole["verdict"], failed(whole))
     assert not (tmp_path / "data" / "store").exists()
+
+
+async def test_a_run_leaves_the_mount_point_of_a_lost_disk_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it wrote there would make the gateway take the mount point for the disk."""
+    mounted, disk = tmp_path / "one", tmp_path / "disk"
+    backends = [{"kind": "local", "name": n, "path": str(tmp_path / n)} for n in NAMES]
+    async with running_gateway(
+        tmp_path, enable_stress=True, write_quorum=1, backends=backends
+    ) as gateway:
+        await asyncio.to_thread(mounted.rename, disk)
+        await asyncio.to_thread(mounted.mkdir)
+        run = await start(gateway, "tiny-objects", duration_s=1)
+
+        async def is_over() -> bool:
+            state = (await show(gateway, run["id"]))["state"]
+            return state != "running" or "not cleared away yet" in caplog.text
+
+        await eventually(is_over, what="a run that broke off")
+        written = await asyncio.to_thread(lambda: list(mounted.iterdir()))
+        still = (await show(gateway, run["id"]))["state"]
+        await asyncio.to_thread(mounted.rmdir)
+        await asyncio.to_thread(disk.rename, mounted)
+        end = await ended(gateway, run["id"])
+
+    assert [] == written
+    assert "running" == still, "it is not cleared away before the disk was seen clean"
+    assert "fail" == end["verdict"]
