@@ -159,7 +159,9 @@ class Recovery:
                 if await self._settler.delete_payload(grave.payload_id):
                     await self._catalog.run(lambda c: touch_grave(c, grave.payload_id))
                     return
-                report.graves_closed += await self._catalog.run(lambda c: close_grave(c, grave))
+                report.graves_closed += await self._catalog.run(
+                    lambda c: close_grave(c, grave, self._store.names)
+                )
                 return
             if step is ErasureStep.CLEAN_PAGES:
                 pages_clean = await pages.clean()

@@ -1,5 +1,6 @@
 """Units on who works on what: instance leases, claims of intents, graves."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, bindparam, delete, exists, insert, select, update
@@ -110,6 +111,9 @@ _CLOSE_GRAVE = Statement(
         graves.c.payload_id == bindparam("payload_id_is"),
         graves.c.buried_ms == bindparam("buried_ms_is"),
     )
+)
+_LIES_IN = Statement(
+    select(placements.c.backend).where(placements.c.payload_id == bindparam("payload_id_is"))
 )
 _FORGET_PAYLOAD = tuple(
     Statement(delete(table).where(table.c.payload_id == bindparam("payload_id_is")))
@@ -311,11 +315,16 @@ def touch_grave(connection: Connection, payload_id: str) -> None:
     _TOUCH_GRAVE.run(connection, {"payload_id_is": payload_id, "now_ms": now_ms(connection)})
 
 
-def close_grave(connection: Connection, grave: Grave) -> bool:
+def close_grave(connection: Connection, grave: Grave, seen_clean: Collection[str]) -> bool:
     """Forget a payload that no late write can reach any more; what it was erased for is erased.
 
-    False, and nothing is done, when another pass has closed it, or has started its wait anew.
+    False, and nothing is done, when another pass has closed it, or has started its wait anew, or
+    when it lies in a store that is not among those ``seen_clean``: one that only processes with
+    another configuration know.
     """
+    for row in _LIES_IN.run(connection, {"payload_id_is": grave.payload_id}):
+        if row.backend not in seen_clean:
+            return False
     seen = {"payload_id_is": grave.payload_id, "buried_ms_is": grave.buried_ms}
     if _CLOSE_GRAVE.run(connection, seen).changed != 1:
         return False

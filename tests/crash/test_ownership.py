@@ -413,7 +413,7 @@ async def test_a_pass_cannot_close_a_grave_whose_wait_another_pass_started_anew(
     await put_late(quick)
     await quick.recovery.run_once()
 
-    await slow.catalog.run(lambda c: close_grave(c, stale))
+    await slow.catalog.run(lambda c: close_grave(c, stale, slow.store.names))
 
     assert 1 == len(await slow.sql("SELECT * FROM graves"))
 

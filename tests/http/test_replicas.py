@@ -275,6 +275,31 @@ async def test_nothing_is_erased_before_every_store_was_seen_clean(folders: Fold
     assert [[], []] == left
 
 
+async def test_nothing_is_erased_by_who_does_not_know_every_store_it_lies_in(
+    folders: Folders,
+) -> None:
+    """As while processes are restarted one by one with another backend."""
+    options = {"reserve_bytes": 0, "write_quorum": 1}
+    async with running_gateway(folders.path, backends=folders.backends()[:1], **options) as old:
+        async with running(folders, write_quorum=1) as (new, session):
+            document = await uploaded(new, session.path("t1"), session.user_token, b"content")
+        urn, token = document["urn"], session.user_token
+        await fetch(old, urn, token, method="DELETE")
+
+        async def has_waited() -> bool:
+            report = await old.gateway.recovery.run_once()
+            return not (report.graves_waiting or report.failures)
+
+        await eventually(has_waited, what="the wait for late writes")
+        early = await is_erased(old, session, urn)
+    async with running_gateway(folders.path, backends=folders.backends(), **options) as new:
+        await eventually(lambda: is_erased(new, session, urn), what="the state erased")
+        left = [await folders.payload_files(name) for name in NAMES]
+
+    assert not early
+    assert [[], []] == left
+
+
 async def test_it_starts_without_a_store_that_it_knows_and_takes_it_in_later(
     folders: Folders,
 ) -> None:
