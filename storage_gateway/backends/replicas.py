@@ -299,10 +299,11 @@ class ReplicatedWriter:
         if self._is_quorum(members):
             return
         errors = list(self._failed.values())
+        absent = set(self._replicas.names) - {member.name for member in members}
         full = next((error for error in errors if isinstance(error, StorageFull)), None)
         raise full or BackendUnavailable(
             f"{self._replicas.write_quorum} stores must take what is written;"
-            f" out of reach: {', '.join(sorted(self._failed)) or 'too many'}"
+            f" out of reach: {', '.join(sorted(absent))}"
         )
 
 

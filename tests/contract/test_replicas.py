@@ -213,6 +213,14 @@ async def test_one_that_was_not_seen_to_be_ours_is_not_written_to(stores: Stores
     assert [False, True] == [(stores.folder / n / "other").exists() for n in ("one", "two")]
 
 
+async def test_who_is_not_written_to_is_named_when_the_quorum_needs_it(stores: Stores) -> None:
+    together = stores.together(write_quorum=3)
+    together.members[0].ready = False
+
+    with pytest.raises(BackendUnavailable, match=r"out of reach: one\Z"):
+        await written(together)
+
+
 async def test_one_that_was_not_seen_to_be_ours_is_no_witness_of_absence(stores: Stores) -> None:
     """Its folder may be the mount point, and what should go may lie on the disk."""
     together = stores.together(write_quorum=1)
