@@ -173,6 +173,14 @@ async def test_a_cancellation_at_any_point_leaves_nothing(bench: Bench) -> None:
     assert {True, False} == ends
 
 
+class _WithoutWrites(Script):
+    """Of writes there are more or fewer when a body breaks off: threads are at it."""
+
+    def reach(self, point: str) -> None:
+        if not point.startswith("write"):
+            super().reach(point)
+
+
 async def test_clearing_away_may_fail_anywhere_and_recovery_does_it(bench: Bench) -> None:
     """The body breaks off; then each step of what follows fails in turn."""
     last_piece = len(CONTENT) // PIECE_SIZE
@@ -181,7 +189,7 @@ async def test_clearing_away_may_fail_anywhere_and_recovery_does_it(bench: Bench
         raise BackendUnavailable("for this test")
 
     async def break_off(task_id: str, fail_at: int) -> Script:
-        script = Script(-1, fail)
+        script = _WithoutWrites(-1, fail)
 
         def at_piece(index: int) -> None:
             if index == last_piece:
@@ -208,7 +216,7 @@ async def test_clearing_away_may_fail_anywhere_and_recovery_does_it(bench: Bench
         failed += bool(await bench.worker.left())
         await bench.worker.recovery.run_once()
         assert not await check_aftermath(bench.worker, task_id, step)
-    assert 3 <= failed  # else nothing was made to fail
+    assert 5 <= failed  # else nothing was made to fail
 
 
 async def wait_for(script: Script, point: str, count: int) -> None:

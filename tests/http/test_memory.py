@@ -57,11 +57,13 @@ async def test_bodies_that_all_stop_half_way_do_not_stop_each_other(tmp_path: Pa
     async with running_gateway(tmp_path, **settings) as gateway:
         session = await open_session(gateway, "101")
 
-        async def send(task: str, halves: asyncio.Barrier) -> int:
+        async def send(task: str, all_of_them: asyncio.Barrier) -> int:
             async with connected(gateway.address) as connection:
                 await begun(connection, session, task)
+                # Who sends takes more than its place, and the last ones would find none.
+                await all_of_them.wait()
                 await connection.send(chunk(body[:half]))
-                await halves.wait()
+                await all_of_them.wait()
                 await connection.send(chunk(body[half:]) + chunk(b""))
                 return (await connection.answer()).status
 
