@@ -25,7 +25,7 @@ from crypto import (
 )
 
 from .backends import KeyedStore, Range
-from .catalog import Catalog
+from .catalog import Catalog, Unit
 from .catalog.objects import load_manifest, load_segment_page
 from .errors import BlobCorrupt, BlobMissing, CIDSuperseded, Erased
 from .memory import Account, Budget
@@ -102,10 +102,10 @@ class Reads:
         check_pin(manifest, pinned_cid)
         return manifest
 
-    async def load(self, object_id: str) -> Loaded:
-        """Return all that the beginning of a download needs, in one look into the catalog.
+    def look(self, object_id: str) -> Unit[Loaded]:
+        """Return the unit that finds all that the beginning of a download needs.
 
-        Raises:
+        It raises:
             NotFound: no such object.
 
         """
@@ -119,13 +119,16 @@ class Reads:
             )
             return Loaded(manifest, page)
 
-        return await self._catalog.read(unit)
+        return unit
+
+    async def _load(self, object_id: str) -> Loaded:
+        return await self._catalog.read(self.look(object_id))
 
     async def sealed(self, object_id: str, loaded: Loaded | None = None) -> AsyncGenerator[Bytes]:
         """Yield the whole age file: the head, then each leaf after its tag was verified.
 
-        A piece counts as sent when the next one is asked for. ``loaded`` is what `load` answered a
-        moment ago, if it was asked.
+        A piece counts as sent when the next one is asked for. ``loaded`` is what `look` found a
+        moment ago, if that was asked.
 
         Raises:
             Erased, NotFound: before the first piece.
@@ -133,7 +136,7 @@ class Reads:
             BlobMissing, BlobCorrupt, BackendUnavailable: nothing of the bad leaf was yielded.
 
         """
-        manifest, head, segments = _readable(loaded or await self.load(object_id))
+        manifest, head, segments = _readable(loaded or await self._load(object_id))
         leaves = self._leaves(manifest, segments, _verify)
         async with aclosing(leaves):
             # The first leaves are verified before the head goes out: damage in a small object,
@@ -155,7 +158,7 @@ class Reads:
             Erased, NotFound, Busy, BlobMissing, BlobCorrupt, BackendUnavailable: as `sealed`.
 
         """
-        manifest, head, segments = _readable(loaded or await self.load(object_id))
+        manifest, head, segments = _readable(loaded or await self._load(object_id))
         try:
             opened = open_head(head, [self._identity])
             opened.check_context(manifest.context())

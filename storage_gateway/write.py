@@ -6,6 +6,7 @@ last, in one transaction. Whatever ends an upload early is settled before the an
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from urn import DAGBuilder
 
 from . import errors
 from .backends import KeyedStore
-from .catalog import Catalog
+from .catalog import Catalog, Unit
 from .catalog.objects import (
     Ownership,
     begin_upload,
@@ -56,6 +57,9 @@ from .settle import FIRST_INSTANCE_FENCE, Settler
 logger = logging.getLogger(__name__)
 
 Body = AsyncGenerator[bytes]
+
+ROOM_FRESH_S = 0.1
+"""How long what `check_room` said holds: in that time no disk takes as much as the reserve."""
 
 IN_CLEAR = Measure(LEAF_PLAINTEXT_SIZE, CHUNK_SIZE)
 AS_SEALED = Measure(LEAF_SIZE, SEALED_CHUNK_SIZE)
@@ -128,12 +132,17 @@ class Uploads:
         self._payloads = payloads
         self._check_room = check_room
         self._hold_lease = hold_lease
+        self._room_until_s = -math.inf
         self._settling: set[asyncio.Task[None]] = set()
 
     async def check(self, slot: Slot) -> Session:
-        """Refuse what cannot succeed before a byte of the body is read.
+        """Run the unit of `look`."""
+        return await self._catalog.read(self.look(slot))
 
-        Raises:
+    def look(self, slot: Slot) -> Unit[Session]:
+        """Return the unit that refuses what cannot succeed before a byte of the body is read.
+
+        It raises:
             UnknownSession, InvalidField: no such session, or the miner is not one of it.
             SlotTaken, SlotBusy: the slot is not free.
 
@@ -142,14 +151,13 @@ class Uploads:
         def unit(connection: Connection) -> Session:
             session = load_session(connection, slot.session_id)
             check_slot_free(connection, slot)
+            if slot.miner is not None and session.party(MINER, slot.miner) is None:
+                raise errors.InvalidField(
+                    f"{slot.miner} is not a miner of session {slot.session_id}", field="miner"
+                )
             return session
 
-        session = await self._catalog.read(unit)
-        if slot.miner is not None and session.party(MINER, slot.miner) is None:
-            raise errors.InvalidField(
-                f"{slot.miner} is not a miner of session {slot.session_id}", field="miner"
-            )
-        return session
+        return unit
 
     async def seal(
         self, slot: Slot, session: Session, body: Body, meta: Meta, *, size: int | None = None
@@ -272,8 +280,7 @@ class Uploads:
         progress: _Progress,
     ) -> tuple[Placer, list[Segment]]:
         async def open_segment(index: int, placed: Sequence[Segment]) -> None:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._threads, self._check_room)
+            await self._require_room()
 
             def unit(connection: Connection) -> None:
                 if index == 0:
@@ -309,6 +316,12 @@ class Uploads:
         finally:
             if placer is not None:
                 await placer.quiesce()
+
+    async def _require_room(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._room_until_s:
+            await loop.run_in_executor(self._threads, self._check_room)
+            self._room_until_s = loop.time() + ROOM_FRESH_S
 
     async def _settle(self, draft: _Draft, progress: _Progress) -> None:
         task = asyncio.create_task(self._settle_logged(draft, wrote=progress.wrote))

@@ -2,9 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import hdrs, web
+from sqlalchemy import Connection
 
+from storage_gateway.catalog import Unit
 from storage_gateway.catalog.sessions import authenticate
 from storage_gateway.errors import Forbidden, Unauthenticated
 from storage_gateway.ids import check_scope_id
@@ -15,6 +18,9 @@ from .services import SERVICES
 
 PublicHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PrivateHandler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
+Look = Callable[[web.Request, Caller], Unit[Any]]
+LOOK = web.RequestKey("look", object)
+"""What a route's look into the catalog has found."""
 
 OPERATOR = frozenset({TokenKind.OPERATOR})
 PARTIES = frozenset({TokenKind.USER, TokenKind.MINER})
@@ -29,36 +35,47 @@ class Route:
     path: str
     allowed: frozenset[TokenKind] | None
     handler: PublicHandler | PrivateHandler
+    look: Look | None = None
+    """What the handler begins with. It is read in one go with the token, once that is found to be
+    allowed: each hop to the catalog's threads costs as much as all that is read there."""
 
     def guarded(self) -> PublicHandler:
         """Return the handler behind its rule."""
-        allowed = self.allowed
+        allowed, look = self.allowed, self.look
         if allowed is None:
             return self.handler  # type: ignore[return-value]
         handler: PrivateHandler = self.handler  # type: ignore[assignment]
 
         async def guard(request: web.Request) -> web.StreamResponse:
-            caller = await _caller_of(request)
-            if caller.kind not in allowed:
-                raise Forbidden(f"a {caller.kind} token may not do this")
-            session_id = request.match_info.get("session")
-            # Decided by the token alone: what another session holds, or whether it exists, is
-            # not told.
-            if session_id is not None:
-                check_scope_id(session_id, "session")
-                if not caller.in_session(session_id):
-                    raise Forbidden("the token belongs to another session")
+            digest = _token_digest_of(request)
+
+            def unit(connection: Connection) -> tuple[Caller, object]:
+                caller = authenticate(connection, digest)
+                _check_allowed(request, caller, allowed)
+                return caller, None if look is None else look(request, caller)(connection)
+
+            caller, request[LOOK] = await request.app[SERVICES].catalog.read(unit)
             return await handler(request, caller)
 
         return guard
 
 
-async def _caller_of(request: web.Request) -> Caller:
+def _check_allowed(request: web.Request, caller: Caller, allowed: frozenset[TokenKind]) -> None:
+    if caller.kind not in allowed:
+        raise Forbidden(f"a {caller.kind} token may not do this")
+    session_id = request.match_info.get("session")
+    # Decided by the token alone: what another session holds, or whether it exists, is not told.
+    if session_id is not None:
+        check_scope_id(session_id, "session")
+        if not caller.in_session(session_id):
+            raise Forbidden("the token belongs to another session")
+
+
+def _token_digest_of(request: web.Request) -> bytes:
     values = request.headers.getall(hdrs.AUTHORIZATION, [])
     if len(values) != 1:
         raise Unauthenticated("exactly one Authorization header is needed")
     scheme, _, token = values[0].partition(" ")
     if scheme.lower() != "bearer" or not 0 < len(token) <= TOKEN_LENGTH_MAX:
         raise Unauthenticated("the Authorization header must be 'Bearer <token>'")
-    digest = token_digest(token)
-    return await request.app[SERVICES].catalog.read(lambda c: authenticate(c, digest))
+    return token_digest(token)

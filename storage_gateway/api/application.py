@@ -10,9 +10,11 @@ from .middleware import answer_errors, set_common_headers
 from .object_handlers import (
     erase_object,
     get_object,
+    look_at_input,
+    look_at_object,
+    look_at_output,
     show_manifest,
-    upload_input,
-    upload_output,
+    upload,
 )
 from .protocol import READ_BUFFER_SIZE
 from .services import SERVICES, Services
@@ -40,10 +42,10 @@ ROUTES = (
     Route("GET", SESSION, EVERYONE_KNOWN, show_session),
     Route("POST", f"{SESSION}/tokens", OPERATOR, reissue_token),
     Route("GET", f"{SESSION}/objects", EVERYONE_KNOWN, list_session_objects),
-    Route("POST", f"{SESSION}/tasks/{{task}}/input", OPERATOR | _USER, upload_input),
-    Route("POST", f"{SESSION}/tasks/{{task}}/output", OPERATOR | _MINER, upload_output),
-    Route("GET", OBJECT, PARTIES, get_object),
-    Route("HEAD", OBJECT, PARTIES, get_object),
+    Route("POST", f"{SESSION}/tasks/{{task}}/input", OPERATOR | _USER, upload, look_at_input),
+    Route("POST", f"{SESSION}/tasks/{{task}}/output", OPERATOR | _MINER, upload, look_at_output),
+    Route("GET", OBJECT, PARTIES, get_object, look_at_object),
+    Route("HEAD", OBJECT, PARTIES, get_object, look_at_object),
     Route("DELETE", OBJECT, OPERATOR | _USER, erase_object),
     Route("GET", f"{OBJECT}/manifest", EVERYONE_KNOWN, show_manifest),
     Route("GET", "/v1/stress", OPERATOR, list_cases),

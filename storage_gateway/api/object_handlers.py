@@ -1,26 +1,31 @@
 """Handlers: uploads into slots, objects by URN."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+from typing import cast
 
 from aiohttp import hdrs, web
+from sqlalchemy import Connection
 
 from crypto import Meta, MetaError
+from storage_gateway.catalog import Unit
 from storage_gateway.errors import Erased, Forbidden, InvalidField, NotFound, SlotTaken
 from storage_gateway.ids import check_scope_id
-from storage_gateway.read import check_pin
+from storage_gateway.read import Loaded, check_pin
 from storage_gateway.records import (
     INPUT,
     OUTPUT,
     Caller,
     Manifest,
     ObjectState,
+    Session,
     Slot,
     TokenKind,
 )
 from urn import mint
 
+from .access import LOOK
 from .body import read_pieces
 from .pace import pace_of
 from .representations import (
@@ -37,15 +42,15 @@ from .session_handlers import address_of
 SLICE_SIZE = 256 << 10
 
 
-async def upload_input(request: web.Request, caller: Caller) -> web.Response:
-    """``POST /v1/sessions/{session}/tasks/{task}/input``."""
+def look_at_input(request: web.Request, _caller: Caller) -> Unit[tuple[Slot, Session]]:
+    """Look at the slot of an input."""
     if "miner" in request.query:
         raise InvalidField("an input belongs to no miner", field="miner")
-    return await _upload(request, _slot(request, INPUT, None), caller)
+    return _look_at(request, INPUT, None)
 
 
-async def upload_output(request: web.Request, caller: Caller) -> web.Response:
-    """``POST /v1/sessions/{session}/tasks/{task}/output``, of the miner that writes it."""
+def look_at_output(request: web.Request, caller: Caller) -> Unit[tuple[Slot, Session]]:
+    """Look at the slot of an output, that of the miner who writes it."""
     named = request.query.get("miner")
     miner = None if named is None else address_of(named, "miner")
     if caller.kind is TokenKind.MINER:
@@ -54,27 +59,42 @@ async def upload_output(request: web.Request, caller: Caller) -> web.Response:
         miner = caller.miner
     elif miner is None:
         raise InvalidField("an operator must name the miner: ?miner=0x…", field="miner")
-    return await _upload(request, _slot(request, OUTPUT, miner), caller)
+    return _look_at(request, OUTPUT, miner)
 
 
-def _slot(request: web.Request, direction: str, miner: str | None) -> Slot:
+def _look_at(request: web.Request, direction: str, miner: str | None) -> Unit[tuple[Slot, Session]]:
     task_id = check_scope_id(request.match_info["task"], "task")
-    return Slot(request.match_info["session"], task_id, direction, miner)
+    slot = Slot(request.match_info["session"], task_id, direction, miner)
+    look = request.app[SERVICES].uploads.look(slot)
+
+    def unit(connection: Connection) -> tuple[Slot, Session]:
+        with _holder_named():
+            return slot, look(connection)
+
+    return unit
 
 
-async def _upload(request: web.Request, slot: Slot, _caller: Caller) -> web.Response:
+@contextmanager
+def _holder_named() -> Iterator[None]:
+    """Name who holds a slot as callers know it."""
     try:
-        manifest = await _take_in(request, slot)
+        yield
     except SlotTaken as error:
         name = mint(str(error.extensions["object_id"]))
         raise SlotTaken(error.detail, urn=name.urn) from None
+
+
+async def upload(request: web.Request, _caller: Caller) -> web.Response:
+    """``POST /v1/sessions/{session}/tasks/{task}/input`` and ``…/output``."""
+    slot, session = cast("tuple[Slot, Session]", request[LOOK])
+    with _holder_named():
+        manifest = await _take_in(request, slot, session)
     location = f"/v1/objects/{mint(manifest.object_id).urn}"
     return web.json_response(object_json(manifest), status=201, headers={"Location": location})
 
 
-async def _take_in(request: web.Request, slot: Slot) -> Manifest:
+async def _take_in(request: web.Request, slot: Slot, session: Session) -> Manifest:
     services = request.app[SERVICES]
-    session = await services.uploads.check(slot)
     config, uploads, size = services.config, services.uploads, request.content_length
     body = read_pieces(request, bytes_max=config.object_bytes_max, pace=pace_of(config))
     async with aclosing(body):
@@ -95,11 +115,15 @@ def _meta_of(request: web.Request) -> Meta:
     return meta
 
 
+def look_at_object(request: web.Request, _caller: Caller) -> Unit[Loaded]:
+    """Look at the object that the path names."""
+    return request.app[SERVICES].reads.look(name_of(request).object_id)
+
+
 async def get_object(request: web.Request, caller: Caller) -> web.StreamResponse:
     """``GET``/``HEAD /v1/objects/{urn}``: the sealed file, or the plaintext when asked for."""
     reads = request.app[SERVICES].reads
-    name = name_of(request)
-    loaded = await reads.load(name.object_id)
+    name, loaded = name_of(request), cast("Loaded", request[LOOK])
     manifest = loaded.manifest
     _check_known(manifest, caller)
     check_pin(manifest, name.cid)

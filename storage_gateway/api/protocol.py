@@ -35,6 +35,9 @@ RECEIVED_BYTES_MAX = 64 << 10
 READ_BUFFER_SIZE = 32 << 10
 """aiohttp stops receiving at twice as much. With the above: `leaves.PIECE_BYTES_MAX`."""
 
+TAKEN_AT_ONCE = 32 << 10
+"""Bytes of an answer that asyncio takes without making the sender wait; its own limit is 64 KiB."""
+
 CUT_OFF_S = 1.0
 """What answers get to be written, and uploads that were cut off to be settled, after the drain."""
 
@@ -60,8 +63,12 @@ class _Handler(web.RequestHandler):
         too. What the kernel has taken is not counted: it costs us nothing once we have closed.
         """
         transport = self.transport
+        size = resp.content_length or 0
+        held = 0 if transport is None else transport.get_write_buffer_size()
+        never_waits = held + size <= TAKEN_AT_ONCE
+        limit_s = None if never_waits else pace_of(self._config).patience_s(size)
         try:
-            async with asyncio.timeout(pace_of(self._config).patience_s(resp.content_length or 0)):
+            async with asyncio.timeout(limit_s):
                 finished = await super().finish_response(request, resp, start_time)
         except TimeoutError:
             if transport is not None:
