@@ -272,3 +272,25 @@ async def test_an_object_that_is_not_the_callers_and_one_that_is_not_there_are_a
             ]
             assert [404] * 4 == [answer.status for answer in answers], caller
             assert 1 == len({answer.body for answer in answers}), caller
+
+
+async def test_who_may_not_ask_is_not_told_what_is_there(gateway: RunningGateway) -> None:
+    """Found or not, taken or free: the refusal is the same, and comes first."""
+    session, other = await open_session(gateway), await open_session(gateway)
+    taken = await uploaded(gateway, session.path("t1"), session.user_token, b"content")
+    missing = f"urn:blob:v4:{'a' * 32}"
+    asked = [
+        ("GET", f"/v1/objects/{taken['urn']}", gateway.operator_token),
+        ("GET", f"/v1/objects/{missing}", gateway.operator_token),
+        ("GET", "/v1/objects/nonsense", gateway.operator_token),
+        ("POST", session.path("t1"), other.user_token),
+        ("POST", session.path("t2"), other.user_token),
+        ("POST", "/v1/sessions/nobodys/tasks/t1/input", other.user_token),
+        ("POST", f"{session.path('t1')}?miner=x", other.user_token),
+        ("POST", session.path("t1"), session.miner_token),
+        ("POST", session.path("t1", "output"), session.user_token),
+    ]
+
+    for method, path, token in asked:
+        answer = await exchange(gateway.address, request(method, path, token, body=b""))
+        answer.problem(403, "forbidden")
