@@ -15,7 +15,6 @@ from sqlalchemy import Connection
 
 from crypto import (
     CHUNK_SIZE,
-    LEAF_CHUNKS,
     LEAF_PLAINTEXT_SIZE,
     LEAF_SIZE,
     SEALED_CHUNK_SIZE,
@@ -23,9 +22,7 @@ from crypto import (
     CryptoError,
     Identity,
     Meta,
-    Opener,
     Recipient,
-    Sealer,
     adopt_head,
     intake_identity,
     new_head,
@@ -50,6 +47,7 @@ from .ids import new_random_id
 from .leaves import Measure, Part, chained, cut_leaves, floor_of, split_head
 from .memory import Account, Budget
 from .placing import Placer, Produce
+from .producing import sealing, verifying
 from .records import MINER, Manifest, ObjectState, Party, Segment, Session, Slot
 from .refusals import refusal_of
 from .settle import FIRST_INSTANCE_FENCE, Settler
@@ -59,7 +57,7 @@ logger = logging.getLogger(__name__)
 Body = AsyncGenerator[bytes]
 
 ROOM_FRESH_S = 0.1
-"""How long what `check_room` said holds: in that time no disk takes as much as the reserve."""
+"""How long what `check_room` said holds. What comes in that time may take some of the reserve."""
 
 IN_CLEAR = Measure(LEAF_PLAINTEXT_SIZE, CHUNK_SIZE)
 AS_SEALED = Measure(LEAF_SIZE, SEALED_CHUNK_SIZE)
@@ -180,7 +178,7 @@ class Uploads:
                 draft,
                 _Payload(
                     cut_leaves(body, IN_CLEAR, memory, size=size),
-                    lambda part: _sealing(sealed_head.sealer, part),
+                    lambda part: sealing(sealed_head.sealer, part),
                     memory,
                 ),
                 head=sealed_head.head,
@@ -215,7 +213,7 @@ class Uploads:
                     draft,
                     _Payload(
                         cut_leaves(chained(rest, body), AS_SEALED, memory, size=size),
-                        lambda part: _verifying(adopted.opener, part),
+                        lambda part: verifying(adopted.opener, part),
                         memory,
                     ),
                     head=adopted.head,
@@ -350,28 +348,6 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _recipients(parties: tuple[Party, ...]) -> list[Recipient]:
     return [parse_recipient(party.recipient) for party in parties]
-
-
-def _sealing(sealer: Sealer, part: Part) -> Produce:
-    # Claimed here, in order; sealed in a thread, in any order.
-    run = sealer.claim(len(part.data), last=part.last)
-
-    def produce() -> bytearray:
-        sealed = bytearray(run.sealed_size)
-        run.seal_into(part.data, sealed)
-        return sealed
-
-    return produce
-
-
-def _verifying(opener: Opener, part: Part) -> Produce:
-    first_chunk = part.leaf * LEAF_CHUNKS + part.offset // SEALED_CHUNK_SIZE
-
-    def produce() -> bytes:
-        opener.open_run_into(first_chunk, part.data, bytearray(len(part.data)), last=part.last)
-        return part.data
-
-    return produce
 
 
 def _manifest(

@@ -13,7 +13,7 @@ from unittest import mock
 from aiohttp import web_app
 from sqlalchemy import Connection
 
-from storage_gateway import placing, read, recovery, write
+from storage_gateway import placing, producing, read, recovery, write
 from storage_gateway.catalog import Clock, objects, sessions, work
 from storage_gateway.leaves import Measure
 from urn import DAGBuilder
@@ -155,7 +155,7 @@ def _small_and_silent() -> Iterator[None]:
     changes: list[Any] = [
         *(
             mock.patch.object(module, name, small)
-            for module in (placing, read, write)
+            for module in (placing, producing, read, write)
             for name, small in SMALL.items()
             if hasattr(module, name)
         ),
