@@ -1,12 +1,14 @@
 """Randomness of the system, replaced by the seed's for as long as a history takes.
 
 Functions of ours take `os.urandom` as the default of an argument, bound when they were defined: so
-it is replaced there as well as in the modules.
+it is replaced there as well as in the modules. Only the thread of the history draws from the seed:
+what others left running in this process (a test before, a library) draws from the system.
 """
 
 import os
 import secrets
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from random import Random
@@ -17,11 +19,15 @@ PACKAGES = ("crypto", "urn", "retention", "storage_gateway")
 
 _TRUE_URANDOM = os.urandom
 _source: Random | None = None
+_thread = 0
+"""Whose draws come from `_source`."""
 
 
 def draw(size: int) -> bytes:
     """Return random bytes: from the seed within a history, else from the system."""
-    return _TRUE_URANDOM(size) if _source is None else _source.randbytes(size)
+    if _source is None or threading.get_ident() != _thread:
+        return _TRUE_URANDOM(size)
+    return _source.randbytes(size)
 
 
 def _token_hex(nbytes: int | None = None) -> str:
@@ -58,9 +64,9 @@ def _replaced(default: Any) -> Any:  # noqa: ANN401 - any default of any functio
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Have all randomness come from the seed."""
-    global _source  # noqa: PLW0603 - the system's randomness is global, too
+    global _source, _thread  # noqa: PLW0603 - the system's randomness is global, too
     kept: tuple[Callable[[int], bytes], Callable[..., str]] = (os.urandom, secrets.token_hex)
-    _source = Random(f"{seed}/urandom")
+    _source, _thread = Random(f"{seed}/urandom"), threading.get_ident()
     os.urandom, secrets.token_hex = draw, _token_hex
     try:
         yield

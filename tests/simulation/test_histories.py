@@ -7,14 +7,16 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from itertools import zip_longest
 
 import pytest
 
 from tests.requirements import ROOT
 
 from .__main__ import main, report
-from .history import HISTORIES_UNCOLLECTED_MAX, Simulator
+from .history import HISTORIES_UNCOLLECTED_MAX, Outcome, Simulator
 from .planted import PLANTED
 from .world import World
 
@@ -84,9 +86,38 @@ def test_a_history_leaves_nothing_to_the_next(simulator: Simulator) -> None:
         simulator.run(seed)
     again = simulator.run(7)
 
-    assert first.digest == again.digest
+    assert_same(first, again)
     worlds = sum(isinstance(kept, World) for kept in gc.get_objects())
     assert worlds <= HISTORIES_UNCOLLECTED_MAX
+
+
+def assert_same(one: Outcome, other: Outcome) -> None:
+    """Show where two histories part."""
+    for number, (a, b) in enumerate(zip_longest(one.trace, other.trace)):
+        before = one.trace[max(0, number - 3) : number]
+        assert a == b, f"line {number}, after {before}; threads: {threading.enumerate()}"
+    assert one.digest == other.digest
+
+
+def test_what_other_threads_draw_is_not_of_the_history(simulator: Simulator) -> None:
+    stop = threading.Event()
+
+    def draw_on() -> None:
+        while not stop.is_set():
+            os.urandom(1)
+
+    drawing = threading.Thread(target=draw_on)
+    first = simulator.run(7)
+
+    drawing.start()
+    try:
+        again = [simulator.run(7) for _ in range(5)]
+    finally:
+        stop.set()
+        drawing.join()
+
+    for outcome in again:
+        assert_same(first, outcome)
 
 
 def test_a_seed_is_the_same_history_in_every_process() -> None:
