@@ -15,7 +15,7 @@ from aiohttp import web
 from .api import GatewayRunner, HandedSite, Readiness, Services, make_application
 from .backends import Member
 from .catalog.work import has_marker
-from .config import Config, ConfigError, cannot_listen, url_of
+from .config import Config, ConfigError, LocalBackend, cannot_listen, url_of
 from .erase import Erasure
 from .errors import GatewayError, StorageFull
 from .ids import new_random_id
@@ -208,7 +208,13 @@ class Gateway:
         config = self._config
         if not _has_room(config.data_dir, config.reserve_bytes):
             raise StorageFull("less than the reserve is free under the data folder")
-        roomy = {b.domain for b in config.backends if _has_room(b.path, config.reserve_bytes)}
+        # A bucket says that it is full when it is.
+        roomy = {
+            backend.domain
+            for backend in config.backends
+            if not isinstance(backend, LocalBackend)
+            or _has_room(backend.path, config.reserve_bytes)
+        }
         if config.backends and len(roomy) < config.quorum:
             raise StorageFull("less than the reserve is free in too many stores")
 

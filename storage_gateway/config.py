@@ -12,7 +12,31 @@ from typing import Annotated, Any
 
 import msgspec
 
+from crypto import Secret
+
+from .backend_settings import (
+    Backend,
+    ConfigError,
+    LocalBackend,
+    S3Backend,
+    check_backends,
+    is_loopback,
+    with_offchain,
+)
 from .database_url import DatabaseURL, parse_database_url
+
+__all__ = [
+    "ENVIRONMENT_PREFIX",
+    "Config",
+    "ConfigError",
+    "LocalBackend",
+    "S3Backend",
+    "cannot_listen",
+    "check_catalog_url",
+    "is_loopback",
+    "load_config",
+    "url_of",
+]
 
 ENVIRONMENT_PREFIX = "GATEWAY_"
 CLIENT_VARIABLES = frozenset({"GATEWAY_TOKEN", "GATEWAY_URL"})
@@ -29,36 +53,6 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 GIB = 1 << 30
 
 
-BackendName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
-
-
-class ConfigError(ValueError):
-    """A setting is unknown, malformed or unsafe; the text names it and says what to do."""
-
-
-class LocalBackend(
-    msgspec.Struct,
-    frozen=True,
-    forbid_unknown_fields=True,
-    kw_only=True,
-    tag_field="kind",
-    tag="local",
-):
-    """A folder on a disk of this machine, or one that is mounted."""
-
-    name: BackendName
-    """What the catalog calls it: never to be changed, nor used for another store."""
-    path: Path
-    """Made by the first start; its parent must exist."""
-    failure_domain: BackendName | None = None
-    """What can be lost at one blow; stores without one are lost one by one."""
-
-    @property
-    def domain(self) -> str:
-        """The failure domain, with its default."""
-        return self.failure_domain or self.name
-
-
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All settings of one gateway process. Times are seconds, sizes bytes.
 
@@ -70,7 +64,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     catalog_url: DatabaseURL | None = None
     """``postgresql://USER@HOST:PORT/DATABASE``; without it the catalog is a file in the folder."""
     catalog_password_file: Path | None = None
-    backends: tuple[LocalBackend, ...] = ()
+    backends: tuple[Backend, ...] = ()
     """Where payloads lie, in the order in which they are read; without any, in the data folder."""
     write_quorum: Count | None = None
     """Failure domains that must have a payload before it counts as stored: 2 where there are so
@@ -152,14 +146,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return len({backend.domain for backend in self.backends})
 
     def _check_backends(self) -> None:
-        names = [backend.name for backend in self.backends]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise ConfigError(f"two backends are called {twice}: each needs a name of its own")
-        paths = [backend.path.absolute() for backend in self.backends]
-        shared = next((path for path in paths if paths.count(path) > 1), None)
-        if shared is not None:
-            raise ConfigError(f"two backends lie in {shared}: each needs a folder of its own")
+        check_backends(self.backends)
         domains = max(1, self._domains)
         if self.quorum > domains:
             raise ConfigError(
@@ -181,16 +168,6 @@ def check_catalog_url(url: DatabaseURL) -> None:
             f"catalog_url {url} is on another machine and does not say how to protect the way"
             " there: add ?sslmode=verify-full (and sslrootcert=FILE for a CA of your own)"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address is this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def load_config(
@@ -219,6 +196,9 @@ def load_config(
             settings[field] = _backends(value) if field == "backends" else value
     given = {name: value for name, value in options.items() if value is not None}
     settings |= given
+    backends = with_offchain(settings.get("backends"), environment)
+    if backends is not None:
+        settings["backends"] = backends
     if "data_dir" not in settings:
         raise ConfigError(
             "no data folder: give --data-dir DIR, or set GATEWAY_DATA_DIR, or data_dir in the file"
@@ -228,12 +208,23 @@ def load_config(
     except msgspec.ValidationError as error:
         cause = error.__cause__
         raise ConfigError(str(error)) from cause if isinstance(cause, ConfigError) else None
+    _check_deadlines(config)
     if "catalog_url" in given and config.catalog_url and config.catalog_url.has_password:
         raise ConfigError(
             "catalog_url: a password in an option is seen by everybody on this machine; give it in"
             " catalog_password_file, GATEWAY_CATALOG_URL or the TOML file"
         )
     return config
+
+
+def _check_deadlines(config: Config) -> None:
+    # What was given up must have landed, or never will, when its grave is closed.
+    for backend in config.backends:
+        if isinstance(backend, S3Backend) and backend.deadline_s >= config.late_write_horizon_s:
+            raise ConfigError(
+                f"backend {backend.name}: deadline_s ({backend.deadline_s:g}) must be below"
+                f" late_write_horizon_s ({config.late_write_horizon_s:g})"
+            )
 
 
 def _backends(text: str) -> object:
@@ -256,6 +247,8 @@ def cannot_listen(config: Config, error: OSError) -> ConfigError:
 
 
 def _decode(kind: type, value: object) -> object:
+    if kind is Secret and isinstance(value, str) and value:
+        return Secret(value.encode())
     if kind is DatabaseURL:
         if not isinstance(value, str):
             raise ValueError("Expected a URL: postgresql://user@host:5432/database")

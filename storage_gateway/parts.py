@@ -14,6 +14,7 @@ from crypto import Identity
 
 from .backends import KeyedStore, Member
 from .backends.disk import LOST_AND_FOUND
+from .backends.s3 import S3Store
 from .catalog import Catalog, PostgresCatalog, SQLiteCatalog
 from .catalog.schema import is_new
 from .catalog.sessions import (
@@ -23,7 +24,7 @@ from .catalog.sessions import (
     set_operator_token,
 )
 from .catalog.work import has_marker, load_deployment, record_marker, stores_in_use
-from .config import Config, ConfigError
+from .config import Config, ConfigError, LocalBackend
 from .custody import (
     OPERATOR_TOKEN_FILE,
     load_identity,
@@ -37,7 +38,14 @@ from .database_url import DatabaseURL
 from .errors import BackendUnavailable, BlobMissing, TokenExpired
 from .ids import new_random_id
 from .records import TokenKind
-from .stores import STORE_FOLDER, backends_of, join_stores, members_of, open_stores
+from .stores import (
+    STORE_FOLDER,
+    OpenStore,
+    backends_of,
+    join_stores,
+    members_of,
+    open_stores,
+)
 from .tokens import TOKEN_LENGTH_MAX, TOKEN_LENGTH_MIN, new_token, token_digest
 
 logger = logging.getLogger(__name__)
@@ -102,12 +110,13 @@ async def open_parts(config: Config, opened: AsyncExitStack) -> Parts:
     await asyncio.to_thread(make_data_dir, config.data_dir)
     catalog = await asyncio.to_thread(open_catalog, config)
     opened.push_async_callback(asyncio.to_thread, catalog.close)
-    members = members_of(config, open_stores(config, opened))
     candidate = new_random_id()
     deployment_id = await catalog.run(lambda c: load_deployment(c, candidate))
+    stores = await open_stores(config, marker_key(deployment_id), opened)
+    members = members_of(config, stores)
     await _refuse_unknown(catalog, members)
-    for member, backend in zip(members, backends_of(config), strict=True):
-        await _check_marker(catalog, member, deployment_id, backend.path, alone=len(members) == 1)
+    for member, store in zip(members, stores, strict=True):
+        await _check_marker(catalog, member, store, deployment_id, alone=len(members) == 1)
     identity = await _load_identity(catalog, config.data_dir)
     await _provide_operator_token(catalog, config.data_dir / OPERATOR_TOKEN_FILE)
     return Parts(
@@ -131,13 +140,12 @@ async def _refuse_unknown(catalog: Catalog, members: tuple[Member, ...]) -> None
 
 
 async def _check_marker(
-    catalog: Catalog, member: Member, deployment_id: str, folder: Path, *, alone: bool
+    catalog: Catalog, member: Member, store: OpenStore, deployment_id: str, *, alone: bool
 ) -> None:
     """Make sure that the store is this deployment's: never write into another one's.
 
     One of several that is known and cannot be reached now is not written to until it can be.
     """
-    store = member.store
     marker = marker_key(deployment_id)
     known = await catalog.read(lambda c: has_marker(c, store.name))
     try:
@@ -147,12 +155,14 @@ async def _check_marker(
             member.ready = False
             logger.warning("store out of reach at start", extra={"store": store.name})
             return
+        if known and isinstance(store, S3Store):
+            raise  # it says whether it is another bucket or merely out of reach
         if known:
             raise ConfigError(
                 f"store {store.name} lacks the marker {marker} of this deployment:"
                 " it is another store, or not mounted. Nothing was changed"
             ) from error
-        await asyncio.to_thread(_refuse_foreign_store, folder, deployment_id)
+        await _refuse_foreign_store(store, deployment_id)
         await _make_marker(store, marker)
     if not known:
         await catalog.run(lambda c: record_marker(c, store.name))
@@ -172,11 +182,17 @@ def _names_in(folder: Path) -> set[str]:
     return {entry.name for entry in folder.iterdir()} - {LOST_AND_FOUND}
 
 
-def _refuse_foreign_store(folder: Path, deployment_id: str) -> None:
-    if _names_in(folder) - {deployment_id}:
+async def _refuse_foreign_store(store: OpenStore, deployment_id: str) -> None:
+    if isinstance(store, S3Store):
+        foreign = await store.holds_other(deployment_id)
+        place = f"bucket {store.settings.bucket} at {store.settings.endpoint}"
+    else:
+        place = str(store.root)
+        foreign = bool(await asyncio.to_thread(_names_in, store.root) - {deployment_id})
+    if foreign:
         raise ConfigError(
-            f"{folder} holds the objects of another deployment, and the catalog beside it is"
-            " new: restore that deployment's catalog, or use an empty data folder"
+            f"{place} holds the objects of another deployment, and the catalog beside it is"
+            " new: restore that deployment's catalog, or use an empty one"
         )
 
 
@@ -237,7 +253,8 @@ def open_catalog(config: Config, *, as_it_is: bool = False) -> Catalog:
     """
     file = config.data_dir / CATALOG_FILE
     # Looked at first: another process that starts now makes the catalog first, then the store.
-    full = [backend.path for backend in backends_of(config) if _names_in(backend.path)]
+    folders = [b.path for b in backends_of(config) if isinstance(b, LocalBackend)]
+    full = [folder for folder in folders if _names_in(folder)]
     store, holds_objects = next(iter(full), config.data_dir / STORE_FOLDER), bool(full)
 
     def check(connection: Connection) -> None:

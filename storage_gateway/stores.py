@@ -1,29 +1,96 @@
 """The stores that a configuration names, and the one that they make together."""
 
 import asyncio
+import ssl
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 
+from crypto import Secret
+
+from .backend_settings import Backend, ConfigError, LocalBackend, S3Backend
 from .backends import KeyedStore, LocalStore, Member, Replicas
-from .config import Config, LocalBackend
+from .backends.s3 import S3Store
+from .backends.s3_client import S3Settings
+from .backends.s3_signature import Credentials
+from .config import Config
+from .custody import read_secret
 
 STORE_FOLDER = "store"
 """Where payloads lie in the data folder, unless backends are configured."""
 
+OpenStore = LocalStore | S3Store
 
-def backends_of(config: Config) -> tuple[LocalBackend, ...]:
+
+def backends_of(config: Config) -> tuple[Backend, ...]:
     """Return where payloads lie, with the default."""
     return config.backends or (LocalBackend(name="local", path=config.data_dir / STORE_FOLDER),)
 
 
-def open_stores(config: Config, opened: AsyncExitStack) -> tuple[LocalStore, ...]:
-    """Open each by itself; ``opened`` is told how to close them."""
-    stores = []
-    for backend in backends_of(config):
-        store = LocalStore(backend.path, name=backend.name)
-        opened.push_async_callback(asyncio.to_thread, store.close)
-        stores.append(store)
-    return tuple(stores)
+async def open_stores(config: Config, marker: str, opened: AsyncExitStack) -> tuple[OpenStore, ...]:
+    """Open each by itself; ``opened`` is told how to close them. ``marker`` is the deployment's.
+
+    Raises:
+        ConfigError: a file that a setting names cannot be used.
+
+    """
+    return tuple([await _open_store(b, marker, opened) for b in backends_of(config)])
+
+
+async def _open_store(backend: Backend, marker: str, opened: AsyncExitStack) -> OpenStore:
+    if isinstance(backend, LocalBackend):
+        local = LocalStore(backend.path, name=backend.name)
+        opened.push_async_callback(asyncio.to_thread, local.close)
+        return local
+    settings = await asyncio.to_thread(s3_settings_of, backend)
+    tls = await asyncio.to_thread(_tls_of, backend)
+    store = S3Store(settings, marker=marker, clock=lambda: datetime.now(UTC), tls=tls)
+    opened.push_async_callback(store.close)
+    return store
+
+
+def s3_settings_of(backend: S3Backend) -> S3Settings:
+    """Return what a client of the bucket needs; secrets are read from their files. Blocks.
+
+    Raises:
+        ConfigError: a file cannot be read, may be read by others, or is empty.
+
+    """
+    secret_key = backend.secret_key
+    if backend.secret_key_file is not None:
+        secret_key = Secret(read_secret(backend.secret_key_file).strip().encode())
+    if not secret_key:
+        raise ConfigError(f"backend {backend.name}: {backend.secret_key_file} is empty")
+    token = None
+    if backend.session_token_file is not None:
+        token = Secret(read_secret(backend.session_token_file).strip().encode())
+    return S3Settings(
+        name=backend.name,
+        endpoint=backend.endpoint,
+        region=backend.region,
+        bucket=backend.bucket,
+        credentials=Credentials(
+            access_key=backend.access_key, secret_key=secret_key, session_token=token
+        ),
+        path_style=backend.path_style,
+        connect_s=backend.connect_s,
+        idle_s=backend.idle_s,
+        attempt_s=backend.attempt_s,
+        deadline_s=backend.deadline_s,
+        connections_max=backend.connections_max,
+    )
+
+
+def _tls_of(backend: S3Backend) -> ssl.SSLContext | None:
+    if backend.ca_file is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=backend.ca_file)
+    except OSError as error:
+        raise ConfigError(
+            f"backend {backend.name}: ca_file {backend.ca_file} holds no certificates that can be"
+            f" used ({type(error).__name__})"
+        ) from None
 
 
 def members_of(config: Config, stores: Sequence[KeyedStore]) -> tuple[Member, ...]:

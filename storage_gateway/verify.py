@@ -25,7 +25,7 @@ from crypto import (
 )
 from urn import DAGBuilder, mint
 
-from .backends.disk import Disk
+from .backends import Shelf
 from .catalog import Catalog
 from .catalog.consistency import (
     BLOCKS,
@@ -90,19 +90,19 @@ class Checker:
         self,
         *,
         catalog: Catalog,
-        disks: Mapping[str, Disk],
+        shelves: Mapping[str, Shelf],
         identity: Identity,
         payloads: str,
         marker: str,
         scope: str = "",
         on_bytes: Callable[[int], None] = lambda _count: None,
     ) -> None:
-        """``disks`` are the stores by name; ``on_bytes`` is told of every leaf that was verified.
+        """``shelves`` are the stores by name; ``on_bytes`` is told of every leaf that was verified.
 
         ``scope`` is the folder below which the stores are looked through, all of them if empty.
         """
         self._catalog = catalog
-        self._disks = disks
+        self._shelves = shelves
         self._identity = identity
         self._payloads = payloads
         self._marker = marker
@@ -114,7 +114,7 @@ class Checker:
 
     def expected_bytes(self) -> int:
         """Return how many payload bytes there are to verify, when every store has them all."""
-        return len(self._disks) * sum(
+        return len(self._shelves) * sum(
             manifest.payload_size
             for manifest in self._manifests()
             if manifest.state is ObjectState.COMMITTED
@@ -147,17 +147,17 @@ class Checker:
         self._report.findings.append(Finding(kind, where, detail, remedy))
 
     def _check_markers(self) -> None:
-        for name, disk in self._disks.items():
+        for name, shelf in self._shelves.items():
             try:
-                disk.stat(self._marker)
+                shelf.stat(self._marker)
             except BlobMissing:
                 detail = f"store {name} lacks the marker of this deployment: is it the right one?"
                 self._find("marker", self._marker, detail, RESTORE)
 
     def _list(self, prefix: str) -> Iterator[str]:
         """Yield the key of each blob below a folder, for each store that has it."""
-        for disk in self._disks.values():
-            for blob in disk.list(prefix):
+        for shelf in self._shelves.values():
+            for blob in shelf.list(prefix):
                 yield blob.key
 
     def _stored_payloads(self) -> set[str]:
@@ -256,7 +256,7 @@ class Checker:
             segments = self._catalog.read_blocking(lambda c: load_segments(c, manifest.payload_id))
             placed = self._catalog.read_blocking(lambda c: load_placements(c, manifest.payload_id))
             self._check_placed(urn, segments, placed)
-            for name in self._disks:
+            for name in self._shelves:
                 try:
                     self._check_payload(
                         urn, manifest, segments, opened, (name, placed.get(name, ()))
@@ -297,8 +297,8 @@ class Checker:
     ) -> None:
         for segment in segments:
             stores = [name for name, indexes in placed.items() if segment.index in indexes]
-            self._report.segments_pending += sum(name not in stores for name in self._disks)
-            if not any(name in self._disks for name in stores):
+            self._report.segments_pending += sum(name not in stores for name in self._shelves)
+            if not any(name in self._shelves for name in stores):
                 where = ", ".join(stores) or "no store"
                 detail = f"segment {segment.index} is in {where}, which is not configured"
                 self._find("segment", urn, detail, CONFIGURE)
@@ -313,7 +313,7 @@ class Checker:
     ) -> None:
         """Check the copy in one store: all of it, or the segments that came there."""
         store, indexes = stored
-        disk = self._disks[store]
+        shelf = self._shelves[store]
         prefix = f"{self._payloads}{manifest.payload_id}/"
         self._check_segments(urn, stored, prefix, segments)
         opener = opened.opener()
@@ -324,7 +324,7 @@ class Checker:
                 continue
             offset, digest = at * LEAF_SIZE, segment.leaf_digests[at]
             size = min(LEAF_SIZE, segment.size - offset)
-            sealed = disk.read(key, offset, size)
+            sealed = shelf.read(key, offset, size)
             if hashlib.sha256(sealed).digest() != digest:
                 detail = f"the leaf at byte {offset} of {key} in store {store} lacks its digest"
                 self._find("leaf", urn, detail, RESTORE)
@@ -358,7 +358,7 @@ class Checker:
         segments: tuple[Segment, ...],
     ) -> None:
         store, indexes = stored
-        sizes = {blob.key: blob.size for blob in self._disks[store].list(prefix)}
+        sizes = {blob.key: blob.size for blob in self._shelves[store].list(prefix)}
         for expected, segment in enumerate(segments):
             key = f"{prefix}{segment.index}"
             if segment.index != expected:

@@ -1,5 +1,6 @@
 """Stores of sealed bytes: the contract, and the stores that keep it."""
 
+from .blocking import Shelf, shelf_of
 from .contract import BlobInfo, Check, KeyedStore, Range, SegmentWriter
 from .local import LocalStore
 from .replicas import Member, Replicas
@@ -13,4 +14,6 @@ __all__ = [
     "Range",
     "Replicas",
     "SegmentWriter",
+    "Shelf",
+    "shelf_of",
 ]

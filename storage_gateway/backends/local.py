@@ -27,6 +27,7 @@ class LocalStore:
     def __init__(self, root: Path, fs: Fs | None = None, *, name: str = "local") -> None:
         """``root`` is made by the first write; its parent must exist."""
         self.name = name
+        self.root = root
         self.disk = Disk(name, root, fs or RealFs())
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="local-store")
 

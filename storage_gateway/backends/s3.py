@@ -15,7 +15,7 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 from http import HTTPStatus
@@ -24,7 +24,7 @@ from typing import TypeVar
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
 
 from .contract import BlobInfo, Check, Range, check_key
-from .s3_answers import ContentRange, MalformedAnswer, read_content_range, read_page
+from .s3_answers import ContentRange, MalformedAnswer, Page, read_content_range, read_page
 from .s3_client import Answer, Request, S3Client, S3Settings
 
 T = TypeVar("T")
@@ -146,20 +146,37 @@ class S3Store:
 
     async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
         """Yield the blobs of a folder; see the contract."""
-        query = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
+        query = {"prefix": prefix}
         while True:
             await self._check_marker()
-            request = Request(method="GET", query=query, answer_bytes_max=LIST_BYTES_MAX)
-            answer = await self._client.call(request)
-            try:
-                page = read_page(answer.body)
-            except MalformedAnswer as error:
-                raise self._client.unavailable(str(error)) from None
+            page = await self._page(query)
             for blob in page.blobs:
                 yield blob
             if page.token is None:
                 return
             query["continuation-token"] = page.token
+
+    async def holds_other(self, folder: str) -> bool:
+        """Tell whether the bucket holds anything that is not in a folder; asks without the marker.
+
+        Raises:
+            BackendUnavailable
+
+        """
+        first = await self._page({"max-keys": "1"})
+        # "0" follows "/": what comes after the folder, of all that comes after its beginning.
+        after = await self._page({"max-keys": "1", "start-after": f"{folder}0"})
+        found = [*first.blobs, *after.blobs]
+        return not all(blob.key.startswith(f"{folder}/") for blob in found)
+
+    async def _page(self, query: Mapping[str, str]) -> Page:
+        asked = {"list-type": "2", "encoding-type": "url", **query}
+        request = Request(method="GET", query=asked, answer_bytes_max=LIST_BYTES_MAX)
+        answer = await self._client.call(request)
+        try:
+            return read_page(answer.body)
+        except MalformedAnswer as error:
+            raise self._client.unavailable(str(error)) from None
 
     async def _missing(self, key: str) -> BlobMissing:
         """Return what to raise for a blob that is not there, once the store is known as itself."""
@@ -180,8 +197,7 @@ class S3Store:
         answer = await self._client.call(Request(method="GET", key=self._marker))
         if answer.status != HTTPStatus.OK:
             raise self._client.unavailable(
-                f"lacks the marker {self._marker} of this deployment: it is another bucket, or was"
-                " emptied"
+                "lacks the marker of this deployment: it is another bucket, or was emptied"
             )
         self._marker_seen_s = asked_s
 

@@ -157,9 +157,8 @@ class S3Client:
         raise self.unavailable(fault.text)
 
     def unavailable(self, text: str) -> BackendUnavailable:
-        """Return an error that says what is wrong with the store, and which one it is."""
-        where = f"bucket {self.settings.bucket} at {self.settings.endpoint}"
-        return BackendUnavailable(f"store {self.settings.name} ({where}) {text}")
+        """Return an error that says what is wrong, not where the store is: clients see it."""
+        return BackendUnavailable(f"store {self.settings.name} {text}")
 
     async def _digest(self, body: bytes | bytearray | None) -> str:
         if body is None:

@@ -1,11 +1,16 @@
 """``check``: verify a data folder and say what is wrong with it, if anything."""
 
 import argparse
+import asyncio
 import json
 import os
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import asdict
+from typing import Any, TypeVar
 
-from storage_gateway.backends import LocalStore
+from storage_gateway.backends import Shelf, shelf_of
 from storage_gateway.catalog.sessions import router_recipient
 from storage_gateway.catalog.work import find_deployment
 from storage_gateway.config import Config, ConfigError, load_config
@@ -17,10 +22,12 @@ from storage_gateway.parts import (
     open_catalog,
     payloads_prefix,
 )
-from storage_gateway.stores import backends_of
+from storage_gateway.stores import open_stores
 from storage_gateway.verify import Checker, CheckReport
 
 from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, fail, progress
+
+T = TypeVar("T")
 
 
 def check(options: argparse.Namespace) -> int:
@@ -50,9 +57,9 @@ def _check(config: Config, *, quiet: bool) -> CheckReport:
     identity = load_identity(config.data_dir)
     if identity is None:
         raise ConfigError(f"the router's identity is missing from {config.data_dir}")
-    catalog = open_catalog(config, as_it_is=True)
-    stores = [LocalStore(b.path, name=b.name) for b in backends_of(config)]
-    try:
+    with ExitStack() as opened:
+        catalog = open_catalog(config, as_it_is=True)
+        opened.callback(catalog.close)
         deployment_id = catalog.read_blocking(find_deployment)
         if deployment_id is None:
             raise ConfigError(
@@ -64,20 +71,38 @@ def _check(config: Config, *, quiet: bool) -> CheckReport:
                 f"the identity in {config.data_dir} is not the one that this deployment's objects"
                 f" are sealed to ({known}): restore that one"
             )
+        marker = marker_key(deployment_id)
         checker = Checker(
             catalog=catalog,
-            disks={store.name: store.disk for store in stores},
+            shelves=opened.enter_context(_open_shelves(config, marker)),
             identity=identity,
             payloads=payloads_prefix(deployment_id),
-            marker=marker_key(deployment_id),
+            marker=marker,
         )
         with progress(checker.expected_bytes(), "check", quiet=quiet) as advance:
             checker.on_bytes = advance
             return checker.run()
+
+
+@contextmanager
+def _open_shelves(config: Config, marker: str) -> Iterator[dict[str, Shelf]]:
+    """Open the stores on an event loop in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def do(work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+    opened = AsyncExitStack()
+    try:
+        stores = do(open_stores(config, marker, opened))
+        yield {store.name: shelf_of(store, loop) for store in stores}
     finally:
-        for store in stores:
-            store.close()
-        catalog.close()
+        do(opened.aclose())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def _print(report: CheckReport) -> None:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from crypto import Secret
 from storage_gateway.backends.faulty import FaultyStore, StoreFaults
 from storage_gateway.catalog.faulty import CatalogFaults, FaultyCatalog
 from storage_gateway.config import Config
@@ -95,6 +96,8 @@ async def serve_run(make_gateway: MakeGateway, orders: BinaryIO, out: BinaryIO) 
 def _from_text(kind: type, value: object) -> object:
     if kind is DatabaseURL:
         return parse_database_url(str(value))
+    if kind is Secret:
+        return Secret(str(value).encode())
     return Path(str(value)) if kind is Path else value
 
 

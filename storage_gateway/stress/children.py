@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 import storage_gateway
+from crypto import Secret
 from storage_gateway.config import ENVIRONMENT_PREFIX
 from storage_gateway.database_url import DatabaseURL
 
@@ -174,7 +175,7 @@ class Children:
                 Spec(
                     run_id=self._run_id,
                     deployment_id=world.parts.deployment_id,
-                    config=msgspec.json.encode(config, enc_hook=str),
+                    config=msgspec.json.encode(config, enc_hook=_to_text),
                     seed=self._seed,
                     parent_pid=os.getpid(),
                     database=world.database,
@@ -214,3 +215,8 @@ def _end_of_log(path: Path) -> str:
 
 
 _LOG_FLAGS = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+
+
+def _to_text(value: object) -> str:
+    """Return what the process itself gets, over its pipe: secrets as they are."""
+    return value.expose().decode() if isinstance(value, Secret) else str(value)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from storage_gateway.backends import LocalStore
 from storage_gateway.catalog import Catalog, Unit
 from storage_gateway.catalog.objects import list_objects
 from storage_gateway.catalog.stress_remains import (
@@ -60,13 +61,15 @@ async def clear_run(
         cleared.processes += await asyncio.to_thread(end_process, pid, started)
     prefix = f"{deployment_id}/{stress_namespace(run.run_id)}/"
     async with AsyncExitStack() as opened:
-        for store in open_stores(config, opened):
+        marker = marker_key(deployment_id)
+        for store in await open_stores(config, marker, opened):
             # Else an unmounted disk would be taken for one that is clean.
-            await store.stat(marker_key(deployment_id))
+            await store.stat(marker)
             async for blob in store.list(prefix):
                 await store.delete(blob.key)
                 cleared.blobs += 1
-            await store.drop_folders(prefix)
+            if isinstance(store, LocalStore):
+                await store.drop_folders(prefix)
     await asyncio.to_thread(_remove_files, config, run.run_id)
     await drop_schema(catalog, run.run_id)
     cleared.control_objects = await _erase_all(catalog, erasure, control_session(run.run_id))

@@ -3,10 +3,11 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from crypto import CryptoError, open_file
+from storage_gateway.backends import Shelf
 from storage_gateway.catalog.contents import read_contents
 from storage_gateway.catalog.objects import list_objects
 from storage_gateway.errors import InternalError
@@ -38,11 +39,11 @@ _INVARIANT_OF = {"orphan": 7, "slot": 5, "segment": 1, "size": 1, "leaf": 1, "ma
 async def judge(trial: Trial, gateway: GatewayLike) -> None:
     """Let recovery drain, then look at every promise, every object and every blob of the run."""
     await drain(trial)
-    report = await asyncio.to_thread(_check, trial)
+    report = await asyncio.to_thread(_check, trial, trial.world.shelves)
     _judge_findings(trial, report)
     await _judge_promises(trial, gateway)
     await _judge_objects(trial, gateway)
-    await asyncio.to_thread(_judge_secrets, trial)
+    await asyncio.to_thread(_judge_secrets, trial, trial.world.shelves)
     internal = sum(trial.record.count(name, InternalError.code) for name in trial.record.outcomes)
     trial.verdict.require(
         "no request ended in an internal error",
@@ -67,11 +68,11 @@ async def drain(trial: Trial) -> None:
         trial.verdict.holds(5, f"recovery had nothing left after {took_s:.1f} s")
 
 
-def _check(trial: Trial) -> CheckReport:
+def _check(trial: Trial, shelves: Mapping[str, Shelf]) -> CheckReport:
     world = trial.world
     checker = Checker(
         catalog=world.catalog.inner,
-        disks={store.name: store.disk for store in world.stores},
+        shelves=shelves,
         identity=world.parts.identity,
         payloads=world.parts.payloads,
         marker=marker_key(world.parts.deployment_id),
@@ -163,12 +164,12 @@ async def _judge_objects(trial: Trial, gateway: GatewayLike) -> None:
     )
 
 
-def _judge_secrets(trial: Trial) -> None:
+def _judge_secrets(trial: Trial, shelves: Mapping[str, Shelf]) -> None:
     """Search blobs for heads; blobs, the run's files and its tables for what was sent in clear."""
     bodies = (body for offered in trial.ledger.offered.values() for body in offered)
     marks = [body.mark for body in bodies if body.size >= MARK_SIZE][:MARKS_MAX]
     heads, plaintexts, searched = [], [], 0
-    for name, content in _stored(trial):
+    for name, content in _stored(trial, shelves):
         if searched > SEARCHED_BYTES_MAX:
             break
         searched += len(content)
@@ -181,13 +182,13 @@ def _judge_secrets(trial: Trial) -> None:
     trial.verdict.judge(4, plaintexts, f"{looked} the marks of {len(marks)} bodies: none")
 
 
-def _stored(trial: Trial) -> Iterator[tuple[str, bytes]]:
+def _stored(trial: Trial, shelves: Mapping[str, Shelf]) -> Iterator[tuple[str, bytes]]:
     # The blobs last: the search has an end, and a catalog is small.
     for path in sorted(trial.world.folder.rglob("*")):
         if path.is_file():
             yield f"{OWN}{path.name}", path.read_bytes()
     for table, content in read_contents(trial.world.catalog.inner):
         yield f"{OWN}table {table}", content
-    for store in trial.world.stores:
-        for blob in store.disk.list(trial.world.prefix):
-            yield blob.key, store.disk.read(blob.key, 0, blob.size)
+    for shelf in shelves.values():
+        for blob in shelf.list(trial.world.prefix):
+            yield blob.key, shelf.read(blob.key, 0, blob.size)

@@ -16,7 +16,7 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from crypto import Identity
-from storage_gateway.backends import KeyedStore, LocalStore
+from storage_gateway.backends import KeyedStore, Shelf, shelf_of
 from storage_gateway.backends.faulty import FaultyStore
 from storage_gateway.catalog import Catalog
 from storage_gateway.catalog.faulty import FaultyCatalog
@@ -28,7 +28,7 @@ from storage_gateway.custody import make_identity
 from storage_gateway.database_url import DatabaseURL
 from storage_gateway.parts import Parts, marker_key, stress_namespace
 from storage_gateway.sessions import Sessions
-from storage_gateway.stores import backends_of, join_stores, members_of, open_stores
+from storage_gateway.stores import OpenStore, backends_of, join_stores, members_of, open_stores
 
 from .catalogs import open_run_catalog
 
@@ -80,7 +80,7 @@ class World:
     folder: Path
     catalog: FaultyCatalog
     store: FaultyStore
-    stores: tuple[LocalStore, ...]
+    stores: tuple[OpenStore, ...]
     """Those below the faults."""
     parts: Parts
     database: DatabaseURL | None
@@ -93,6 +93,12 @@ class World:
     def prefix(self) -> str:
         """Below which every blob of the run lies."""
         return f"{self.parts.deployment_id}/{self.parts.namespace}/"
+
+    @property
+    def shelves(self) -> dict[str, Shelf]:
+        """The stores, for threads beside the event loop that this is called on."""
+        loop = asyncio.get_running_loop()
+        return {store.name: shelf_of(store, loop) for store in self.stores}
 
     @asynccontextmanager
     async def gateway(self, **settings: object) -> AsyncIterator[GatewayLike]:
@@ -151,7 +157,7 @@ class RunParts:
     """The parts of a run, as they are without faults."""
 
     catalog: Catalog
-    stores: tuple[LocalStore, ...]
+    stores: tuple[OpenStore, ...]
     store: KeyedStore
     """What they make together."""
     identity: Identity = field(repr=False)
@@ -197,10 +203,11 @@ async def open_run_parts(
     clock = RunClock()
     catalog = await _open_catalog(config.data_dir, database, run_id, clock)
     opened.push_async_callback(asyncio.to_thread, catalog.close)
-    stores = open_stores(config, opened)
+    marker = marker_key(deployment_id)
+    stores = await open_stores(config, marker, opened)
     for each in stores:
         # Else the run would write into the mount point of a disk that is not there.
-        await each.stat(marker_key(deployment_id))
+        await each.stat(marker)
     store = join_stores(config, members_of(config, stores), opened)
     identity: Identity = await asyncio.to_thread(make_identity, config.data_dir)
 

@@ -24,7 +24,7 @@ def violations(world: World) -> list[str]:
     found += _orphans(world) + _too_few(world)
     checker = Checker(
         catalog=StepCatalog(world, lambda _step: None),
-        disks={name: Disk(name, root, world.fs) for name, root in world.roots.items()},
+        shelves={name: Disk(name, root, world.fs) for name, root in world.roots.items()},
         identity=ROUTER,
         payloads=PAYLOADS,
         marker=MARKER,

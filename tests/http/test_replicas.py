@@ -240,7 +240,7 @@ async def test_a_check_says_in_which_store_what_is_wrong(folders: Folders) -> No
         parts = gateway.gateway.parts
         checker = Checker(
             catalog=parts.catalog,
-            disks={name: Disk(name, folders.path / name, RealFs()) for name in NAMES},
+            shelves={name: Disk(name, folders.path / name, RealFs()) for name in NAMES},
             identity=parts.identity,
             payloads=parts.payloads,
             marker=parts.marker,

@@ -1,0 +1,172 @@
+"""Settings of the stores that payloads lie in: folders, and buckets of S3-compatible servers."""
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from crypto import Secret
+
+OFFCHAIN = {
+    "OFFCHAIN_S3_ENDPOINT_URL": "endpoint",
+    "OFFCHAIN_S3_REGION": "region",
+    "OFFCHAIN_S3_BUCKET_NAME": "bucket",
+    "OFFCHAIN_S3_ACCESS_KEY": "access_key",
+    "OFFCHAIN_S3_SECRET_KEY": "secret_key",
+}
+"""The network's names for one bucket, and ours for the same."""
+OFFCHAIN_BACKEND = "offchain"
+
+BackendName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
+BucketName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z")]
+"""Source: docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
+Waiting = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, malformed or unsafe; the text names it and says what to do."""
+
+
+class _Backend(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"
+):
+    name: BackendName
+    """What the catalog calls it: never to be changed, nor used for another store."""
+    failure_domain: BackendName | None = None
+    """What can be lost at one blow; stores without one are lost one by one."""
+
+    @property
+    def domain(self) -> str:
+        """The failure domain, with its default."""
+        return self.failure_domain or self.name
+
+
+class LocalBackend(_Backend, frozen=True, kw_only=True, tag="local"):
+    """A folder on a disk of this machine, or one that is mounted."""
+
+    path: Path
+    """Made by the first start; its parent must exist."""
+
+    @property
+    def place(self) -> str:
+        """Where it is: two backends are never in one place."""
+        return str(self.path.absolute())
+
+
+class S3Backend(_Backend, frozen=True, kw_only=True, tag="s3"):
+    """A bucket that is this deployment's alone. Times are seconds."""
+
+    endpoint: str
+    """``https://HOST[:PORT]``; ``http`` only on this machine."""
+    bucket: BucketName
+    access_key: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    region: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,64}\Z")] = "us-east-1"
+    secret_key: Secret | None = None
+    secret_key_file: Path | None = None
+    """Instead of ``secret_key``: a file that only the gateway's user may read."""
+    session_token_file: Path | None = None
+    """With temporary credentials; read at the start."""
+    path_style: bool = True
+    """The bucket is in the path, not in the host's name."""
+    ca_file: Path | None = None
+    """Certificates to trust instead of the system's."""
+    connect_s: Waiting = 5.0
+    idle_s: Waiting = 15.0
+    """How long an answer may pause, or not begin."""
+    attempt_s: Waiting = 30.0
+    deadline_s: Waiting = 60.0
+    """For one operation with all its attempts."""
+    connections_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 64
+
+    def __post_init__(self) -> None:
+        """Check what types alone cannot say."""
+        url = urlsplit(self.endpoint)
+        plain = url.scheme in ("http", "https") and url.hostname
+        if not plain or url.username or url.path.strip("/") or url.query or url.fragment:
+            raise ConfigError(
+                f"backend {self.name}: endpoint must be https://HOST or https://HOST:PORT, without"
+                " bucket, credentials or path"
+            )
+        if url.scheme == "http" and not is_loopback(str(url.hostname)):
+            raise ConfigError(
+                f"backend {self.name}: endpoint {self.endpoint} is on another machine and not"
+                " protected: say https"
+            )
+        if (self.secret_key is None) == (self.secret_key_file is None):
+            raise ConfigError(
+                f"backend {self.name}: give the secret key, in secret_key_file (or secret_key, or"
+                " OFFCHAIN_S3_SECRET_KEY), and in one of them only"
+            )
+
+    @property
+    def place(self) -> str:
+        """Where it is: two backends are never in one place."""
+        return f"bucket {self.bucket} at {self.endpoint.rstrip('/')}"
+
+
+Backend = LocalBackend | S3Backend
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address is this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_backends(backends: Sequence[Backend]) -> None:
+    """Refuse two backends that could be taken for each other.
+
+    Raises:
+        ConfigError: two have one name, or are in one place.
+
+    """
+    names = [backend.name for backend in backends]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"two backends are called {twice}: each needs a name of its own")
+    places = [backend.place for backend in backends]
+    shared = next((place for place in places if places.count(place) > 1), None)
+    if shared is not None:
+        raise ConfigError(f"two backends lie in {shared}: each needs a folder or bucket of its own")
+
+
+def with_offchain(backends: object, environment: Mapping[str, str]) -> object:
+    """Return backends, as they came, with what the network's variables say.
+
+    They complete every S3 backend that leaves something open; where no backend is configured at
+    all they make one.
+
+    Raises:
+        ConfigError: they make one, and some are missing.
+
+    """
+    said = {ours: environment[name] for name, ours in OFFCHAIN.items() if environment.get(name)}
+    if not said:
+        return backends
+    if backends is None:
+        missing = [n for n, ours in OFFCHAIN.items() if ours not in said and ours != "region"]
+        if missing:
+            raise ConfigError(
+                f"some OFFCHAIN_S3 variables are set, but not {', '.join(missing)}: set all of"
+                " them, or none and use backends"
+            )
+        return [{"kind": "s3", "name": OFFCHAIN_BACKEND} | said]
+    if not isinstance(backends, list):
+        return backends  # not what it must be: the types say so
+
+    def completed(backend: Any) -> Any:  # noqa: ANN401 - not checked yet
+        if not isinstance(backend, dict) or backend.get("kind") != "s3":
+            return backend
+        more = dict(said)
+        if "secret_key_file" in backend:
+            more.pop("secret_key", None)
+        return more | backend
+
+    return [completed(backend) for backend in backends]

@@ -1,0 +1,43 @@
+"""Goal: `storage-gateway check` reads what lies in a bucket as it reads a folder.
+
+Method: a real gateway over a real S3 server; then the command, before and after
+a blob was cut short.
+"""
+
+import asyncio
+import tomllib
+from pathlib import Path
+
+from tests.commands import command_beside
+from tests.gateway import open_session, running_gateway
+from tests.http.steps import SEGMENT, made_bytes, uploaded
+from tests.servers.seaweedfs import SeaweedFS
+
+
+async def test_check_reads_the_bucket(tmp_path: Path, s3_server: SeaweedFS) -> None:
+    bucket = await asyncio.to_thread(s3_server.new_bucket)
+    secret = tmp_path / "secret"
+    secret.write_text(s3_server.secret_key)
+    secret.chmod(0o600)
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        f'late_write_horizon_s = 60\n[[backends]]\nkind = "s3"\nname = "bucket"\n'
+        f'endpoint = "{s3_server.endpoint}"\nbucket = "{bucket}"\n'
+        f'access_key = "{s3_server.access_key}"\nsecret_key_file = "{secret}"\n'
+        "deadline_s = 20\n"
+    )
+    config = tomllib.loads(file.read_text())
+    async with running_gateway(tmp_path, **config) as gateway:
+        session = await open_session(gateway)
+        await uploaded(gateway, session.path("t1"), session.user_token, made_bytes(SEGMENT + 1))
+        keys = [blob.key async for blob in gateway.gateway.parts.store.list("")]
+
+    options: list[str | Path] = ["check", "--data-dir", tmp_path / "data", "--config", file]
+    well = await command_beside(*options)
+    (second,) = [key for key in keys if key.endswith("/1")]
+    await asyncio.to_thread(s3_server.truncate, bucket, second, 3)
+    damaged = await command_beside(*options)
+
+    assert (0, True) == (well.status, b"all is well" in well.out), well
+    assert 1 == damaged.status
+    assert b"has another size" in damaged.out

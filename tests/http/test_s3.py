@@ -1,0 +1,213 @@
+"""Goal: a few lines of configuration put every payload in a bucket, and the gateway stays right
+while the bucket is out of reach, another one, or emptied.
+
+Method: a real gateway over a real S3 server, alone and beside a folder; the server is killed and
+started again, and what it holds is looked at and removed below its API.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from storage_gateway.config import ConfigError
+from storage_gateway.errors import BackendUnavailable
+from tests.gateway import (
+    OpenSession,
+    RunningGateway,
+    eventually,
+    open_session,
+    payload_keys,
+    running_gateway,
+)
+from tests.http.raw import exchange, request
+from tests.http.steps import PLAINTEXT, SEGMENT, fetch, made_bytes, upload, uploaded
+from tests.servers.seaweedfs import SeaweedFS
+from tests.stress.runs import carried_out, failed
+
+pytestmark = pytest.mark.both_databases
+
+# Soon out of patience; the horizon may not come before that.
+PATIENCE = {"attempt_s": 2.0, "deadline_s": 2.0}
+HORIZON_S = 2.5
+
+
+def s3_backend(server: SeaweedFS, bucket: str) -> dict[str, object]:
+    return {
+        "kind": "s3",
+        "name": "bucket",
+        "endpoint": server.endpoint,
+        "bucket": bucket,
+        "access_key": server.access_key,
+        "secret_key": server.secret_key,
+        **PATIENCE,
+    }
+
+
+@pytest.fixture
+async def bucket(s3_server: SeaweedFS) -> AsyncIterator[str]:
+    made = await asyncio.to_thread(s3_server.new_bucket)
+    yield made
+    await asyncio.to_thread(s3_server.revive)
+    await asyncio.to_thread(s3_server.drop, made)
+
+
+@asynccontextmanager
+async def running(
+    path: Path, *backends: dict[str, object], **settings: object
+) -> AsyncIterator[tuple[RunningGateway, OpenSession]]:
+    async with running_gateway(
+        path,
+        backends=list(backends),
+        reserve_bytes=0,
+        late_write_horizon_s=HORIZON_S,
+        **settings,
+    ) as gateway:
+        yield gateway, await open_session(gateway, f"{random.getrandbits(64)}")
+
+
+async def test_payloads_are_in_the_bucket_and_nowhere_else(
+    tmp_path: Path, s3_server: SeaweedFS, bucket: str
+) -> None:
+    contents = [made_bytes(size) for size in (0, 1000, SEGMENT + 1)]
+    backend = s3_backend(s3_server, bucket)
+    async with running(tmp_path, backend) as (gateway, session):
+        token = session.user_token
+        documents = [
+            await uploaded(gateway, session.path(f"t{at}"), token, content)
+            for at, content in enumerate(contents)
+        ]
+    async with running(tmp_path, backend) as (gateway, _):  # it finds them again
+        read = [await fetch(gateway, d["urn"], token, headers=[PLAINTEXT]) for d in documents]
+        sealed = await fetch(gateway, documents[2]["urn"], token)
+        blobs = [blob.key async for blob in gateway.gateway.parts.store.list("")]
+        for document in documents:
+            await fetch(gateway, document["urn"], token, method="DELETE")
+
+        async def is_empty() -> bool:
+            return not await payload_keys(gateway.catalog, gateway.gateway.parts.store)
+
+        await eventually(is_empty, what="an empty bucket")
+
+    assert contents == [answer.body for answer in read]
+    assert (200, documents[2]["sealed_size"]) == (sealed.status, len(sealed.body))
+    assert 1 + 1 + 2 == len([key for key in blobs if "/payloads/" in key])
+    assert not (tmp_path / "data" / "store").exists()
+
+
+async def test_while_the_bucket_is_out_of_reach_nothing_is_lost_or_called_lost(
+    tmp_path: Path, s3_server: SeaweedFS, bucket: str
+) -> None:
+    async with running(tmp_path, s3_backend(s3_server, bucket)) as (gateway, session):
+        token = session.user_token
+        document = await uploaded(gateway, session.path("t1"), token, b"content")
+        await asyncio.to_thread(s3_server.kill)
+        refused = await upload(gateway, session.path("t2"), token, b"other")
+        unread = await fetch(gateway, document["urn"], token, headers=[PLAINTEXT])
+        ready = await exchange(gateway.address, request("GET", "/readyz"))
+        await asyncio.to_thread(s3_server.start)
+        read = await fetch(gateway, document["urn"], token, headers=[PLAINTEXT])
+        await eventually_uploaded(gateway, session, "t2", b"other")
+
+    refused.problem(503, "backend_unavailable")
+    unread.problem(503, "backend_unavailable")
+    assert 503 == ready.status
+    assert "backend_unavailable" == ready.json()["checks"]["store bucket"]
+    assert b"content" == read.body
+    for answer in (refused, unread, ready):
+        assert s3_server.secret_key.encode() not in answer.body
+        assert bucket.encode() not in answer.body, "clients need not know where it lies"
+
+
+async def eventually_uploaded(
+    gateway: RunningGateway, session: OpenSession, task: str, content: bytes
+) -> None:
+    """The slot is free once what was given up is cleared away."""
+
+    async def is_taken() -> bool:
+        answer = await upload(gateway, session.path(task), session.user_token, content)
+        assert answer.status in (201, 409, 503)
+        return answer.status == 201
+
+    await eventually(is_taken, what="an upload")
+
+
+async def test_a_bucket_beside_a_folder(tmp_path: Path, s3_server: SeaweedFS, bucket: str) -> None:
+    folder: dict[str, object] = {"kind": "local", "name": "disk", "path": str(tmp_path / "disk")}
+    content = made_bytes(SEGMENT + 1)
+    async with running(tmp_path, s3_backend(s3_server, bucket), folder, write_quorum=1) as (
+        gateway,
+        session,
+    ):
+        token = session.user_token
+        document = await uploaded(gateway, session.path("t1"), token, content)
+        await asyncio.to_thread(s3_server.kill)
+        read = await fetch(gateway, document["urn"], token, headers=[PLAINTEXT])
+        ready = await exchange(gateway.address, request("GET", "/readyz"))
+        other = await uploaded(gateway, session.path("t2"), token, b"other")
+        await asyncio.to_thread(s3_server.start)
+        again = await fetch(gateway, other["urn"], token, headers=[PLAINTEXT])
+
+    assert content == read.body
+    assert (200, "degraded") == (ready.status, ready.json()["status"])
+    assert b"other" == again.body
+
+
+async def test_a_bucket_that_lost_our_marker_is_not_written_to(
+    tmp_path: Path, s3_server: SeaweedFS, bucket: str
+) -> None:
+    async with running(tmp_path, s3_backend(s3_server, bucket)) as (gateway, _):
+        marker = gateway.gateway.parts.marker
+    await asyncio.to_thread(s3_server.remove, bucket, marker)
+
+    with pytest.raises(BackendUnavailable, match=r"lacks the marker .* another bucket, or was"):
+        async with running(tmp_path, s3_backend(s3_server, bucket)):
+            pass
+
+
+async def test_a_bucket_of_another_deployment_is_refused(
+    tmp_path: Path, s3_server: SeaweedFS, bucket: str
+) -> None:
+    async with running(tmp_path / "one", s3_backend(s3_server, bucket)):
+        pass
+
+    for name in ("two", "three"):  # whatever comes first in the bucket, by its name
+        with pytest.raises(ConfigError, match=rf"bucket {bucket} .* of another deployment"):
+            async with running(tmp_path / name, s3_backend(s3_server, bucket)):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"bucket": "no-such-bucket"}, "has no such bucket"),
+        ({"access_key": "nobody"}, "does not know the access key"),
+        ({"secret_key": "wrong"}, "does not accept the signature"),
+    ],
+    ids=str,
+)
+async def test_what_is_wrong_with_a_bucket_is_said_at_the_start(
+    tmp_path: Path, s3_server: SeaweedFS, bucket: str, changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(BackendUnavailable, match=said) as caught:
+        async with running(tmp_path, s3_backend(s3_server, bucket) | changes):
+            pass
+
+    assert s3_server.secret_key not in str(caught.value)
+
+
+async def test_a_stress_run_works_in_the_bucket_and_leaves_nothing(
+    tmp_path: Path, s3_server: SeaweedFS, bucket: str
+) -> None:
+    backend = s3_backend(s3_server, bucket)
+    async with running(tmp_path, backend, enable_stress=True) as (gateway, _):
+        whole = await carried_out(
+            gateway, "crash-after-commit", duration_s=1, clients=2, sizes=[1000], seed=1
+        )
+        left = [blob.key async for blob in gateway.gateway.parts.store.list("")]
+
+    assert ("pass", {}) == (whole["verdict"], failed(whole))
+    assert not [key for key in left if "stress-" in key]

@@ -1,0 +1,167 @@
+"""Goal: settings of buckets say all that is needed, safely, or the gateway does not start.
+
+Method: a table of faults with the word that each error must say; the network's variables alone,
+completing backends, and in part; what is shown of a configuration with secrets in it.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from crypto import Secret
+from storage_gateway.config import ConfigError, LocalBackend, S3Backend, load_config
+from storage_gateway.stores import s3_settings_of
+
+S3: dict[str, object] = {
+    "kind": "s3",
+    "name": "bucket",
+    "endpoint": "https://s3.example",
+    "bucket": "payloads",
+    "access_key": "AK",
+    "secret_key": "geheim",
+}
+OFFCHAIN = {
+    "OFFCHAIN_S3_ENDPOINT_URL": "https://s3.network.example",
+    "OFFCHAIN_S3_REGION": "us-east-1",
+    "OFFCHAIN_S3_BUCKET_NAME": "results",
+    "OFFCHAIN_S3_ACCESS_KEY": "NAK",
+    "OFFCHAIN_S3_SECRET_KEY": "netzgeheim",
+}
+
+
+def backends(
+    *said: dict[str, object], environment: dict[str, str] | None = None, **settings: object
+) -> tuple[LocalBackend | S3Backend, ...]:
+    options: dict[str, object] = {"data_dir": "/srv/gateway", **settings}
+    if said:
+        options["backends"] = list(said)
+    return load_config(file=None, environment=environment or {}, options=options).backends
+
+
+def test_a_few_lines_are_enough() -> None:
+    (backend,) = backends(S3)
+
+    assert isinstance(backend, S3Backend)
+    assert ("us-east-1", True, "bucket") == (backend.region, backend.path_style, backend.domain)
+    assert Secret(b"geheim") == backend.secret_key
+
+
+def test_all_of_it_can_come_from_one_variable() -> None:
+    (backend,) = backends(environment={"GATEWAY_BACKENDS": json.dumps([S3])})
+
+    assert (backend,) == backends(S3)
+
+
+def test_a_secret_is_not_shown() -> None:
+    config = load_config(
+        file=None, environment=OFFCHAIN, options={"data_dir": "/srv", "backends": [S3]}
+    )
+    settings = s3_settings_of(S3Backend(**{k: v for k, v in _of(S3).items() if k != "kind"}))  # type: ignore[arg-type]
+
+    assert "geheim" not in repr(config)
+    assert "geheim" not in repr(settings)
+
+
+def _of(said: dict[str, object]) -> dict[str, object]:
+    return said | {"secret_key": Secret(str(said["secret_key"]).encode())}
+
+
+FAULTS: list[tuple[dict[str, object], str]] = [
+    ({"endpoint": "s3.example"}, "endpoint must be https://HOST"),
+    ({"endpoint": "ftp://s3.example"}, "endpoint must be"),
+    ({"endpoint": "https://"}, "endpoint must be"),
+    ({"endpoint": "https://s3.example/bucket"}, "without bucket, credentials or path"),
+    ({"endpoint": "https://s3.example?x=1"}, "endpoint must be"),
+    ({"endpoint": "https://user:geheim@s3.example"}, "endpoint must be"),
+    ({"endpoint": "http://s3.example"}, "not protected: say https"),
+    ({"endpoint": "http://10.0.0.1:9000"}, "not protected"),
+    ({"bucket": "No_Bucket"}, "bucket"),
+    ({"bucket": ""}, "bucket"),
+    ({"region": ""}, "region"),
+    ({"access_key": ""}, "access_key"),
+    ({"secret_key": ""}, "secret_key"),
+    ({"secret_key_file": "/etc/secret"}, "in one of them only"),
+    ({"deadline_s": 900}, r"deadline_s \(900\) must be below late_write_horizon_s \(900\)"),
+    ({"deadline_s": 0}, "deadline_s"),
+    ({"connections_max": 0}, "connections_max"),
+    ({"path": "/srv"}, "path"),
+]
+
+
+@pytest.mark.parametrize(("changes", "word"), FAULTS, ids=str)
+def test_a_fault_is_refused_and_named(changes: dict[str, object], word: str) -> None:
+    with pytest.raises(ConfigError, match=word) as caught:
+        backends(S3 | changes)
+
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["endpoint", "bucket", "access_key", "secret_key"])
+def test_what_is_missing_is_said(missing: str) -> None:
+    with pytest.raises(ConfigError, match=missing):
+        backends({name: value for name, value in S3.items() if name != missing})
+
+
+def test_two_backends_are_never_in_one_bucket() -> None:
+    with pytest.raises(ConfigError, match=r"two backends lie in bucket payloads at https://s3"):
+        backends(S3, S3 | {"name": "other", "endpoint": "https://s3.example/"})
+
+
+def test_http_is_for_this_machine() -> None:
+    (backend,) = backends(S3 | {"endpoint": "http://127.0.0.1:8333"})
+
+    assert isinstance(backend, S3Backend)
+
+
+def test_the_networks_variables_alone_make_a_backend() -> None:
+    (backend,) = backends(environment=OFFCHAIN)
+
+    assert isinstance(backend, S3Backend)
+    assert ("offchain", "https://s3.network.example", "results", "NAK") == (
+        backend.name,
+        backend.endpoint,
+        backend.bucket,
+        backend.access_key,
+    )
+    assert Secret(b"netzgeheim") == backend.secret_key
+
+
+@pytest.mark.parametrize("missing", sorted(set(OFFCHAIN) - {"OFFCHAIN_S3_REGION"}))
+def test_a_part_of_the_networks_variables_is_refused(missing: str) -> None:
+    with pytest.raises(ConfigError, match=f"but not {missing}") as caught:
+        backends(environment={n: v for n, v in OFFCHAIN.items() if n != missing})
+
+    assert "geheim" not in str(caught.value)
+
+
+def test_the_networks_variables_complete_a_backend(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    open_ended: dict[str, object] = {"kind": "s3", "name": "b", "bucket": "mine"}
+    local: dict[str, object] = {"kind": "local", "name": "disk", "path": "/srv/disk"}
+
+    one, disk = backends(open_ended, local, environment=OFFCHAIN)
+    (other,) = backends(open_ended | {"secret_key_file": str(secret)}, environment=OFFCHAIN)
+
+    assert isinstance(one, S3Backend)
+    assert isinstance(other, S3Backend)
+    assert isinstance(disk, LocalBackend)
+    assert ("mine", "NAK", Secret(b"netzgeheim")) == (one.bucket, one.access_key, one.secret_key)
+    assert (None, secret) == (other.secret_key, other.secret_key_file)
+
+
+def test_a_secret_comes_from_its_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("aus der Datei\n")
+    secret.chmod(0o600)
+    said = {name: value for name, value in S3.items() if name != "secret_key"}
+    (backend,) = backends(said | {"secret_key_file": str(secret)})
+    assert isinstance(backend, S3Backend)
+
+    assert Secret(b"aus der Datei") == s3_settings_of(backend).credentials.secret_key
+    secret.write_text("\n")
+    with pytest.raises(ConfigError, match="is empty"):
+        s3_settings_of(backend)
+    secret.chmod(0o644)
+    with pytest.raises(ConfigError, match="may be read by others"):
+        s3_settings_of(backend)
