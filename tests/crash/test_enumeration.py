@@ -70,7 +70,7 @@ PARTS = {
     "cut upload-leaves": cuts("upload-leaves", EFFORT, 80, 280, orders=1),
     "cut upload-segments": cuts("upload-segments", EFFORT_LARGE, 100, 600),
     "cut upload-three": cuts("upload-three", Effort(4, 2), 80, 970),
-    "cut sealed-small": cuts("sealed-small", EFFORT, 30, 100),
+    "cut sealed-small": cuts("sealed-small", EFFORT, 30, 85),
     "cut sealed-segments": cuts("sealed-segments", EFFORT_LARGE, 90, 600),
     "cut broken-leaves": cuts("broken-leaves", EFFORT, 60, 260),
     "cut broken-segments": cuts("broken-segments", EFFORT_LARGE, 90, 570),
