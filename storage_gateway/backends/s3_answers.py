@@ -5,7 +5,7 @@ Texts that a server wrote are never repeated: they may echo what was signed. Its
 
 import re
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from http import HTTPStatus
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree as ET
@@ -53,6 +53,25 @@ class Page:
 
     blobs: tuple[BlobInfo, ...]
     token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectVersion:
+    """What a bucket keeps under a key: bytes, or only that they were deleted."""
+
+    key: str
+    version: str
+    is_marker: bool
+
+
+class Versioning(StrEnum):
+    """What a bucket does with objects that are deleted or written over."""
+
+    OFF = auto()
+    SUSPENDED = auto()
+    """Removes them, but still keeps what was removed before it was suspended."""
+    ON = auto()
+    """Keeps them."""
 
 
 class MalformedAnswer(ValueError):
@@ -134,14 +153,7 @@ def read_page(body: bytes) -> Page:
         MalformedAnswer
 
     """
-    if b"<!DOCTYPE" in body:
-        raise MalformedAnswer("answered a listing with definitions of its own")
-    try:
-        root = ET.fromstring(body)  # noqa: S314 - what makes it unsafe was refused above
-    except ET.ParseError:
-        raise MalformedAnswer("answered a listing that is not XML") from None
-    if not root.tag.endswith("ListBucketResult"):
-        raise MalformedAnswer("answered something else than a listing")
+    root = _document(body, "ListBucketResult", "a listing")
     blobs = tuple(_blob(entry) for entry in root.iterfind("{*}Contents"))
     if root.findtext("{*}IsTruncated") != "true":
         return Page(blobs, None)
@@ -151,8 +163,68 @@ def read_page(body: bytes) -> Page:
     return Page(blobs, token)
 
 
+def read_versioning(body: bytes) -> Versioning:
+    """Read an answer to GetBucketVersioning.
+
+    Raises:
+        MalformedAnswer
+
+    """
+    root = _document(body, "VersioningConfiguration", "a state of versioning")
+    states = {"Enabled": Versioning.ON, "Suspended": Versioning.SUSPENDED, None: Versioning.OFF}
+    status = root.findtext("{*}Status") or None
+    if status not in states:
+        raise MalformedAnswer("answered a state of versioning that S3 does not have")
+    return states[status]
+
+
+def read_versions(body: bytes) -> tuple[ObjectVersion, ...]:
+    """Read an answer to ListObjectVersions that was asked for with ``encoding-type=url``.
+
+    Raises:
+        MalformedAnswer
+
+    """
+    root = _document(body, "ListVersionsResult", "a listing of versions")
+    return tuple(
+        _version(entry, is_marker=is_marker)
+        for tag, is_marker in (("Version", False), ("DeleteMarker", True))
+        for entry in root.iterfind(f"{{*}}{tag}")
+    )
+
+
+def read_object_lock(body: bytes) -> bool:
+    """Read an answer to GetObjectLockConfiguration; tell whether objects can be locked.
+
+    Raises:
+        MalformedAnswer
+
+    """
+    root = _document(body, "ObjectLockConfiguration", "a state of object lock")
+    return root.findtext("{*}ObjectLockEnabled") == "Enabled"
+
+
+def _document(body: bytes, tag: str, what: str) -> ET.Element:
+    if b"<!DOCTYPE" in body:
+        raise MalformedAnswer(f"answered {what} with definitions of its own")
+    try:
+        root = ET.fromstring(body)  # noqa: S314 - what makes it unsafe was refused above
+    except ET.ParseError:
+        raise MalformedAnswer(f"answered {what} that is not XML") from None
+    if root.tag.rpartition("}")[2] != tag:
+        raise MalformedAnswer(f"answered something else than {what}")
+    return root
+
+
 def _blob(entry: ET.Element) -> BlobInfo:
     key, size = entry.findtext("{*}Key"), entry.findtext("{*}Size")
     if not key or size is None or not size.isdecimal():
         raise MalformedAnswer("listed an object without a key or a size")
     return BlobInfo(unquote_plus(key), int(size))
+
+
+def _version(entry: ET.Element, *, is_marker: bool) -> ObjectVersion:
+    key, version = entry.findtext("{*}Key"), entry.findtext("{*}VersionId")
+    if not key or not version:
+        raise MalformedAnswer("listed a version without a key or an id")
+    return ObjectVersion(unquote_plus(key), version, is_marker)

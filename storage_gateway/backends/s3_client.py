@@ -77,11 +77,17 @@ class Request:
     byte_range: tuple[int, int] | None = None
     """Offset and size of what is wanted of the object."""
     answer_bytes_max: int = ANSWER_BYTES_MAX
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent beside those that are signed: none of them begins with ``x-amz-``."""
+    answers: frozenset[int] = frozenset()
+    """Statuses that are answers to this request, beside those that are to every one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What S3 said: done (2xx), no such object (404), or nothing in that range (416)."""
+    """What S3 said: done (2xx), no such object (404), nothing in that range (416), or what else
+    the request takes for an answer.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -180,6 +186,7 @@ class S3Client:
             digest=digest,
             now=self._clock(),
         )
+        headers.update(request.headers)
         if request.byte_range is not None:
             offset, size = request.byte_range
             headers["range"] = f"bytes={offset}-{offset + size - 1}"
@@ -238,7 +245,7 @@ async def _read(response: aiohttp.ClientResponse, request: Request) -> Answer:
     code = "" if done else error_code(body)
     missing = response.status == HTTPStatus.NOT_FOUND and code == NO_SUCH_KEY
     past_end = response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-    if done or missing or past_end:
+    if done or missing or past_end or response.status in request.answers:
         return Answer(response.status, response.headers, body)
     raise _FailedError(fault_of(response.status, code))
 

@@ -9,11 +9,16 @@ from storage_gateway.backends.s3_answers import (
     ContentRange,
     FaultKind,
     MalformedAnswer,
+    ObjectVersion,
     Page,
+    Versioning,
     error_code,
     fault_of,
     read_content_range,
+    read_object_lock,
     read_page,
+    read_versioning,
+    read_versions,
 )
 
 LISTING = """<?xml version="1.0" encoding="UTF-8"?>
@@ -100,3 +105,63 @@ def test_a_listing_is_read() -> None:
 def test_what_is_no_listing_is_refused(body: str) -> None:
     with pytest.raises(MalformedAnswer):
         read_page(body.encode())
+
+
+NAMESPACE = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+
+
+@pytest.mark.parametrize("namespace", ["", NAMESPACE])
+@pytest.mark.parametrize(
+    ("inside", "versioning"),
+    [
+        ("", Versioning.OFF),
+        ("<Status/>", Versioning.OFF),
+        ("<Status>Suspended</Status>", Versioning.SUSPENDED),
+        ("<Status>Enabled</Status><MfaDelete>Disabled</MfaDelete>", Versioning.ON),
+    ],
+)
+def test_a_state_of_versioning_is_read(namespace: str, inside: str, versioning: Versioning) -> None:
+    document = f"<VersioningConfiguration{namespace}>{inside}</VersioningConfiguration>"
+
+    assert versioning is read_versioning(document.encode())
+
+
+def test_a_state_of_object_lock_is_read() -> None:
+    document = f"<ObjectLockConfiguration{NAMESPACE}>{{}}</ObjectLockConfiguration>"
+    enabled = "<ObjectLockEnabled>Enabled</ObjectLockEnabled>"
+
+    assert read_object_lock(document.format(enabled).encode())
+    assert not read_object_lock(document.format("").encode())
+
+
+def test_versions_are_read() -> None:
+    document = f"<ListVersionsResult{NAMESPACE}>{{}}</ListVersionsResult>"
+    entry = "<{0}><Key>a/%2B</Key><VersionId>{1}</VersionId></{0}>"
+    entries = entry.format("DeleteMarker", "2") + entry.format("Version", "null")
+
+    assert () == read_versions(document.format("").encode())
+    assert {ObjectVersion("a/+", "2", True), ObjectVersion("a/+", "null", False)} == set(
+        read_versions(document.format(entries).encode())
+    )
+    for broken in (
+        "<Version><Key>a</Key></Version>",
+        "<Version><VersionId>1</VersionId></Version>",
+    ):
+        with pytest.raises(MalformedAnswer):
+            read_versions(document.format(broken).encode())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "<html/>",
+        LISTING.format(""),
+        "<!DOCTYPE x><VersioningConfiguration/>",
+        "<VersioningConfiguration><Status>Perhaps</Status></VersioningConfiguration>",
+    ],
+)
+def test_what_is_no_state_is_refused(body: str) -> None:
+    for read in (read_versioning, read_object_lock, read_versions):
+        with pytest.raises(MalformedAnswer):
+            read(body.encode())

@@ -1,0 +1,119 @@
+"""Objects for a moment: a folder of a bucket that is removed again with all that came into it."""
+
+import asyncio
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from storage_gateway.errors import BackendUnavailable, StorageFull
+
+from .contract import BlobInfo
+from .s3_answers import MalformedAnswer, ObjectVersion, Versioning, read_page, read_versions
+from .s3_client import Answer, Request, S3Client
+
+CLEARING_S = 20.0
+"""How long removing all of it may take."""
+PAGES_MAX = 20
+"""Of a listing: a store whose listings have no end must not keep us."""
+
+NOT_KNOWN = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
+"""What a store says that has not heard of what it is asked for."""
+NOT_TOLD = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
+"""What it may say to who has no right to ask."""
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+class Scratch:
+    """Objects below ``prefix``, which ends in ``/`` and was never used before.
+
+    Methods raise BackendUnavailable and StorageFull as the client does.
+    """
+
+    def __init__(self, client: S3Client, prefix: str) -> None:
+        """Nothing is written yet."""
+        self.prefix = prefix
+        self._client = client
+        self._written: set[str] = set()
+
+    async def put(
+        self,
+        name: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        answers: frozenset[int] = frozenset(),
+    ) -> Answer:
+        """Write an object. One that was only asked for counts as written: it may have been."""
+        self._written.add(name)
+        key = self.prefix + name
+        return await self._client.call(
+            Request(method="PUT", key=key, body=body, headers=headers, answers=answers)
+        )
+
+    async def get(
+        self, name: str, size: int, *, byte_range: tuple[int, int] | None = None
+    ) -> Answer:
+        """Read an object, or a range of it; ``size`` is how many bytes may come."""
+        key = self.prefix + name
+        return await self._client.call(
+            Request(method="GET", key=key, byte_range=byte_range, answer_bytes_max=size)
+        )
+
+    async def delete(self, name: str) -> None:
+        """Remove an object; a bucket that keeps versions keeps it as an old one."""
+        await self._client.call(Request(method="DELETE", key=self.prefix + name))
+
+    async def list(self, folder: str, *, page_max: int) -> list[BlobInfo] | None:
+        """Return what is in a folder, by pages of so many; None if the pages have no end.
+
+        Raises:
+            MalformedAnswer: the answer is no listing.
+
+        """
+        query = {
+            "list-type": "2",
+            "encoding-type": "url",
+            "prefix": self.prefix + folder,
+            "max-keys": str(page_max),
+        }
+        found: list[BlobInfo] = []
+        for _ in range(PAGES_MAX):
+            page = read_page((await self._client.call(Request(method="GET", query=query))).body)
+            found += page.blobs
+            if page.token is None:
+                return found
+            query["continuation-token"] = page.token
+        return None
+
+    async def versions(self) -> tuple[ObjectVersion, ...] | None:
+        """Return all that the bucket keeps; None if the store cannot tell, or not us."""
+        query = {"versions": "", "encoding-type": "url", "prefix": self.prefix}
+        answer = await self._client.call(
+            Request(method="GET", query=query, answers=NOT_KNOWN | NOT_TOLD)
+        )
+        try:
+            return read_versions(answer.body)
+        except MalformedAnswer:
+            return None
+
+    async def clear(self, versioning: Versioning | None) -> bool:
+        """Remove all that was written, with what the bucket keeps of it.
+
+        Returns whether all is gone, as far as can be told. Raises nothing.
+        """
+        try:
+            async with asyncio.timeout(CLEARING_S):
+                await asyncio.gather(*(self.delete(name) for name in self._written))
+                if versioning is Versioning.OFF or not self._written:
+                    return True
+                kept = await self.versions()
+                if kept is None:
+                    return versioning is None
+                await asyncio.gather(*(self._remove(version) for version in kept))
+        except (TimeoutError, BackendUnavailable, StorageFull):
+            return False
+        return True
+
+    async def _remove(self, version: ObjectVersion) -> None:
+        query = {"versionId": version.version}
+        await self._client.call(Request(method="DELETE", key=version.key, query=query))
