@@ -3,7 +3,9 @@
 from .blocking import Shelf, shelf_of
 from .contract import BlobInfo, Check, KeyedStore, Range, SegmentWriter
 from .local import LocalStore
-from .replicas import Member, Replicas
+from .member import Member
+from .replica_reads import OnBad
+from .replicas import Replicas
 
 __all__ = [
     "BlobInfo",
@@ -11,6 +13,7 @@ __all__ = [
     "KeyedStore",
     "LocalStore",
     "Member",
+    "OnBad",
     "Range",
     "Replicas",
     "SegmentWriter",

@@ -2,57 +2,35 @@
 
 A blob counts as stored once stores in ``write_quorum`` failure domains have it. A store that is
 slower than that goes on by itself; one that lies too far behind is left out until it has caught up.
-A read goes to the store that serves best, and to the next one where that fails or lies.
+One that failed some times in a row is asked only now and then, or where no other is left.
 """
 
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing, StorageFull
+from storage_gateway.errors import BackendUnavailable, StorageFull
 
 from .contract import BlobInfo, Check, KeyedStore, Range, SegmentWriter
+from .member import Member
+from .replica_reads import OnBad, ReplicaReads, unseen
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 WRITE_ERRORS = (BackendUnavailable, StorageFull)
-READ_ERRORS = (BackendUnavailable, BlobCorrupt, BlobMissing)
 LAGGING_MAX = 4
 """Blobs that a store may still be taking when a quorum has them; with more it is left out."""
 GRACE_S = 0.05
 """Beside as long again as the quorum took: what a store gets that is a little slower."""
-RESTED_S = 5.0
-"""How long a store that failed to read is asked last."""
 
 
-class Member:
-    """A store, where it stands, and how it did."""
-
-    def __init__(self, store: KeyedStore, *, domain: str, ready: bool = True) -> None:
-        """``domain`` is the failure domain.
-
-        A store that is not ``ready`` is not written to, and what it lacks is not missing.
-        """
-        self.store = store
-        self.domain = domain
-        self.ready = ready
-        """It was seen to be this deployment's: else it may be a mount point without its disk."""
-        self.lagging = 0
-        self.failed_at: float | None = None
-
-    @property
-    def name(self) -> str:
-        """The store's name."""
-        return self.store.name
-
-
-OnBad = Callable[[str, str, type[Exception]], None]
-"""Told the key and the store of a replica that is missing or corrupt while another one is right."""
+OnEnd = Callable[[Member, BaseException | None], None]
+"""Told how a write of a store ended."""
 
 
 class Replicas:
@@ -76,7 +54,7 @@ class Replicas:
             raise ValueError(f"a quorum of {write_quorum} among {len(domains)} failure domains")
         self.members = tuple(members)
         self.write_quorum = write_quorum
-        self.on_bad = on_bad
+        self.reads = ReplicaReads(self.members, on_bad)
         self._late: set[asyncio.Task[tuple[str, ...]]] = set()
 
     @property
@@ -89,6 +67,7 @@ class Replicas:
         for task in self._late:
             task.cancel()
         await asyncio.gather(*self._late, return_exceptions=True)
+        await self.reads.close()
 
     async def wait_late(self) -> None:
         """Wait until nothing lags behind."""
@@ -97,10 +76,19 @@ class Replicas:
 
     def create(self, key: str) -> "ReplicatedWriter":
         """Begin a blob in every store that is well; see the contract."""
-        well = [m for m in self.members if m.ready and m.lagging < LAGGING_MAX]
-        if len({m.domain for m in well}) < self.write_quorum:
-            well = [m for m in self.members if m.ready]
-        return ReplicatedWriter(self, [(m, m.store.create(key)) for m in well])
+        ready = [m for m in self.members if m.ready]
+        keep_up = [m for m in ready if m.lagging < LAGGING_MAX]
+        well = [m for m in keep_up if m.writes.is_closed]
+        now = asyncio.get_running_loop().time()
+        if self.is_quorum(well):
+            chosen = [m for m in keep_up if m in well or m.writes.wants_probe(now)]
+        else:
+            chosen = ready
+        return ReplicatedWriter(self, [(m, m.store.create(key)) for m in chosen])
+
+    def is_quorum(self, members: Iterable[Member]) -> bool:
+        """Tell whether they stand in enough failure domains."""
+        return len({member.domain for member in members}) >= self.write_quorum
 
     async def put(self, key: str, data: bytes) -> None:
         """Store a small blob durably; see the contract."""
@@ -108,67 +96,59 @@ class Replicas:
         outcomes = await asyncio.gather(
             *(member.store.put(key, data) for member in ready), return_exceptions=True
         )
-        placed = {m.domain for m, outcome in zip(ready, outcomes, strict=True) if outcome is None}
-        if len(placed) < self.write_quorum:
+        if not self.is_quorum(m for m, o in zip(ready, outcomes, strict=True) if o is None):
             _raise_first(outcomes)
             raise BackendUnavailable("too few stores are within reach")
 
     async def get(self, key: str, offset: int, size: int) -> bytes:
         """Return a range from the first store that has it; see the contract."""
-        return await self._first(key, lambda store: store.get(key, offset, size))
+        return await self.reads.get(key, offset, size)
 
     async def fetch(self, ranges: Sequence[Range], check: Check[T], threads: Executor) -> list[T]:
         """Return what is made of ranges, each from a store whose bytes pass; see the contract."""
-        best = self._ranked()[0]
-        try:
-            return await best.store.fetch(ranges, check, threads)
-        except READ_ERRORS as error:
-            self._note(best, error)
-
-        async def one(at: int, wanted: Range) -> T:
-            def check_it(_: int, data: bytes) -> T:
-                return check(at, data)
-
-            found = await self._first(
-                wanted.key, lambda store: store.fetch([wanted], check_it, threads)
-            )
-            return found[0]
-
-        # One range may be bad in one store, and another one in another.
-        return [await one(at, wanted) for at, wanted in enumerate(ranges)]
+        return await self.reads.fetch(ranges, check, threads)
 
     async def stat(self, key: str) -> BlobInfo:
         """Return what the first store knows that has it; see the contract."""
-        return await self._first(key, lambda store: store.stat(key))
+        return await self.reads.stat(key)
 
     async def delete(self, key: str) -> None:
         """Remove a blob from all stores; those that can be reached lose it in any case."""
-        unseen = [_unseen(member) for member in self.members if not member.ready]
+        not_seen = self._unseen()
         failed = await asyncio.gather(
             *(member.store.delete(key) for member in self.members), return_exceptions=True
         )
-        _raise_first([*failed, *unseen])
+        _raise_first([*failed, *not_seen])
 
     async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
         """Yield what is in any store, each key once; what can be reached before any error."""
-        unseen = [_unseen(member) for member in self.members if not member.ready]
+        not_seen = self._unseen()
         failed = await asyncio.gather(
             *(_listed(member.store, prefix) for member in self.members), return_exceptions=True
         )
         found = {blob.key: blob for blobs in failed if isinstance(blobs, list) for blob in blobs}
         for key in sorted(found):
             yield found[key]
-        _raise_first([*failed, *unseen])
+        _raise_first([*failed, *not_seen])
 
-    def let_lag(self, member: Member, writing: "asyncio.Task[tuple[str, ...]]") -> None:
-        """See a write to its end that nobody waits for any more."""
+    def _unseen(self) -> Sequence[BackendUnavailable]:
+        return [unseen(member) for member in self.members if not member.ready]
+
+    def let_lag(
+        self, member: Member, writing: "asyncio.Task[tuple[str, ...]]", on_end: OnEnd
+    ) -> None:
+        """See a write to its end that nobody waits for any more; ``on_end`` is told of it."""
         member.lagging += 1
         self._late.add(writing)
 
         def end(_: object) -> None:
             member.lagging -= 1
             self._late.discard(writing)
-            error = None if writing.cancelled() else writing.exception()
+            if writing.cancelled():
+                on_end(member, asyncio.CancelledError())
+                return
+            error = writing.exception()
+            on_end(member, error)
             if error is not None:
                 logger.warning(
                     "late write failed",
@@ -176,36 +156,6 @@ class Replicas:
                 )
 
         writing.add_done_callback(end)
-
-    def _ranked(self) -> tuple[Member, ...]:
-        now = asyncio.get_running_loop().time()
-
-        def rests(member: Member) -> bool:
-            return member.failed_at is not None and now - member.failed_at < RESTED_S
-
-        return tuple(sorted(self.members, key=lambda m: (rests(m), not m.ready)))
-
-    async def _first(self, key: str, ask: Callable[[KeyedStore], Coroutine[Any, Any, T]]) -> T:
-        """Ask one store after the other; raise what tells most when none can serve."""
-        errors: list[tuple[Member, Exception]] = []
-        for member in self._ranked():
-            try:
-                found = await ask(member.store)
-            except READ_ERRORS as error:
-                self._note(member, error)
-                errors.append((member, error if member.ready else _unseen(member)))
-                continue
-            for bad, failure in errors:
-                if not isinstance(failure, BackendUnavailable):
-                    self.on_bad(key, bad.name, type(failure))
-            return found
-        # Not lost as long as a store that may have it is merely out of reach.
-        raise min((failure for _, failure in errors), key=_rank)
-
-    def _note(self, member: Member, error: Exception) -> None:
-        if isinstance(error, BackendUnavailable):
-            member.failed_at = asyncio.get_running_loop().time()
-        logger.info("replica not read", extra={"store": member.name, "kind": type(error).__name__})
 
 
 class ReplicatedWriter:
@@ -216,6 +166,9 @@ class ReplicatedWriter:
         self._replicas = replicas
         self._writers = list(writers)
         self._lock = threading.Lock()
+        self._clock = asyncio.get_running_loop().time
+        # Of those of which it is not known yet how the write ended: whether it is the probe.
+        self._probes = {member.name: member.writes.enter(self._clock()) for member, _ in writers}
         self._failed: dict[str, Exception] = {}
         self._lagging: set[str] = set()
 
@@ -230,8 +183,7 @@ class ReplicatedWriter:
 
     async def finish(self) -> tuple[str, ...]:
         """Wait for a quorum, and a little for the others; see the contract."""
-        clock = asyncio.get_running_loop().time
-        began = clock()
+        began = self._clock()
         at_work = {
             asyncio.create_task(_finish(writer)): member for member, writer in self._living()
         }
@@ -242,7 +194,7 @@ class ReplicatedWriter:
                 placed += self._ended(at_work, done)
             self._require_quorum(placed)
             if at_work:
-                done, _ = await asyncio.wait(at_work, timeout=clock() - began + GRACE_S)
+                done, _ = await asyncio.wait(at_work, timeout=self._clock() - began + GRACE_S)
                 placed += self._ended(at_work, done)
         except BaseException:
             for task in at_work:
@@ -251,16 +203,18 @@ class ReplicatedWriter:
             raise
         for member, writer in self._writers:
             if member.name in self._failed:
+                self._count(member, self._failed[member.name])
                 at_work[asyncio.create_task(_let_go(writer))] = member
         for task, member in at_work.items():
             self._lagging.add(member.name)
-            self._replicas.let_lag(member, task)
+            self._replicas.let_lag(member, task, self._count)
         return tuple(sorted(member.name for member in placed))
 
     async def abort(self) -> None:
         """Let go of it in every store; see the contract."""
         for member, writer in self._writers:
             if member.name not in self._lagging:
+                self._count(member, self._failed.get(member.name, asyncio.CancelledError()))
                 await writer.abort()
 
     def _living(self) -> list[tuple[Member, SegmentWriter]]:
@@ -274,6 +228,17 @@ class ReplicatedWriter:
             "store left out of a write", extra={"store": member.name, "kind": type(error).__name__}
         )
 
+    def _count(self, member: Member, outcome: BaseException | None) -> None:
+        """Count how the write of a store ended, once."""
+        if (probe := self._probes.pop(member.name, None)) is None:
+            return
+        if outcome is None:
+            member.writes.succeed()
+        elif isinstance(outcome, BackendUnavailable):
+            member.writes.fail(self._clock(), probe=probe)
+        else:
+            member.writes.drop(self._clock(), probe=probe)
+
     def _ended(
         self,
         at_work: "dict[asyncio.Task[tuple[str, ...]], Member]",
@@ -286,6 +251,7 @@ class ReplicatedWriter:
             error = task.exception()
             if error is None:
                 placed.append(member)
+                self._count(member, None)
             elif isinstance(error, WRITE_ERRORS):
                 self._give_up(member, error)
             else:
@@ -293,7 +259,7 @@ class ReplicatedWriter:
         return placed
 
     def _is_quorum(self, members: Sequence[Member]) -> bool:
-        return len({member.domain for member in members}) >= self._replicas.write_quorum
+        return self._replicas.is_quorum(members)
 
     def _require_quorum(self, members: Sequence[Member]) -> None:
         if self._is_quorum(members):
@@ -305,14 +271,6 @@ class ReplicatedWriter:
             f"{self._replicas.write_quorum} stores must take what is written;"
             f" out of reach: {', '.join(sorted(absent))}"
         )
-
-
-def _unseen(member: Member) -> BackendUnavailable:
-    return BackendUnavailable(f"store {member.name} was not seen to be ours since the start")
-
-
-def _rank(failure: Exception) -> int:
-    return next(at for at, kind in enumerate(READ_ERRORS) if isinstance(failure, kind))
 
 
 async def _finish(writer: SegmentWriter) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from yarl import URL
 
 from storage_gateway.errors import BackendUnavailable, StorageFull
 
+from .allowance import Allowance
 from .s3_answers import NO_SUCH_KEY, Fault, FaultKind, error_code, fault_of
 from .s3_signature import UNSIGNED_PAYLOAD, Credentials, Signer, query_string, quoted
 
@@ -108,7 +109,7 @@ class S3Client:
         self.settings = settings
         self._clock = clock
         self._signer = Signer(settings.credentials, settings.region)
-        self._retries = _RetryBudget()
+        self._retries = Allowance(share=RETRY_SHARE, saved_max=RETRIES_SAVED_MAX)
         scheme, _, host = settings.endpoint.rstrip("/").partition("://")
         self._signs_bodies = scheme != "https"
         self._host = host if settings.path_style else f"{settings.bucket}.{host}"
@@ -256,24 +257,6 @@ class _FailedError(Exception):
     def __init__(self, fault: Fault) -> None:
         super().__init__()
         self.fault = fault
-
-
-class _RetryBudget:
-    """How many retries there may be at the moment."""
-
-    def __init__(self) -> None:
-        self._saved = RETRIES_SAVED_MAX
-
-    def earn(self) -> None:
-        """Count a request."""
-        self._saved = min(RETRIES_SAVED_MAX, self._saved + RETRY_SHARE)
-
-    def spend(self) -> bool:
-        """Take a retry; False when there is none."""
-        if self._saved < 1:
-            return False
-        self._saved -= 1
-        return True
 
 
 class _Body(Payload):

@@ -1,13 +1,18 @@
-"""Opens what the suites are about: each kind of store, and a catalog in each kind of database."""
+"""Opens what the suites are about: each kind of store, three of them that are one, and a catalog in
+each kind of database.
+"""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from storage_gateway.backends import LocalStore
 from storage_gateway.catalog import Catalog
 from tests.databases import databases
 
+from .several import HungStore, Stores
 from .stores import KINDS, OpenStore
 
 
@@ -15,6 +20,17 @@ from .stores import KINDS, OpenStore
 async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenStore]:
     async with KINDS[request.param](request, tmp_path) as one:
         yield one
+
+
+@pytest.fixture
+async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
+    locals_ = [LocalStore(tmp_path / name, name=name) for name in ("one", "two", "three")]
+    for local in locals_:
+        await local.put("marker", b"")
+    one, two, three = (HungStore(local) for local in locals_)
+    yield Stores(tmp_path, one, two, three)
+    for local in locals_:
+        await asyncio.to_thread(local.close)
 
 
 @pytest.fixture

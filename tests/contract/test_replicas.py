@@ -5,96 +5,31 @@ does, and what the whole must then do. The suite shows that it keeps the contrac
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from storage_gateway.backends import Check, KeyedStore, LocalStore, Member, Range, Replicas
+from storage_gateway.backends import Range
 from storage_gateway.backends import replicas as replicas_module
-from storage_gateway.backends.faulty import FaultyStore, StoreFaults
+from storage_gateway.backends.faulty import StoreFaults
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing, StorageFull
 
-KEY = "deployment/main/payloads/payload/0"
-CONTENT = b"content of a blob"
-WRITES_FAIL = StoreFaults(refused={"write": 1.0, "put": 1.0})
-FINISHES_FAIL = StoreFaults(refused={"finish": 1.0})
-READS_FAIL = StoreFaults(refused={"read": 1.0, "stat": 1.0})
-DELETES_FAIL = StoreFaults(refused={"delete": 1.0})
-LISTS_FAIL = StoreFaults(refused={"list": 1.0})
-
-
-class HungStore(FaultyStore):
-    """A store whose `finish` waits until it is told to go on."""
-
-    def __init__(self, inner: KeyedStore) -> None:
-        super().__init__(inner, seed=1)
-        self.go_on = asyncio.Event()
-        self.go_on.set()
-
-    async def before(self, operation: str) -> None:
-        if operation == "finish":
-            await self.go_on.wait()
-        await super().before(operation)
-
-
-@dataclass
-class Stores:
-    """Three stores in three failure domains, and what was told of bad replicas."""
-
-    folder: Path
-    one: HungStore
-    two: HungStore
-    three: HungStore
-    bad: list[tuple[str, str, str]] = field(default_factory=list)
-
-    def together(self, *, write_quorum: int, domains: str = "abc") -> Replicas:
-        members = [
-            Member(store, domain=domain)
-            for store, domain in zip((self.one, self.two, self.three), domains, strict=True)
-        ]
-        return Replicas(members, write_quorum=write_quorum, on_bad=self._note)
-
-    def _note(self, key: str, name: str, kind: type[Exception]) -> None:
-        self.bad.append((key, name, kind.__name__))
-
-    def file(self, name: str) -> Path:
-        return self.folder / name / KEY
-
-
-@pytest.fixture
-async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
-    locals_ = [LocalStore(tmp_path / name, name=name) for name in ("one", "two", "three")]
-    for local in locals_:
-        await local.put("marker", b"")
-    one, two, three = (HungStore(local) for local in locals_)
-    yield Stores(tmp_path, one, two, three)
-    for local in locals_:
-        await asyncio.to_thread(local.close)
-
-
-async def written(store: KeyedStore) -> tuple[str, ...]:
-    """Write a blob; return who has it."""
-    writer = store.create(KEY)
-    try:
-        await asyncio.to_thread(writer.write, 0, memoryview(CONTENT))
-        return await writer.finish()
-    finally:
-        await writer.abort()
-
-
-async def fetched(store: KeyedStore, check: Check[bytes] = lambda _, data: data) -> bytes:
-    with ThreadPoolExecutor(1) as threads:
-        (found,) = await store.fetch([Range(KEY, 0, len(CONTENT))], check, threads)
-    return found
-
-
-def is_content(_: int, data: bytes) -> bytes:
-    if data != CONTENT:
-        raise BlobCorrupt("not the content")
-    return data
+from .several import (
+    CONTENT,
+    DELETES_FAIL,
+    FINISHES_FAIL,
+    KEY,
+    LISTS_FAIL,
+    READS_FAIL,
+    WRITES_FAIL,
+    Stores,
+    fetched,
+    is_content,
+    spoil,
+    written,
+)
 
 
 async def test_all_that_are_well_get_it(stores: Stores) -> None:
@@ -286,22 +221,6 @@ async def test_a_read_goes_on_to_who_can_serve(stores: Stores) -> None:
     assert CONTENT == await together.get(KEY, 0, len(CONTENT))
     assert len(CONTENT) == (await together.stat(KEY)).size
     assert [] == stores.bad, "out of reach is not bad"
-
-
-async def test_who_failed_is_asked_last_for_a_while(stores: Stores) -> None:
-    together = stores.together(write_quorum=3)
-    await written(together)
-    stores.one.faults = READS_FAIL
-    await fetched(together)
-    refused = stores.one.injected["refused read"]
-
-    await fetched(together)
-
-    assert refused == stores.one.injected["refused read"]
-
-
-def spoil(file: Path) -> None:
-    file.write_bytes(bytes(len(CONTENT)))
 
 
 def shorten(file: Path) -> None:
