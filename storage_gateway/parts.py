@@ -15,6 +15,7 @@ from crypto import Identity
 from .backends import KeyedStore, Member
 from .backends.disk import LOST_AND_FOUND
 from .backends.s3 import S3Store
+from .bad_copies import BadCopies
 from .catalog import Catalog, PostgresCatalog, SQLiteCatalog
 from .catalog.schema import is_new
 from .catalog.sessions import (
@@ -119,9 +120,11 @@ async def open_parts(config: Config, opened: AsyncExitStack) -> Parts:
         await _check_marker(catalog, member, store, deployment_id, alone=len(members) == 1)
     identity = await _load_identity(catalog, config.data_dir)
     await _provide_operator_token(catalog, config.data_dir / OPERATOR_TOKEN_FILE)
+    bad_copies = BadCopies(catalog, payloads_prefix(deployment_id))
+    opened.push_async_callback(bad_copies.close)
     return Parts(
         catalog=catalog,
-        store=join_stores(config, members, opened),
+        store=join_stores(config, members, opened, on_bad=bad_copies.note),
         members=members,
         identity=identity,
         deployment_id=deployment_id,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from crypto import Secret
 
 from .backend_settings import Backend, ConfigError, LocalBackend, S3Backend
-from .backends import KeyedStore, LocalStore, Member, Replicas
+from .backends import KeyedStore, LocalStore, Member, OnBad, Replicas
 from .backends.s3 import S3Store
 from .backends.s3_client import S3Settings
 from .backends.s3_signature import Credentials
@@ -101,10 +101,16 @@ def members_of(config: Config, stores: Sequence[KeyedStore]) -> tuple[Member, ..
     )
 
 
-def join_stores(config: Config, members: Sequence[Member], opened: AsyncExitStack) -> KeyedStore:
-    """Return the one store that they make together."""
+def join_stores(
+    config: Config,
+    members: Sequence[Member],
+    opened: AsyncExitStack,
+    *,
+    on_bad: OnBad = lambda _key, _name, _kind: None,
+) -> KeyedStore:
+    """Return the one store that they make together; ``on_bad`` is told of bad replicas."""
     if len(members) == 1:
         return members[0].store
-    replicas = Replicas(members, write_quorum=config.quorum)
+    replicas = Replicas(members, write_quorum=config.quorum, on_bad=on_bad)
     opened.push_async_callback(replicas.close)
     return replicas

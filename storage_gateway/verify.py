@@ -37,13 +37,8 @@ from .catalog.consistency import (
     read_blocks,
     slots_of_nothing,
 )
-from .catalog.objects import (
-    is_committed,
-    list_objects,
-    load_manifest,
-    load_placements,
-    load_segments,
-)
+from .catalog.copies import BAD, PLACED, load_placements
+from .catalog.objects import is_committed, list_objects, load_manifest, load_segments
 from .catalog.stress_runs import find_running
 from .catalog.work import find_intent, has_grave, list_graves, list_intents
 from .errors import BlobMissing, GatewayError, NotFound
@@ -77,7 +72,9 @@ class CheckReport:
     tombstones: int = 0
     bytes_verified: int = 0
     segments_pending: int = 0
-    """Wanted in a store that did not take them in time."""
+    """Wanted in a store that did not take them in time, or where they are bad."""
+    segments_bad: int = 0
+    """Of these: those that a read found missing or corrupt, as the catalog says."""
     uploads_open: int = 0
     graves: int = 0
     findings: list[Finding] = field(default_factory=list)
@@ -254,13 +251,19 @@ class Checker:
         try:
             opened = self._check_head(urn, manifest)
             segments = self._catalog.read_blocking(lambda c: load_segments(c, manifest.payload_id))
-            placed = self._catalog.read_blocking(lambda c: load_placements(c, manifest.payload_id))
+            placed, bad = (
+                self._catalog.read_blocking(
+                    partial(load_placements, payload_id=manifest.payload_id, state=state)
+                )
+                for state in (PLACED, BAD)
+            )
             self._check_placed(urn, segments, placed)
+            self._report.segments_bad += sum(map(len, bad.values()))
             for name in self._shelves:
                 try:
-                    self._check_payload(
-                        urn, manifest, segments, opened, (name, placed.get(name, ()))
-                    )
+                    # Also what is known to be bad: it may have been restored since.
+                    stored = placed.get(name, frozenset()) | bad.get(name, frozenset())
+                    self._check_payload(urn, manifest, segments, opened, (name, stored))
                 except (CryptoError, GatewayError) as error:
                     # The copies in the other stores may be damaged, too.
                     self._find("object", urn, f"{type(error).__name__}: {error}", RESTORE)

@@ -31,13 +31,11 @@ from storage_gateway.plan import IntentState
 from storage_gateway.records import Manifest, ObjectState, Party, Segment, Slot
 
 from .clock import now_ms
+from .copies import PENDING, PLACED
 from .sessions import are_current, lock_session
 from .statements import Found, Statement, insert_once, key_of, miner_of
 from .tables import graves, instances, intents, objects, placements, segments, slots
 
-PLACED = "placed"
-PENDING = "pending"
-"""Wanted in a store that did not take it in time; to be copied there."""
 DIGEST_SIZE = 32
 
 
@@ -57,11 +55,6 @@ _IN_ORDER = select(segments).where(_is(segments.c.payload_id)).order_by(segments
 _SEGMENTS = Statement(_IN_ORDER)
 _SEGMENT_PAGE = Statement(
     _IN_ORDER.where(segments.c.segment >= bindparam("first"), segments.c.segment < bindparam("end"))
-)
-_PLACEMENTS = Statement(
-    select(placements.c.backend, placements.c.segment).where(
-        _is(placements.c.payload_id), placements.c.state == PLACED
-    )
 )
 _NEXT_SEQUENCE = Statement(
     select((func.coalesce(func.max(objects.c.sequence), 0) + 1).label("next_sequence")).where(
@@ -314,14 +307,6 @@ def is_committed(connection: Connection, payload_id: str) -> bool:
 def load_segments(connection: Connection, payload_id: str) -> tuple[Segment, ...]:
     """Return a payload's segments in order."""
     return _segments_of(_SEGMENTS.run(connection, {"payload_id_is": payload_id}))
-
-
-def load_placements(connection: Connection, payload_id: str) -> dict[str, frozenset[int]]:
-    """Return which segments of a payload are durable in which store, as far as is known."""
-    found: dict[str, set[int]] = {}
-    for row in _PLACEMENTS.run(connection, {"payload_id_is": payload_id}):
-        found.setdefault(row.backend, set()).add(row.segment)
-    return {backend: frozenset(indexes) for backend, indexes in found.items()}
 
 
 def load_segment_page(

@@ -109,7 +109,7 @@ def _print(report: CheckReport) -> None:
     mib = report.bytes_verified / (1 << 20)
     print(
         f"{report.objects} objects, {mib:,.1f} MiB verified; {report.tombstones} erased,"
-        f" {report.segments_pending} segments to be copied,"
+        f" {report.segments_pending} segments to be copied ({report.segments_bad} of them bad),"
         f" {report.uploads_open} uploads under way, {report.graves} payloads being cleared"
     )
     for finding in report.findings:

@@ -79,6 +79,17 @@ async def placed(gateway: RunningGateway) -> list[tuple[int, str, str]]:
     return sorted((row.segment, row.backend, row.state) for row in rows)
 
 
+def checker(folders: Folders, gateway: RunningGateway) -> Checker:
+    parts = gateway.gateway.parts
+    return Checker(
+        catalog=parts.catalog,
+        shelves={name: Disk(name, folders.path / name, RealFs()) for name in NAMES},
+        identity=parts.identity,
+        payloads=parts.payloads,
+        marker=parts.marker,
+    )
+
+
 async def is_erased(gateway: RunningGateway, session: OpenSession, urn: str) -> bool:
     shown = await fetch(gateway, urn, session.user_token, part="/manifest")
     return bool(shown.json()["state"] == "erased")
@@ -210,10 +221,37 @@ async def test_damage_in_one_store_is_not_seen_by_anyone(
     assert (200, whole.body) == (read.status, read.body)
 
 
-def flip(file: Path) -> None:
+def flip(file: Path, at: int = -1) -> None:
     content = bytearray(file.read_bytes())
-    content[-1] ^= 1
+    content[at] ^= 1
     file.write_bytes(content)
+
+
+async def test_a_bad_copy_is_marked_and_counted_until_it_is_made_again(folders: Folders) -> None:
+    async with running(folders) as (gateway, session):
+        content = made_bytes(SEGMENT + 1)
+        document = await uploaded(gateway, session.path("t1"), session.user_token, content)
+        first, _ = await folders.payload_files("one")
+        right = await asyncio.to_thread(first.read_bytes)
+        await asyncio.to_thread(flip, first, 0)  # what is read first, before anything ranks
+        read = await fetch(gateway, document["urn"], session.user_token)
+
+        async def is_marked() -> bool:
+            return (0, "one", "bad") in await placed(gateway)
+
+        await eventually(is_marked, what="the mark")
+        rows = await placed(gateway)
+        found = await asyncio.to_thread(checker(folders, gateway).run)
+        await asyncio.to_thread(first.write_bytes, right)
+        restored = await asyncio.to_thread(checker(folders, gateway).run)
+
+    assert 200 == read.status
+    others = [(0, "two", "placed"), (1, "one", "placed"), (1, "two", "placed")]
+    assert [(0, "one", "bad"), *others] == rows
+    assert ["leaf"] == [finding.kind for finding in found.findings], "a mark hides nothing"
+    assert [] == restored.findings
+    for report in (found, restored):
+        assert (1, 1) == (report.segments_pending, report.segments_bad)
 
 
 async def test_what_is_bad_in_all_stores_is_told_as_damage(folders: Folders) -> None:
@@ -237,15 +275,7 @@ async def test_a_check_says_in_which_store_what_is_wrong(folders: Folders) -> No
         (missing,), (bad,) = [await folders.payload_files(name) for name in NAMES]
         await asyncio.to_thread(missing.unlink)
         await asyncio.to_thread(flip, bad)
-        parts = gateway.gateway.parts
-        checker = Checker(
-            catalog=parts.catalog,
-            shelves={name: Disk(name, folders.path / name, RealFs()) for name in NAMES},
-            identity=parts.identity,
-            payloads=parts.payloads,
-            marker=parts.marker,
-        )
-        report = await asyncio.to_thread(checker.run)
+        report = await asyncio.to_thread(checker(folders, gateway).run)
 
     (gone, spoiled) = report.findings
     assert ("object", "leaf") == (gone.kind, spoiled.kind)

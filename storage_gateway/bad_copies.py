@@ -1,0 +1,57 @@
+"""Noting in the catalog which copies reads found missing or corrupt while another one was right.
+
+A read never waits for it. What cannot be noted is noted when it is found the next time.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+
+from .catalog import Catalog
+from .catalog.copies import mark_bad
+from .errors import GatewayError
+
+MARKED_MAX = 1024
+"""Copies that are remembered, so that each read of one does not write to the catalog again."""
+MARKING_MAX = 16
+"""Copies that are being noted at once; one that is over it is found again."""
+
+logger = logging.getLogger(__name__)
+
+
+class BadCopies:
+    """Notes bad copies; `note` is the `OnBad` of `Replicas`."""
+
+    def __init__(self, catalog: Catalog, payloads: str) -> None:
+        """``payloads`` is the key prefix of all payloads that the catalog names."""
+        self._catalog = catalog
+        self._payloads = payloads
+        self._marked: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._marking: set[asyncio.Task[None]] = set()
+
+    def note(self, key: str, store: str, kind: type[Exception]) -> None:
+        """Note that the copy in a store is bad; returns at once and never fails."""
+        payload_id, _, segment = key.removeprefix(self._payloads).partition("/")
+        if not segment.isdecimal():
+            return  # no segment of a payload that the catalog names
+        if (key, store) in self._marked or len(self._marking) >= MARKING_MAX:
+            return
+        self._marked[key, store] = None
+        if len(self._marked) > MARKED_MAX:
+            self._marked.popitem(last=False)
+        task = asyncio.create_task(self._mark(key, store, payload_id, int(segment), kind.__name__))
+        self._marking.add(task)
+        task.add_done_callback(self._marking.discard)
+
+    async def close(self) -> None:
+        """Wait for what is being noted."""
+        await asyncio.gather(*self._marking)
+
+    async def _mark(self, key: str, store: str, payload_id: str, segment: int, kind: str) -> None:
+        told = {"store": store, "key": key, "kind": kind}
+        try:
+            if await self._catalog.run(lambda c: mark_bad(c, payload_id, segment, store)):
+                logger.warning("copy is bad, to be made again", extra=told)
+        except GatewayError as error:
+            self._marked.pop((key, store), None)
+            logger.info("bad copy not noted", extra=told | {"code": error.code})
