@@ -34,17 +34,25 @@ async def open_stores(config: Config, marker: str, opened: AsyncExitStack) -> tu
         ConfigError: a file that a setting names cannot be used.
 
     """
-    return tuple([await _open_store(b, marker, opened) for b in backends_of(config)])
+    return tuple([await _open_store(config, b, marker, opened) for b in backends_of(config)])
 
 
-async def _open_store(backend: Backend, marker: str, opened: AsyncExitStack) -> OpenStore:
+async def _open_store(
+    config: Config, backend: Backend, marker: str, opened: AsyncExitStack
+) -> OpenStore:
     if isinstance(backend, LocalBackend):
         local = LocalStore(backend.path, name=backend.name)
         opened.push_async_callback(asyncio.to_thread, local.close)
         return local
     settings = await asyncio.to_thread(s3_settings_of, backend)
     tls = await asyncio.to_thread(_tls_of, backend)
-    store = S3Store(settings, marker=marker, clock=lambda: datetime.now(UTC), tls=tls)
+    store = S3Store(
+        settings,
+        marker=marker,
+        spool=config.data_dir,
+        clock=lambda: datetime.now(UTC),
+        tls=tls,
+    )
     opened.push_async_callback(store.close)
     return store
 

@@ -10,14 +10,13 @@ from typing import ParamSpec, TypeVar
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing, StorageFull
 
 from .contract import BlobInfo, check_key
-from .fs import Fs
+from .fs import Fs, is_full
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 LOST_AND_FOUND = "lost+found"
 """A folder in the root of every ext2, ext3 and ext4 file system: no part of a store."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Disk:
@@ -195,7 +194,7 @@ class Disk:
         return BackendUnavailable(f"the folder of store {self._name} is gone: is its disk mounted?")
 
     def _unavailable(self, error: OSError) -> StorageFull | BackendUnavailable:
-        if error.errno in _FULL:
+        if is_full(error):
             return StorageFull(f"no space left in store {self._name}")
         reason = errno.errorcode.get(error.errno or 0, "an unknown error")
         return BackendUnavailable(f"store {self._name} answered {reason}")

@@ -4,6 +4,7 @@ Every call is one system call (or one whole small job) and blocks; the store run
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,11 @@ from typing import Protocol
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
+
+
+def is_full(error: OSError) -> bool:
+    """Tell whether there was no room, on the disk or for who asked."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class Fs(Protocol):

@@ -5,27 +5,29 @@ says without proof (that a blob is not there, that a listing is whole, that some
 removed) counts only while the deployment's marker was read from it a moment ago. What it says with
 proof, a blob's bytes, is checked by whoever reads them.
 
-A segment is one object: it is held in memory until it is whole. Nothing depends on conditional
+A segment is one object, which waits in a spool until it is whole. Nothing depends on conditional
 puts; that keys are never reused is what keeps a blob from being written over.
 """
 
 import asyncio
 import itertools
 import ssl
-import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 from http import HTTPStatus
+from pathlib import Path
 from typing import TypeVar
 
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
 
 from .contract import BlobInfo, Check, Range, check_key
 from .s3_answers import ContentRange, MalformedAnswer, Page, read_content_range, read_page
+from .s3_body import Content
 from .s3_client import Answer, Request, S3Client, S3Settings
+from .spool import Spool
 
 T = TypeVar("T")
 
@@ -42,17 +44,20 @@ class S3Store:
         settings: S3Settings,
         *,
         marker: str,
+        spool: Path,
         clock: Callable[[], datetime],
         tls: ssl.SSLContext | None = None,
         marker_fresh_s: float = MARKER_FRESH_S,
     ) -> None:
         """Made on the event loop that it is used on. ``marker`` is the key of the blob that shows
-        that the bucket is the deployment's; ``clock`` tells the time in UTC.
+        that the bucket is the deployment's; ``spool`` a folder for segments on their way, which
+        exists; ``clock`` tells the time in UTC.
         """
         self.name = settings.name
         self.settings = settings
         self._client = S3Client(settings, clock=clock, tls=tls)
         self._marker = marker
+        self._spool = spool
         self._marker_fresh_s = marker_fresh_s
         self._marker_seen_s: float | None = None
         self._marker_read: asyncio.Task[None] | None = None
@@ -74,10 +79,11 @@ class S3Store:
 
     def create(self, key: str) -> "S3SegmentWriter":
         """Begin a blob; see the contract."""
-        writer = self._writers[key] = S3SegmentWriter(self, key)
+        spool = Spool(self._spool, store=self.name)
+        writer = self._writers[key] = S3SegmentWriter(self, key, spool)
         return writer
 
-    async def put(self, key: str, data: bytes | bytearray) -> None:
+    async def put(self, key: str, data: Content) -> None:
         """Store a blob; see the contract."""
         check_key(key)
         if key != self._marker:
@@ -228,38 +234,36 @@ def _joined(ranges: Sequence[Range]) -> list[Range]:
 class S3SegmentWriter:
     """One blob on its way to the bucket; see `SegmentWriter`."""
 
-    def __init__(self, store: S3Store, key: str) -> None:
+    def __init__(self, store: S3Store, key: str, spool: Spool) -> None:
         """Nothing is sent before `finish`."""
         self._store = store
         self._key = key
-        self._lock = threading.Lock()
-        self._data: bytearray | None = bytearray()
+        self._spool: Spool | None = spool
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Copy ``data`` to its place; see the contract."""
+        """Keep ``data`` for its place; see the contract."""
         check_key(self._key)
-        with self._lock:
-            if self._data is None:
-                raise self._let_go()
-            self._data.extend(bytes(max(0, offset + len(data) - len(self._data))))
-            self._data[offset : offset + len(data)] = data
+        spool = self._spool
+        if spool is None:
+            raise self._let_go()
+        spool.write(offset, data)
 
     async def finish(self) -> tuple[str, ...]:
         """Send the blob; see the contract."""
-        data = self._take()
-        if data is None:
+        spool, self._spool = self._spool, None
+        if spool is None:
             raise self._let_go()
-        await self._store.put(self._key, data)
+        try:
+            await self._store.put(self._key, spool if spool.memory is None else spool.memory)
+        finally:
+            await spool.close()
         return self._store.names
 
     async def abort(self) -> None:
         """Drop what was written; see the contract."""
-        self._take()
-
-    def _take(self) -> bytearray | None:
-        with self._lock:
-            data, self._data = self._data, None
-        return data
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            await spool.close()
 
     def _let_go(self) -> BackendUnavailable:
         return BackendUnavailable(f"{self._key} was let go of before it was written")

@@ -15,15 +15,13 @@ from datetime import datetime
 from http import HTTPStatus
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import StreamWriter
-from aiohttp.payload import Payload
 from yarl import URL
 
 from storage_gateway.errors import BackendUnavailable, StorageFull
 
 from .allowance import Allowance
 from .s3_answers import NO_SUCH_KEY, Fault, FaultKind, error_code, fault_of
+from .s3_body import Body, Content, digest_of
 from .s3_signature import UNSIGNED_PAYLOAD, Credentials, Signer, query_string, quoted
 
 ATTEMPTS_MAX = 4
@@ -34,10 +32,6 @@ RETRY_SHARE = 0.1
 RETRIES_SAVED_MAX = 10.0
 ANSWER_BYTES_MAX = 64 << 10
 """Of an answer that nobody asked to be longer."""
-HASHED_AT_ONCE_MAX = 64 << 10
-"""Bytes. A larger body is hashed in a thread."""
-WRITTEN_AT_ONCE = 256 << 10
-"""Bytes. Of a larger piece the event loop would copy all that the socket does not take yet."""
 
 _NO_BODY = hashlib.sha256().hexdigest()
 
@@ -73,8 +67,7 @@ class Request:
     key: str = ""
     """Of the object; without one it is about the bucket."""
     query: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | bytearray | None = field(default=None, repr=False)
-    """Must not change meanwhile."""
+    body: Content | None = field(default=None, repr=False)
     byte_range: tuple[int, int] | None = None
     """Offset and size of what is wanted of the object."""
     answer_bytes_max: int = ANSWER_BYTES_MAX
@@ -167,14 +160,10 @@ class S3Client:
         """Return an error that says what is wrong, not where the store is: clients see it."""
         return BackendUnavailable(f"store {self.settings.name} {text}")
 
-    async def _digest(self, body: bytes | bytearray | None) -> str:
+    async def _digest(self, body: Content | None) -> str:
         if body is None:
             return _NO_BODY
-        if not self._signs_bodies:
-            return UNSIGNED_PAYLOAD
-        if len(body) <= HASHED_AT_ONCE_MAX:
-            return hashlib.sha256(body).hexdigest()
-        return await asyncio.to_thread(lambda: hashlib.sha256(body).hexdigest())
+        return await digest_of(body) if self._signs_bodies else UNSIGNED_PAYLOAD
 
     async def _attempt(self, request: Request, digest: str) -> Answer:
         path = f"{self._root}/{quoted(request.key, safe='/')}"
@@ -191,7 +180,7 @@ class S3Client:
         if request.byte_range is not None:
             offset, size = request.byte_range
             headers["range"] = f"bytes={offset}-{offset + size - 1}"
-        body = None if request.body is None else _Body(request.body)
+        body = None if request.body is None else Body(request.body)
         try:
             async with (
                 asyncio.timeout(self.settings.attempt_s),
@@ -206,13 +195,15 @@ class S3Client:
                 return await _read(response, request)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             _abort(body)
+            if body is not None and body.failure is not None:
+                raise body.failure from None
             raise _FailedError(_fault_without_answer(error)) from None
         except asyncio.CancelledError:
             _abort(body)
             raise
 
 
-def _abort(body: "_Body | None") -> None:
+def _abort(body: Body | None) -> None:
     # A connection is closed once all is sent, to a server that hangs never: not what is given up.
     if body is not None and body.transport is not None:
         body.transport.abort()
@@ -257,23 +248,3 @@ class _FailedError(Exception):
     def __init__(self, fault: Fault) -> None:
         super().__init__()
         self.fault = fault
-
-
-class _Body(Payload):
-    """The body of a request, sent in pieces; may be sent again."""
-
-    def __init__(self, data: bytes | bytearray) -> None:
-        super().__init__(data)
-        self._size = len(data)
-        self._data = memoryview(data)
-        self.transport: asyncio.Transport | None = None
-        """Of the connection that it was sent on last."""
-
-    def decode(self, encoding: str = "", errors: str = "") -> str:  # noqa: ARG002 - not ours
-        raise TypeError("not a text")
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        if isinstance(writer, StreamWriter):  # as it is: the abstract one says less
-            self.transport = writer.transport
-        for at in range(0, len(self._data), WRITTEN_AT_ONCE):
-            await writer.write(self._data[at : at + WRITTEN_AT_ONCE])

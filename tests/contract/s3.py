@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from crypto import Secret
@@ -36,10 +37,11 @@ def s3_settings(server: SeaweedFS, bucket: str, **changes: Any) -> S3Settings:  
 
 
 @asynccontextmanager
-async def s3_store(server: SeaweedFS, **changes: float) -> AsyncIterator[S3Store]:
+async def s3_store(server: SeaweedFS, spool: Path, **changes: float) -> AsyncIterator[S3Store]:
     """Open a store over a new bucket that carries its marker."""
     bucket = await asyncio.to_thread(server.new_bucket)
-    store = S3Store(s3_settings(server, bucket, **changes), marker=MARKER, clock=now)
+    settings = s3_settings(server, bucket, **changes)
+    store = S3Store(settings, marker=MARKER, spool=spool, clock=now)
     try:
         await store.put(MARKER, b"marker")
         yield store

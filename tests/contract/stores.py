@@ -75,8 +75,8 @@ async def _replicas(tmp_path: Path) -> AsyncIterator[OpenStore]:
 
 
 @asynccontextmanager
-async def _s3(server: SeaweedFS) -> AsyncIterator[OpenStore]:
-    async with s3_store(server) as store:
+async def _s3(server: SeaweedFS, tmp_path: Path) -> AsyncIterator[OpenStore]:
+    async with s3_store(server, tmp_path) as store:
         yield OpenStore(
             store=store,
             vanish=server.kill,
@@ -91,5 +91,5 @@ KINDS: dict[str, Open] = {
     "faulty": lambda _, folder: _faulty(folder),
     "local": lambda _, folder: _local(folder),
     "replicas": lambda _, folder: _replicas(folder),
-    "s3": lambda request, _: _s3(request.getfixturevalue("s3_server")),
+    "s3": lambda request, folder: _s3(request.getfixturevalue("s3_server"), folder),
 }

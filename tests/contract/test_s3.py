@@ -25,8 +25,8 @@ KEY = "d/main/payloads/p/0"
 SEGMENT = Random(0).randbytes(SEGMENT_SIZE)
 
 
-async def test_a_whole_segment_is_kept(s3_server: SeaweedFS) -> None:
-    async with s3_store(s3_server) as store:
+async def test_a_whole_segment_is_kept(s3_server: SeaweedFS, tmp_path: Path) -> None:
+    async with s3_store(s3_server, tmp_path) as store:
         writer = store.create(KEY)
         await asyncio.to_thread(writer.write, 0, memoryview(SEGMENT))
         await writer.finish()
@@ -38,8 +38,9 @@ async def test_a_whole_segment_is_kept(s3_server: SeaweedFS) -> None:
 
 async def test_a_server_killed_among_puts_loses_nothing_that_it_acknowledged(
     s3_server: SeaweedFS,
+    tmp_path: Path,
 ) -> None:
-    async with s3_store(s3_server, deadline_s=3.0) as store:
+    async with s3_store(s3_server, tmp_path, deadline_s=3.0) as store:
         kept: set[str] = set()
         refused: set[str] = set()
 
@@ -73,8 +74,10 @@ async def test_a_server_killed_among_puts_loses_nothing_that_it_acknowledged(
             assert len(key) * 2000 == found.size
 
 
-async def test_a_server_that_comes_back_in_time_is_waited_for(s3_server: SeaweedFS) -> None:
-    async with s3_store(s3_server, attempt_s=5.0) as store:
+async def test_a_server_that_comes_back_in_time_is_waited_for(
+    s3_server: SeaweedFS, tmp_path: Path
+) -> None:
+    async with s3_store(s3_server, tmp_path, attempt_s=5.0) as store:
         await store.put(KEY, b"x")
         s3_server.stop()
         reading = asyncio.create_task(store.get(KEY, 0, 1))
@@ -91,8 +94,10 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_a_server_that_hangs_is_unavailable_at_the_deadline(s3_server: SeaweedFS) -> None:
-    async with s3_store(s3_server, deadline_s=0.5) as store:
+async def test_a_server_that_hangs_is_unavailable_at_the_deadline(
+    s3_server: SeaweedFS, tmp_path: Path
+) -> None:
+    async with s3_store(s3_server, tmp_path, deadline_s=0.5) as store:
         await store.put(KEY, b"x")
         before = descriptors()
         s3_server.stop()
@@ -114,10 +119,10 @@ async def test_a_server_that_hangs_is_unavailable_at_the_deadline(s3_server: Sea
 
 
 async def test_a_cancelled_call_ends_and_spoils_no_connection(
-    s3_server: SeaweedFS, seed: int
+    s3_server: SeaweedFS, tmp_path: Path, seed: int
 ) -> None:
     random = Random(seed)
-    async with s3_store(s3_server, connections_max=2) as store:
+    async with s3_store(s3_server, tmp_path, connections_max=2) as store:
         await store.put(KEY, SEGMENT)
         for at in range(1, 21):
             call = (
@@ -134,8 +139,12 @@ async def test_a_cancelled_call_ends_and_spoils_no_connection(
         assert all(SEGMENT_SIZE - int(blob.key.removeprefix(KEY)) == blob.size for blob in cut)
 
 
-async def test_a_bucket_that_is_not_there_is_unavailable(s3_server: SeaweedFS) -> None:
-    store = S3Store(s3_settings(s3_server, "no-such-bucket"), marker=MARKER, clock=now)
+async def test_a_bucket_that_is_not_there_is_unavailable(
+    s3_server: SeaweedFS, tmp_path: Path
+) -> None:
+    store = S3Store(
+        s3_settings(s3_server, "no-such-bucket"), marker=MARKER, spool=tmp_path, clock=now
+    )
     try:
         for use in (
             store.get(KEY, 0, 1),
@@ -153,11 +162,11 @@ async def test_a_bucket_that_is_not_there_is_unavailable(s3_server: SeaweedFS) -
         await store.close()
 
 
-async def test_another_bucket_is_not_an_empty_store(s3_server: SeaweedFS) -> None:
+async def test_another_bucket_is_not_an_empty_store(s3_server: SeaweedFS, tmp_path: Path) -> None:
     """Nothing may be written to it, nor removed from it, nor missed in it."""
-    async with s3_store(s3_server) as theirs:
+    async with s3_store(s3_server, tmp_path) as theirs:
         await theirs.put("x/1", b"x")
-        ours = S3Store(theirs.settings, marker="another-marker", clock=now)
+        ours = S3Store(theirs.settings, marker="another-marker", spool=tmp_path, clock=now)
         try:
             for use in (
                 ours.get(KEY, 0, 1),
@@ -178,9 +187,12 @@ async def test_another_bucket_is_not_an_empty_store(s3_server: SeaweedFS) -> Non
 
 async def test_an_emptied_bucket_is_noticed_when_the_marker_was_seen_too_long_ago(
     s3_server: SeaweedFS,
+    tmp_path: Path,
 ) -> None:
-    async with s3_store(s3_server) as patient:
-        impatient = S3Store(patient.settings, marker=MARKER, clock=now, marker_fresh_s=0.0)
+    async with s3_store(s3_server, tmp_path) as patient:
+        impatient = S3Store(
+            patient.settings, marker=MARKER, spool=tmp_path, clock=now, marker_fresh_s=0.0
+        )
         try:
             for store in (patient, impatient):
                 with pytest.raises(BlobMissing):
@@ -195,11 +207,13 @@ async def test_an_emptied_bucket_is_noticed_when_the_marker_was_seen_too_long_ag
             await impatient.close()
 
 
-async def test_without_the_right_credentials_it_is_unavailable(s3_server: SeaweedFS) -> None:
+async def test_without_the_right_credentials_it_is_unavailable(
+    s3_server: SeaweedFS, tmp_path: Path
+) -> None:
     def hour_off() -> datetime:
         return now() + timedelta(hours=1)
 
-    async with s3_store(s3_server) as store:
+    async with s3_store(s3_server, tmp_path) as store:
         await store.put(KEY, b"x")
         right = store.settings.credentials
         wrong_secret = Credentials(access_key=right.access_key, secret_key=Secret(b"wrong-secret"))
@@ -211,7 +225,7 @@ async def test_without_the_right_credentials_it_is_unavailable(s3_server: Seawee
             (right, hour_off, "set the clocks"),
         ):
             settings = s3_settings(s3_server, bucket, credentials=credentials)
-            closed = S3Store(settings, marker=MARKER, clock=clock)
+            closed = S3Store(settings, marker=MARKER, spool=tmp_path, clock=clock)
             try:
                 for use in (
                     closed.get(KEY, 0, 1),
@@ -228,9 +242,9 @@ async def test_without_the_right_credentials_it_is_unavailable(s3_server: Seawee
                 await closed.close()
 
 
-async def test_a_flipped_bit_on_disk_is_never_served(s3_server: SeaweedFS) -> None:
+async def test_a_flipped_bit_on_disk_is_never_served(s3_server: SeaweedFS, tmp_path: Path) -> None:
     """This server notices by itself and then gives nothing. Others do not: readers check tags."""
-    async with s3_store(s3_server, deadline_s=2.0) as store:
+    async with s3_store(s3_server, tmp_path, deadline_s=2.0) as store:
         data = Random(1).randbytes(100_000)
         await store.put(KEY, data)
         await store.put(f"{KEY}0", b"x")
@@ -241,8 +255,8 @@ async def test_a_flipped_bit_on_disk_is_never_served(s3_server: SeaweedFS) -> No
         assert b"x" == await store.get(f"{KEY}0", 0, 1)
 
 
-async def test_a_listing_of_several_pages_is_whole(s3_server: SeaweedFS) -> None:
-    async with s3_store(s3_server) as store:
+async def test_a_listing_of_several_pages_is_whole(s3_server: SeaweedFS, tmp_path: Path) -> None:
+    async with s3_store(s3_server, tmp_path) as store:
         keys = {f"d/{at:04}" for at in range(1003)}
         waiting = iter(keys)
 
@@ -262,7 +276,7 @@ async def test_over_tls_bodies_are_kept_without_being_signed(tmp_path: Path) -> 
     with seaweedfs(files) as server:
         settings = s3_settings(server, await asyncio.to_thread(server.new_bucket))
         trusting = ssl.create_default_context(cafile=str(files[0]))
-        store = S3Store(settings, marker=MARKER, clock=now, tls=trusting)
+        store = S3Store(settings, marker=MARKER, spool=tmp_path, clock=now, tls=trusting)
         try:
             await store.put(MARKER, b"")
             await store.put(KEY, SEGMENT)

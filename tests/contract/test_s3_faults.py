@@ -27,6 +27,8 @@ from tests.servers.scripted import HANG, Received, Say, Script, Scripted, script
 from .s3 import MARKER, now
 
 KEY = "d/main/payloads/p/0"
+SPOOL = Path("/not/there")
+"""Nothing here is so large that it is spooled."""
 SECRET = "the-secret-key"
 TOKEN = "the-session-token"
 
@@ -68,7 +70,7 @@ async def store_over(
         return script(request)
 
     async with scripted(with_marker) as server:
-        store = S3Store(settings(server.endpoint, **changes), marker=MARKER, clock=now)
+        store = S3Store(settings(server.endpoint, **changes), marker=MARKER, spool=SPOOL, clock=now)
         try:
             yield store, server
         finally:
@@ -276,7 +278,7 @@ async def test_every_call_ends_by_its_deadline(script: Script) -> None:
 async def test_nobody_there_is_unavailable() -> None:
     async with store_over(lambda _: DONE) as (store, _):
         pass
-    gone = S3Store(store.settings, marker=MARKER, clock=now)
+    gone = S3Store(store.settings, marker=MARKER, spool=SPOOL, clock=now)
     try:
         with pytest.raises(BackendUnavailable, match="ECONNREFUSED"):
             await gone.get(KEY, 0, 1)
@@ -323,8 +325,10 @@ async def test_bodies_are_signed_unless_tls_protects_them(tmp_path: Path) -> Non
     serving.load_cert_chain(certificate_file, key_file)
     trusting = ssl.create_default_context(cafile=str(certificate_file))
     async with scripted(lambda _: DONE, tls=serving) as server:
-        trusted = S3Store(settings(server.endpoint), marker=MARKER, clock=now, tls=trusting)
-        distrusted = S3Store(settings(server.endpoint), marker=MARKER, clock=now)
+        trusted = S3Store(
+            settings(server.endpoint), marker=MARKER, spool=SPOOL, clock=now, tls=trusting
+        )
+        distrusted = S3Store(settings(server.endpoint), marker=MARKER, spool=SPOOL, clock=now)
         try:
             await trusted.put(KEY, b"x")
             with pytest.raises(BackendUnavailable, match="certificate"):
