@@ -268,7 +268,7 @@ async def test_a_slow_trickle_comes_byte_by_byte() -> None:
         came = await client.reader.readexactly(30)
 
         assert HEAD[:30] == came
-        assert time.monotonic() - began_s > 0.1
+        assert time.monotonic() - began_s > 0.13  # of 0.15, what a late timer is forgiven
 
 
 async def test_latency_is_of_each_side_of_each_exchange_not_of_each_piece() -> None:
