@@ -138,7 +138,7 @@ async def test_silence_hears_all_and_says_nothing() -> None:
         before_script(kind=FaultKind.SILENCE) as (proxy, bodies),
         client_of(proxy) as client,
     ):
-        asking = asyncio.create_task(client.ask(bytes(20 << 20)))
+        asking = asyncio.create_task(client.ask(BODY))
         await until(lambda: proxy.happened == 1)
         done, _ = await asyncio.wait([asking], timeout=0.1)
         await proxy.heal()
