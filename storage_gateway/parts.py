@@ -166,6 +166,7 @@ async def _check_marker(
                 " it is another store, or not mounted. Nothing was changed"
             ) from error
         await _refuse_foreign_store(store, deployment_id)
+        await _refuse_unfit(store, deployment_id)
         await _make_marker(store, marker)
     if not known:
         await catalog.run(lambda c: record_marker(c, store.name))
@@ -197,6 +198,16 @@ async def _refuse_foreign_store(store: OpenStore, deployment_id: str) -> None:
             f"{place} holds the objects of another deployment, and the catalog beside it is"
             " new: restore that deployment's catalog, or use an empty one"
         )
+
+
+async def _refuse_unfit(store: OpenStore, deployment_id: str) -> None:
+    """A store that lacks what all rests on must not be found out by what it lost."""
+    if not isinstance(store, S3Store):
+        return
+    report = await store.probe(deployment_id, everything=False)
+    if report.refusals:
+        whys = "; ".join(f"{finding.detail}: {finding.remedy}" for finding in report.refusals)
+        raise ConfigError(f"store {store.name} cannot be used: {whys}")
 
 
 async def _load_identity(catalog: Catalog, data_dir: Path) -> Identity:

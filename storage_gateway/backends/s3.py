@@ -24,6 +24,8 @@ from typing import TypeVar
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
 
 from .contract import BlobInfo, Check, Range, check_key
+from .probe import probe
+from .probe_report import ProbeReport
 from .s3_answers import ContentRange, MalformedAnswer, Page, read_content_range, read_page
 from .s3_body import Content
 from .s3_client import Answer, Request, S3Client, S3Settings
@@ -58,6 +60,7 @@ class S3Store:
         self._client = S3Client(settings, clock=clock, tls=tls)
         self._marker = marker
         self._spool = spool
+        self._clock = clock
         self._marker_fresh_s = marker_fresh_s
         self._marker_seen_s: float | None = None
         self._marker_read: asyncio.Task[None] | None = None
@@ -76,6 +79,12 @@ class S3Store:
             self._marker_read.cancel()
             await asyncio.wait([self._marker_read])
         await self._client.close()
+
+    async def probe(self, deployment_id: str, *, everything: bool = True) -> ProbeReport:
+        """Find out what the store can do, also without a marker; see `probe`."""
+        return await probe(
+            self._client, deployment_id=deployment_id, clock=self._clock, everything=everything
+        )
 
     def create(self, key: str) -> "S3SegmentWriter":
         """Begin a blob; see the contract."""

@@ -50,6 +50,7 @@ def _parser() -> Parser:
     _add_get(commands)
     _add_check(commands)
     _add_catalog(commands)
+    _add_backends(commands)
     _add_stress(commands)
     add_offline_commands(commands)
     return parser
@@ -178,6 +179,28 @@ def _add_check(commands: Commands) -> None:
     parser.set_defaults(command=_check)
 
 
+def _add_backends(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "backends",
+        "Find out what stores can do.",
+        "  storage-gateway backends probe --data-dir ./data --config gateway.toml",
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    probe = add_command(
+        verbs,
+        "probe",
+        "Try every configured bucket, also before the first start: what it writes it removes.",
+        "  storage-gateway backends probe --data-dir ./data --config gateway.toml\n"
+        "  storage-gateway backends probe --data-dir ./data --config gateway.toml --json",
+    )
+    probe.add_argument("--data-dir", type=Path, metavar="DIR")
+    _add_catalog_option(probe)
+    probe.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
+    probe.add_argument("--json", action="store_true", help="print the reports as JSON")
+    probe.set_defaults(command=_backends_probe)
+
+
 def _add_catalog(commands: Commands) -> None:
     parser = add_command(
         commands,
@@ -278,6 +301,12 @@ def _catalog_copy(options: argparse.Namespace) -> int:
     from .catalog import copy
 
     return copy(options)
+
+
+def _backends_probe(options: argparse.Namespace) -> int:
+    from .backends import probe
+
+    return probe(options)
 
 
 def _check(options: argparse.Namespace) -> int:
