@@ -19,6 +19,7 @@ OFFCHAIN = {
 }
 """The network's names for one bucket, and ours for the same."""
 OFFCHAIN_BACKEND = "offchain"
+_PORTS = {"http": 80, "https": 443}
 
 BackendName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
 BucketName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z")]
@@ -62,7 +63,7 @@ class S3Backend(_Backend, frozen=True, kw_only=True, tag="s3"):
     endpoint: str
     """``https://HOST[:PORT]``; ``http`` only on this machine."""
     bucket: BucketName
-    access_key: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    access_key: Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,256}\Z")]
     region: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,64}\Z")] = "us-east-1"
     secret_key: Secret | None = None
     secret_key_file: Path | None = None
@@ -83,14 +84,8 @@ class S3Backend(_Backend, frozen=True, kw_only=True, tag="s3"):
 
     def __post_init__(self) -> None:
         """Check what types alone cannot say."""
-        url = urlsplit(self.endpoint)
-        plain = url.scheme in ("http", "https") and url.hostname
-        if not plain or url.username or url.path.strip("/") or url.query or url.fragment:
-            raise ConfigError(
-                f"backend {self.name}: endpoint must be https://HOST or https://HOST:PORT, without"
-                " bucket, credentials or path"
-            )
-        if url.scheme == "http" and not is_loopback(str(url.hostname)):
+        scheme, host, _ = self._server()
+        if scheme == "http" and not is_loopback(host):
             raise ConfigError(
                 f"backend {self.name}: endpoint {self.endpoint} is on another machine and not"
                 " protected: say https"
@@ -103,8 +98,23 @@ class S3Backend(_Backend, frozen=True, kw_only=True, tag="s3"):
 
     @property
     def place(self) -> str:
-        """Where it is: two backends are never in one place."""
-        return f"bucket {self.bucket} at {self.endpoint.rstrip('/')}"
+        """Where it is, however it is written: two backends are never in one place."""
+        scheme, host, port = self._server()
+        return f"bucket {self.bucket} at {scheme}://{host}:{port}"
+
+    def _server(self) -> tuple[str, str, int]:
+        """Return scheme, host and port of the endpoint."""
+        try:
+            url = urlsplit(self.endpoint)
+            port = url.port or _PORTS[url.scheme]
+        except (ValueError, KeyError):
+            url, port = urlsplit(""), 0
+        if not url.hostname or set(self.endpoint) & set("@?#") or url.path.strip("/"):
+            raise ConfigError(
+                f"backend {self.name}: endpoint must be https://HOST or https://HOST:PORT, without"
+                " bucket, credentials or path"
+            )
+        return url.scheme, url.hostname, port
 
 
 Backend = LocalBackend | S3Backend

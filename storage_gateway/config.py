@@ -65,7 +65,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """``postgresql://USER@HOST:PORT/DATABASE``; without it the catalog is a file in the folder."""
     catalog_password_file: Path | None = None
     backends: tuple[Backend, ...] = ()
-    """Where payloads lie, in the order in which they are read; without any, in the data folder."""
+    """Where payloads lie; of those that serve alike the first is read. None: the data folder."""
     write_quorum: Count | None = None
     """Failure domains that must have a payload before it counts as stored: 2 where there are so
     many, if not set."""

@@ -156,7 +156,8 @@ async def _check_marker(
     except (BlobMissing, BackendUnavailable) as error:
         if known and not alone and isinstance(error, BackendUnavailable):
             member.ready = False
-            logger.warning("store out of reach at start", extra={"store": store.name})
+            told = {"store": store.name, "why": str(error)}
+            logger.warning("store out of reach at start", extra=told)
             return
         if known and isinstance(store, S3Store):
             raise  # it says whether it is another bucket or merely out of reach
@@ -205,6 +206,9 @@ async def _refuse_unfit(store: OpenStore, deployment_id: str) -> None:
     if not isinstance(store, S3Store):
         return
     report = await store.probe(deployment_id, everything=False)
+    for finding in report.findings:
+        told = {"store": store.name, "kind": finding.kind, "detail": finding.detail}
+        logger.warning("found out about a store", extra=told)
     if report.refusals:
         whys = "; ".join(f"{finding.detail}: {finding.remedy}" for finding in report.refusals)
         raise ConfigError(f"store {store.name} cannot be used: {whys}")

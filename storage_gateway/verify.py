@@ -257,13 +257,20 @@ class Checker:
                 )
                 for state in (PLACED, BAD)
             )
-            self._check_placed(urn, segments, placed)
+            for segment in segments:
+                lacking = [n for n in self._shelves if segment.index not in placed.get(n, ())]
+                self._report.segments_pending += len(lacking)
             self._report.segments_bad += sum(map(len, bad.values()))
+            # Also what is known to be bad: it may have been restored since.
+            stored = {
+                name: placed.get(name, frozenset()) | bad.get(name, frozenset())
+                for name in placed | bad
+            }
+            self._check_placed(urn, segments, stored)
             for name in self._shelves:
                 try:
-                    # Also what is known to be bad: it may have been restored since.
-                    stored = placed.get(name, frozenset()) | bad.get(name, frozenset())
-                    self._check_payload(urn, manifest, segments, opened, (name, stored))
+                    indexes = stored.get(name, frozenset())
+                    self._check_payload(urn, manifest, segments, opened, (name, indexes))
                 except (CryptoError, GatewayError) as error:
                     # The copies in the other stores may be damaged, too.
                     self._find("object", urn, f"{type(error).__name__}: {error}", RESTORE)
@@ -300,7 +307,6 @@ class Checker:
     ) -> None:
         for segment in segments:
             stores = [name for name, indexes in placed.items() if segment.index in indexes]
-            self._report.segments_pending += sum(name not in stores for name in self._shelves)
             if not any(name in self._shelves for name in stores):
                 where = ", ".join(stores) or "no store"
                 detail = f"segment {segment.index} is in {where}, which is not configured"

@@ -95,9 +95,16 @@ class S3Store:
     async def put(self, key: str, data: Content) -> None:
         """Store a blob; see the contract."""
         check_key(key)
-        if key != self._marker:
-            await self._check_marker()
-        await self._client.call(Request(method="PUT", key=key, body=data))
+        # One deadline for both: a put that is late may not come later than it says.
+        deadline_s = self.settings.deadline_s
+        try:
+            async with asyncio.timeout(deadline_s):
+                if key != self._marker:
+                    await self._check_marker()
+                await self._client.call(Request(method="PUT", key=key, body=data))
+        except TimeoutError:
+            said = f"did not answer within {deadline_s:g} seconds"
+            raise self._client.unavailable(said) from None
 
     async def get(self, key: str, offset: int, size: int) -> bytes:
         """Return a range; see the contract."""

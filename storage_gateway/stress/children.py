@@ -16,6 +16,7 @@ import msgspec
 
 import storage_gateway
 from crypto import Secret
+from storage_gateway.backend_settings import OFFCHAIN
 from storage_gateway.config import ENVIRONMENT_PREFIX
 from storage_gateway.database_url import DatabaseURL
 
@@ -204,9 +205,11 @@ class Children:
 
 
 def _environment() -> dict[str, str]:
-    """Return this process's environment without the settings, one of which may hold a password."""
+    """Return this process's environment without the settings, some of which may hold secrets."""
     return {
-        name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(ENVIRONMENT_PREFIX) and name not in OFFCHAIN
     }
 
 

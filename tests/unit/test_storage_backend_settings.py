@@ -12,6 +12,7 @@ import pytest
 from crypto import Secret
 from storage_gateway.config import ConfigError, LocalBackend, S3Backend, load_config
 from storage_gateway.stores import s3_settings_of
+from storage_gateway.stress.children import _environment
 
 S3: dict[str, object] = {
     "kind": "s3",
@@ -74,6 +75,12 @@ FAULTS: list[tuple[dict[str, object], str]] = [
     ({"endpoint": "https://s3.example/bucket"}, "without bucket, credentials or path"),
     ({"endpoint": "https://s3.example?x=1"}, "endpoint must be"),
     ({"endpoint": "https://user:geheim@s3.example"}, "endpoint must be"),
+    ({"endpoint": "https://:geheim@s3.example"}, "endpoint must be"),
+    ({"endpoint": "https://s3.example#"}, "endpoint must be"),
+    ({"endpoint": "https://s3.example?"}, "endpoint must be"),
+    ({"endpoint": "https://s3.example:99999"}, "endpoint must be"),
+    ({"endpoint": "https://s3.example:abc"}, "endpoint must be"),
+    ({"access_key": "AK\n"}, "access_key"),
     ({"endpoint": "http://s3.example"}, "not protected: say https"),
     ({"endpoint": "http://10.0.0.1:9000"}, "not protected"),
     ({"bucket": "No_Bucket"}, "bucket"),
@@ -104,8 +111,9 @@ def test_what_is_missing_is_said(missing: str) -> None:
 
 
 def test_two_backends_are_never_in_one_bucket() -> None:
-    with pytest.raises(ConfigError, match=r"two backends lie in bucket payloads at https://s3"):
-        backends(S3, S3 | {"name": "other", "endpoint": "https://s3.example/"})
+    for same in ("https://s3.example/", "https://S3.Example", "https://s3.example:443"):
+        with pytest.raises(ConfigError, match=r"two backends lie in bucket payloads at https://s3"):
+            backends(S3, S3 | {"name": "other", "endpoint": same})
 
 
 def test_http_is_for_this_machine() -> None:
@@ -165,3 +173,15 @@ def test_a_secret_comes_from_its_file(tmp_path: Path) -> None:
     secret.chmod(0o644)
     with pytest.raises(ConfigError, match="may be read by others"):
         s3_settings_of(backend)
+
+
+def test_processes_of_a_stress_run_do_not_inherit_the_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in OFFCHAIN.items():
+        monkeypatch.setenv(name, value)
+
+    inherited = _environment()
+
+    assert not set(OFFCHAIN) & set(inherited)
+    assert "PATH" in inherited
