@@ -67,18 +67,22 @@ def test_a_planted_bug_is_found(
     ],
 )
 def test_a_schedule_that_broke_breaks_again_when_it_is_played_from_its_line(
-    name: str, part: Part, monkeypatch: pytest.MonkeyPatch, seed: int
+    name: str,
+    part: Part,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+    request: pytest.FixtureRequest,
 ) -> None:
     found, again = Stage(), Stage()
     for stage in (found, again):
+        # Ended in the opposite order: each puts back what it found.
+        request.addfinalizer(stage.close)
         stage.before(["upload-small"])
     plant(name, monkeypatch.setattr)
     part(found, Random(seed))
     lines = [broken.partition(": ")[0] for broken in found.findings.broken]
     for line in Random(seed).sample(lines, min(len(lines), 10)):
         again.play(line)
-    found.close()
-    again.close()
 
     assert lines
     assert min(len(lines), 10) == len(again.findings.broken)
