@@ -103,7 +103,7 @@ async def open_parts(config: Config, opened: AsyncExitStack) -> Parts:
     """Open or create a deployment's own parts; ``opened`` is told how to close them.
 
     Raises:
-        ConfigError: something is there that does not belong together; nothing was changed.
+        ConfigError: something is there that does not belong together; nothing of it was changed.
         GatewayError: catalog or store cannot be used.
 
     """

@@ -45,7 +45,7 @@ class Replicas:
         write_quorum: int,
         on_bad: OnBad = lambda _key, _name, _kind: None,
     ) -> None:
-        """The members' order is that in which they are read from.
+        """Of members that serve alike the first ones are read from.
 
         Raises ValueError when the quorum needs more failure domains than there are.
         """

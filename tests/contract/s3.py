@@ -1,6 +1,7 @@
 """S3 stores over the tests' own server."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -34,6 +35,24 @@ def s3_settings(server: SeaweedFS, bucket: str, **changes: Any) -> S3Settings:  
         deadline_s=20.0,
     )
     return replace(settings, **changes)
+
+
+def settings_file(folder: Path, server: SeaweedFS, bucket: str) -> Path:
+    """Write a configuration with one bucket, its secret in a file beside it; return its path."""
+    secret, file = folder / "secret", folder / "gateway.toml"
+    secret.write_text(server.secret_key)
+    secret.chmod(0o600)
+    backend = {
+        "kind": "s3",
+        "name": "bucket",
+        "endpoint": server.endpoint,
+        "bucket": bucket,
+        "access_key": server.access_key,
+        "secret_key_file": str(secret),
+    }
+    lines = [f"{name} = {json.dumps(value)}" for name, value in backend.items()]
+    file.write_text("\n".join(["[[backends]]", *lines, ""]))
+    return file
 
 
 @asynccontextmanager

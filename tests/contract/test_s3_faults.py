@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -238,6 +239,23 @@ async def test_what_fails_for_a_moment_is_tried_again_with_the_whole_body() -> N
 
         puts = [request for request in server.received if request.method == "PUT"]
         assert [body] * 4 == [put.body for put in puts]
+
+
+async def test_one_deadline_holds_for_a_put_and_the_reading_of_the_marker() -> None:
+    """What was given up may not arrive later than that."""
+    marker = in_turn(HANG, DONE)
+
+    def script(request: Received) -> Say | None:
+        return marker(request) if request.target == f"/b/{MARKER}" else HANG
+
+    async with store_over(script, marker=False, deadline_s=2.0, attempt_s=1.6) as (store, server):
+        began = time.monotonic()
+        with pytest.raises(BackendUnavailable, match="within 2 seconds"):
+            await store.put(KEY, b"x")
+        took_s = time.monotonic() - began
+
+    assert ["PUT"] == asked(server)
+    assert took_s < 1.6 + 2.0, "the marker's attempt, and the deadline once more"
 
 
 async def test_an_attempt_that_hangs_is_followed_by_another() -> None:

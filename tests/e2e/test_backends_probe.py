@@ -12,7 +12,7 @@ import pytest
 from storage_gateway.backends.s3_client import Request, S3Client
 from storage_gateway.config import ConfigError
 from tests.commands import command_beside
-from tests.contract.s3 import now, s3_settings
+from tests.contract.s3 import now, s3_settings, settings_file
 from tests.gateway import running_gateway
 from tests.servers.seaweedfs import SeaweedFS
 
@@ -27,14 +27,7 @@ async def bucket(s3_server: SeaweedFS) -> AsyncIterator[str]:
 
 
 def settings(tmp_path: Path, server: SeaweedFS, bucket: str) -> list[str | Path]:
-    secret = tmp_path / "secret"
-    secret.write_text(server.secret_key)
-    secret.chmod(0o600)
-    file = tmp_path / "gateway.toml"
-    file.write_text(
-        f'[[backends]]\nkind = "s3"\nname = "bucket"\nendpoint = "{server.endpoint}"\n'
-        f'bucket = "{bucket}"\naccess_key = "{server.access_key}"\nsecret_key_file = "{secret}"\n'
-    )
+    file = settings_file(tmp_path, server, bucket)
     return ["backends", "probe", "--data-dir", tmp_path / "data", "--config", file]
 
 

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 from tests.commands import command_beside
+from tests.contract.s3 import settings_file
 from tests.gateway import open_session, running_gateway
 from tests.http.steps import SEGMENT, made_bytes, uploaded
 from tests.servers.seaweedfs import SeaweedFS
@@ -16,18 +17,9 @@ from tests.servers.seaweedfs import SeaweedFS
 
 async def test_check_reads_the_bucket(tmp_path: Path, s3_server: SeaweedFS) -> None:
     bucket = await asyncio.to_thread(s3_server.new_bucket)
-    secret = tmp_path / "secret"
-    secret.write_text(s3_server.secret_key)
-    secret.chmod(0o600)
-    file = tmp_path / "gateway.toml"
-    file.write_text(
-        f'late_write_horizon_s = 60\n[[backends]]\nkind = "s3"\nname = "bucket"\n'
-        f'endpoint = "{s3_server.endpoint}"\nbucket = "{bucket}"\n'
-        f'access_key = "{s3_server.access_key}"\nsecret_key_file = "{secret}"\n'
-        "deadline_s = 20\n"
-    )
+    file = settings_file(tmp_path, s3_server, bucket)
     config = tomllib.loads(file.read_text())
-    async with running_gateway(tmp_path, **config) as gateway:
+    async with running_gateway(tmp_path, late_write_horizon_s=900, **config) as gateway:
         session = await open_session(gateway)
         await uploaded(gateway, session.path("t1"), session.user_token, made_bytes(SEGMENT + 1))
         keys = [blob.key async for blob in gateway.gateway.parts.store.list("")]

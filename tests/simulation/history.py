@@ -7,12 +7,10 @@ import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, Self, TypeVar
 from unittest import mock
 
 from aiohttp import web_app
-from aiohttp.web_app import _build_middlewares
 from sqlalchemy import Connection
 
 from storage_gateway import placing, producing, read, recovery, write
@@ -140,6 +138,7 @@ class Simulator:
         self._since_collection += 1
         if self._since_collection >= HISTORIES_UNCOLLECTED_MAX:
             self._since_collection = 0
+            # It holds the handlers of some hundred gateways, and so their whole worlds.
             web_app._cached_build_middleware.cache_clear()
             gc.collect()
 
@@ -163,9 +162,6 @@ def _small_and_silent() -> Iterator[None]:
         mock.patch.object(write, "IN_CLEAR", Measure(CHUNK, CHUNK)),
         mock.patch.object(write, "AS_SEALED", Measure(SEALED_CHUNK, SEALED_CHUNK)),
         mock.patch.object(write, "DAGBuilder", small_dag),
-        # It holds the handlers of gateways, and so their whole worlds: without a bound, none of
-        # them ends in the midst of another history.
-        mock.patch.object(web_app, "_cached_build_middleware", lru_cache(None)(_build_middlewares)),
         *(
             # The database's clock is asked in SQL, in every third statement of all.
             mock.patch.object(module, "now_ms", _simulated_now_ms)
