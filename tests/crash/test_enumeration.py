@@ -67,7 +67,7 @@ EFFORT_NIGHTLY = Effort(24, 6, recoveries=40)
 PARTS = {
     "cut upload-empty": cuts("upload-empty", EFFORT, 30, 100),
     "cut upload-small": cuts("upload-small", EFFORT, 30, 100),
-    "cut upload-leaves": cuts("upload-leaves", EFFORT, 80, 280, orders=1),
+    "cut upload-leaves": cuts("upload-leaves", EFFORT, 80, 220, orders=1),
     "cut upload-segments": cuts("upload-segments", EFFORT_LARGE, 100, 600),
     "cut upload-three": cuts("upload-three", Effort(4, 2), 80, 970),
     "cut sealed-small": cuts("sealed-small", EFFORT, 30, 85),
