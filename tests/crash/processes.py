@@ -64,11 +64,12 @@ class Failing(Exception):
         self.took_effect = took_effect
 
 
-FAULTS = {
-    "fail": Failing(errno.EIO, took_effect=False),
-    "full": Failing(errno.ENOSPC, took_effect=False),
-    "lost": Failing(errno.EIO, took_effect=True),
+FAULTS: dict[str, Callable[[], Failing]] = {
+    "fail": lambda: Failing(errno.EIO, took_effect=False),
+    "full": lambda: Failing(errno.ENOSPC, took_effect=False),
+    "lost": lambda: Failing(errno.EIO, took_effect=True),
 }
+"""Made anew each time: an exception keeps the frames that it passed through, with all they hold."""
 
 
 class Stuck(Exception):
@@ -412,7 +413,7 @@ class Actor:
 
     def fail(self, fault: str) -> None:
         """Take one step, which fails in that way; an answer to a client cannot."""
-        self._fault = FAULTS[fault]
+        self._fault = FAULTS[fault]()
         self.go_on(1)
 
     def kill(self) -> None:

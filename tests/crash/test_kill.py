@@ -215,6 +215,9 @@ def kill_one(gateway: GatewayProcess, trace: Trace, event: str, random: Random) 
     """Kill the worker that tells of a step; return its number when it is gone."""
     trace.read()
     step = trace.wait_for(event)
+    if step is None and event == CLAIM_BEGAN:
+        # Who was killed before had just committed all it had begun: there is nothing to claim.
+        step = trace.wait_for(UPLOAD_BEGAN)
     assert step is not None, event
     assert step.worker is not None
     pid = worker_process(gateway, step.worker)
