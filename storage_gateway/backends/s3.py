@@ -73,6 +73,16 @@ class S3Store:
         """The store itself; see the contract."""
         return (self.name,)
 
+    @property
+    def calls(self) -> int:
+        """How many operations of the bucket were begun so far."""
+        return self._client.calls
+
+    @property
+    def attempts(self) -> int:
+        """How many requests were begun for them, each retry counted."""
+        return self._client.attempts
+
     async def close(self) -> None:
         """Close all connections; what is under way is broken off."""
         if self._marker_read is not None:

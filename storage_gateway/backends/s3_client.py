@@ -108,6 +108,10 @@ class S3Client:
         self._host = host if settings.path_style else f"{settings.bucket}.{host}"
         self._root = f"/{quoted(settings.bucket)}" if settings.path_style else ""
         self._base = f"{scheme}://{self._host}"
+        self.calls = 0
+        """What was asked for so far."""
+        self.attempts = 0
+        """Requests that were begun for it, each retry counted."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=settings.connections_max, ssl=tls or True),
             # An attempt as a whole has a limit of its own, which covers the sending too.
@@ -118,6 +122,7 @@ class S3Client:
             skip_auto_headers=("Accept", "Content-Type"),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
+            middlewares=[_send_once],
         )
 
     async def close(self) -> None:
@@ -131,6 +136,7 @@ class S3Client:
             StorageFull, BackendUnavailable
 
         """
+        self.calls += 1
         digest = await self._digest(request.body)
         fault = Fault(
             FaultKind.TRANSIENT, f"did not answer within {self.settings.deadline_s:g} seconds"
@@ -181,6 +187,7 @@ class S3Client:
             offset, size = request.byte_range
             headers["range"] = f"bytes={offset}-{offset + size - 1}"
         body = None if request.body is None else Body(request.body)
+        self.attempts += 1
         try:
             async with (
                 asyncio.timeout(self.settings.attempt_s),
@@ -201,6 +208,24 @@ class S3Client:
         except asyncio.CancelledError:
             _abort(body)
             raise
+
+
+class _BrokenOffError(aiohttp.ClientError):
+    """The connection broke before the answer began."""
+
+
+async def _send_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a request again by itself, which it does after these two errors:
+    in trouble a server would get up to twice as many as the allowance of retries lets through.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise  # never sent again, and the only one that says why
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+        raise _BrokenOffError from None
 
 
 def _abort(body: Body | None) -> None:

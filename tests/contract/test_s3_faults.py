@@ -19,7 +19,13 @@ import pytest
 from crypto import Secret
 from storage_gateway.backends import Range
 from storage_gateway.backends.s3 import S3Store
-from storage_gateway.backends.s3_client import ATTEMPTS_MAX, RETRIES_SAVED_MAX, S3Settings
+from storage_gateway.backends.s3_client import (
+    ATTEMPTS_MAX,
+    RETRIES_SAVED_MAX,
+    Request,
+    S3Client,
+    S3Settings,
+)
 from storage_gateway.backends.s3_signature import UNSIGNED_PAYLOAD, Credentials
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing, StorageFull
 from tests.certificates import certificate
@@ -274,6 +280,36 @@ async def test_retries_are_a_tenth_of_the_traffic() -> None:
 
         retries = len(asked(server)) - calls
         assert RETRIES_SAVED_MAX <= retries <= RETRIES_SAVED_MAX + calls / 10
+        assert (calls, calls + retries) == (store.calls, store.attempts)
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["a kept connection", "a new one"])
+@pytest.mark.parametrize(
+    "asks", [Request(method="GET"), Request(method="PUT", body=b"x"), Request(method="DELETE")]
+)
+async def test_a_connection_that_breaks_before_the_answer_is_one_attempt(
+    asks: Request, kept: bool
+) -> None:
+    """Nobody below us sends a request again: it would be more than the allowance lets through."""
+
+    def script(received: Received) -> Say:
+        if received.target.endswith(KEY):
+            raise ConnectionError
+        return DONE
+
+    async with scripted(script) as server:
+        client = S3Client(settings(server.endpoint), clock=now)
+        try:
+            if kept:
+                await client.call(Request(method="GET"))
+            first = client.attempts
+            with pytest.raises(BackendUnavailable, match="broke the connection off"):
+                await client.call(replace(asks, key=KEY))
+        finally:
+            await client.close()
+
+        assert [asks.method] * ATTEMPTS_MAX == [r.method for r in server.received[first:]]
+        assert (first + 1, first + ATTEMPTS_MAX) == (client.calls, client.attempts)
 
 
 @pytest.mark.parametrize(

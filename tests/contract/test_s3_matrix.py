@@ -194,7 +194,6 @@ async def test_a_flipped_bit_of_a_put_is_for_the_reader_to_see(
 async def test_an_answer_that_is_lost_three_times_is_asked_for_again(
     s3_server: SeaweedFS, tmp_path: Path, name: str
 ) -> None:
-    """Of one loss aiohttp makes good by itself (decision 0018): it would not show our retries."""
     async with store_behind_proxy(s3_server, tmp_path) as (store, proxy):
         await proxy.inject(ProxyFault(kind=FaultKind.LOSE_ANSWER, connections_max=3))
 
