@@ -168,12 +168,18 @@ async def _check_marker(
             ) from error
         await _refuse_foreign_store(store, deployment_id)
         await _refuse_unfit(store, deployment_id)
-        await _make_marker(store, marker)
+        await make_marker(store, marker)
     if not known:
         await catalog.run(lambda c: record_marker(c, store.name))
 
 
-async def _make_marker(store: KeyedStore, marker: str) -> None:
+async def make_marker(store: KeyedStore, marker: str) -> None:
+    """Mark a store as this deployment's.
+
+    Raises:
+        GatewayError: it does not have the marker now.
+
+    """
     # Nothing is ever overwritten: another process that starts now may have been faster.
     with suppress(BackendUnavailable):
         await store.put(marker, b"storage-gateway deployment marker v1\n")

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from storage_gateway.chance import Chance
-from storage_gateway.errors import BackendUnavailable
+from storage_gateway.errors import BackendUnavailable, BlobMissing, StorageFull
 
 from .contract import BlobInfo, Check, KeyedStore, Range, SegmentWriter
 
 T = TypeVar("T")
 
 OPERATIONS = ("write", "finish", "put", "read", "stat", "delete", "list")
+WRITES = frozenset({"write", "finish", "put"})
+READS = frozenset({"read", "stat"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,17 @@ class StoreFaults:
     """Writes of which only a part is stored, after which they fail."""
     delay_s: Mapping[str, float] = field(default_factory=dict)
     """Each call takes up to so much longer."""
+    hang: Mapping[str, float] = field(default_factory=dict)
+    """Does nothing for `hang_s` and fails then, as a client does at its deadline."""
+    hang_s: float = 1.0
+    full: float = 0.0
+    """Writes, at any of their steps, that find no space."""
+    missing: float = 0.0
+    """Reads that are told that there is no such blob."""
+    forgets: bool = False
+    """Says that it has stored a blob, and keeps nothing."""
+    spoil: Callable[[str, bytes], bytes] | None = None
+    """What a range that is read of a blob (its key, its bytes) is answered as."""
     at_point: Callable[[str], None] | None = None
     """Told of each step, "<operation> begins" and "<operation> done"; may block, from any
     thread but that of the event loop: where a process is to be killed or stopped."""
@@ -46,14 +59,16 @@ NO_FAULTS = StoreFaults()
 class FaultyStore:
     """A store over another one, with faults. Methods are those of the contract."""
 
-    def __init__(self, inner: KeyedStore, *, seed: int) -> None:
-        """Begin without faults."""
+    def __init__(self, inner: KeyedStore, *, seed: int, label: str = "store") -> None:
+        """Begin without faults. Stores of one seed have draws of their own by their ``label``."""
         self.inner = inner
         self.name = inner.name
         self.faults = NO_FAULTS
         self.injected: collections.Counter[str] = collections.Counter()
         """How many faults there were, by kind and operation."""
-        self._chances = {operation: Chance(seed, "store", operation) for operation in OPERATIONS}
+        self.asked: collections.Counter[str] = collections.Counter()
+        """How many calls there were, by operation."""
+        self._chances = {operation: Chance(seed, label, operation) for operation in OPERATIONS}
         self._lock = threading.Lock()
 
     @property
@@ -67,18 +82,19 @@ class FaultyStore:
 
     def create(self, key: str) -> SegmentWriter:
         """Begin a blob; see the contract."""
-        return _FaultyWriter(self, self.inner.create(key))
+        return _FaultyWriter(self, key, self.inner.create(key))
 
     async def put(self, key: str, data: bytes) -> None:
         """Store a small blob; see the contract."""
         await self.before("put")
-        await self.inner.put(key, data)
+        if not self.is_forgotten():
+            await self.inner.put(key, data)
         await self.after("put")
 
     async def get(self, key: str, offset: int, size: int) -> bytes:
         """Return a range; see the contract."""
         await self.before("read")
-        data = await self.inner.get(key, offset, size)
+        data = self._spoiled(key, await self.inner.get(key, offset, size))
         await self.after("read")
         return data
 
@@ -86,7 +102,9 @@ class FaultyStore:
         """Return what is made of ranges; see the contract."""
         for _ in ranges:
             await self.before("read")
-        made = await self.inner.fetch(ranges, check, threads)
+        made = await self.inner.fetch(
+            ranges, lambda at, data: check(at, self._spoiled(ranges[at].key, data)), threads
+        )
         for _ in ranges:
             await self.after("read")
         return made
@@ -112,36 +130,45 @@ class FaultyStore:
 
     async def before(self, operation: str) -> None:
         """As `before_blocking`, for callers on an event loop."""
+        self.asked[operation] += 1
         await asyncio.sleep(self._delay(operation))
+        if hang := self._hang(operation):
+            await asyncio.sleep(self.faults.hang_s)
+            raise hang
         if self.faults.at_point is not None:
             await asyncio.to_thread(self.faults.at_point, f"{operation} begins")
-        self._fail(operation, self.faults.refused, "refused")
+        self._refuse(operation)
 
     async def after(self, operation: str) -> None:
         """As `after_blocking`, for callers on an event loop."""
         if self.faults.at_point is not None:
             await asyncio.to_thread(self.faults.at_point, f"{operation} done")
-        self._fail(operation, self.faults.lost_answer, "lost_answer")
+        self._lose_answer(operation)
 
     def before_blocking(self, operation: str) -> None:
         """Do what the plan says happens before an operation."""
+        with self._lock:
+            self.asked[operation] += 1
         delay_s = self._delay(operation)
         if delay_s:
             time.sleep(delay_s)
+        if hang := self._hang(operation):
+            time.sleep(self.faults.hang_s)
+            raise hang
         if self.faults.at_point is not None:
             self.faults.at_point(f"{operation} begins")
-        self._fail(operation, self.faults.refused, "refused")
+        self._refuse(operation)
 
     def after_blocking(self, operation: str) -> None:
         """Do what the plan says happens after an operation."""
         if self.faults.at_point is not None:
             self.faults.at_point(f"{operation} done")
-        self._fail(operation, self.faults.lost_answer, "lost_answer")
+        self._lose_answer(operation)
 
     def part_of(self, size: int) -> int | None:
         """Return how many bytes of a write are stored when it is to be torn."""
         share = self.faults.torn
-        if not share or self._chances["write"].fraction() >= share:
+        if not self._drawn("write", share):
             return None
         self._count("torn write")
         return self._chances["write"].below(max(1, size))
@@ -150,15 +177,50 @@ class FaultyStore:
         """Return what a torn write raises."""
         return BackendUnavailable(f"store {self.name} stored a part only (injected)")
 
+    def is_forgotten(self) -> bool:
+        """Tell whether what is written now is to be acknowledged, and not kept."""
+        if self.faults.forgets:
+            self._count("forgotten write")
+        return self.faults.forgets
+
+    def _spoiled(self, key: str, data: bytes) -> bytes:
+        spoil = self.faults.spoil
+        if spoil is None or (spoiled := spoil(key, data)) == data:
+            return data
+        self._count("spoiled read")
+        return spoiled
+
+    def _hang(self, operation: str) -> BackendUnavailable | None:
+        if not self._drawn(operation, self.faults.hang.get(operation, 0.0)):
+            return None
+        self._count(f"hung {operation}")
+        return BackendUnavailable(f"store {self.name} did not answer in time (injected)")
+
     def _delay(self, operation: str) -> float:
         delay_s = self.faults.delay_s.get(operation, 0.0)
         return self._chances[operation].fraction() * delay_s if delay_s else 0.0
 
-    def _fail(self, operation: str, shares: Mapping[str, float], kind: str) -> None:
-        share = shares.get(operation, 0.0)
-        if share and self._chances[operation].fraction() < share:
-            self._count(f"{kind} {operation}")
-            raise BackendUnavailable(f"store {self.name} failed to {operation} (injected)")
+    def _drawn(self, operation: str, share: float) -> bool:
+        return bool(share) and self._chances[operation].fraction() < share
+
+    def _refuse(self, operation: str) -> None:
+        if self._drawn(operation, self.faults.refused.get(operation, 0.0)):
+            self._count(f"refused {operation}")
+            raise self._failed(operation)
+        if operation in WRITES and self._drawn(operation, self.faults.full):
+            self._count(f"full {operation}")
+            raise StorageFull(f"no space left in store {self.name} (injected)")
+        if operation in READS and self._drawn(operation, self.faults.missing):
+            self._count(f"missing {operation}")
+            raise BlobMissing(f"store {self.name} says that it has no such blob (injected)")
+
+    def _lose_answer(self, operation: str) -> None:
+        if self._drawn(operation, self.faults.lost_answer.get(operation, 0.0)):
+            self._count(f"lost_answer {operation}")
+            raise self._failed(operation)
+
+    def _failed(self, operation: str) -> BackendUnavailable:
+        return BackendUnavailable(f"store {self.name} failed to {operation} (injected)")
 
     def _count(self, what: str) -> None:
         with self._lock:
@@ -168,8 +230,9 @@ class FaultyStore:
 class _FaultyWriter:
     """One blob being written; see `SegmentWriter`."""
 
-    def __init__(self, store: FaultyStore, inner: SegmentWriter) -> None:
+    def __init__(self, store: FaultyStore, key: str, inner: SegmentWriter) -> None:
         self._store = store
+        self._key = key
         self._inner = inner
 
     def write(self, offset: int, data: memoryview) -> None:
@@ -183,6 +246,10 @@ class _FaultyWriter:
 
     async def finish(self) -> tuple[str, ...]:
         await self._store.before("finish")
+        if self._store.is_forgotten():
+            await self._inner.abort()
+            await self._store.inner.delete(self._key)
+            return self._store.names
         placed = await self._inner.finish()
         await self._store.after("finish")
         return placed

@@ -23,7 +23,8 @@ from storage_gateway.config import Config
 from storage_gateway.database_url import DatabaseURL, parse_database_url
 
 from .orders import Order, Spec, Told
-from .world import MakeGateway, open_run_parts
+from .run_parts import open_run_parts
+from .world import MakeGateway
 
 PR_SET_PDEATHSIG = 1
 EXIT_ORPHANED = 3

@@ -35,6 +35,10 @@ class Case(Generic[P]):
     """About how long it takes with its defaults."""
     bytes_min: Callable[[P], int] = bytes_of_a_body
     """What it sends and reads back at least, to be what it says."""
+    stores: int = 1
+    """In how many failure domains it needs a store; what the deployment lacks are folders of the
+    run's own. With more than one it has a quorum of its own, too."""
+    quorum: int = 1
     run: Callable[[Trial, P], Awaitable[None]]
 
     def as_json(self) -> dict[str, Any]:
@@ -49,5 +53,6 @@ class Case(Generic[P]):
             "passes_when": self.passes_when,
             "invariants": {str(number): INVARIANTS[number].text for number in self.invariants},
             "expected_s": self.expected_s,
+            "stores": self.stores,
             "parameters": schema,
         }

@@ -6,13 +6,16 @@ import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 
+from sqlalchemy import Connection
+
 from crypto import CryptoError, open_file
 from storage_gateway.backends import Shelf
 from storage_gateway.catalog.contents import read_contents
-from storage_gateway.catalog.objects import list_objects
+from storage_gateway.catalog.copies import BAD, PLACED, load_placements
+from storage_gateway.catalog.objects import list_objects, load_segments
 from storage_gateway.errors import InternalError
 from storage_gateway.parts import marker_key
-from storage_gateway.records import Manifest, ObjectState
+from storage_gateway.records import Manifest, ObjectState, Segment
 from storage_gateway.verify import Checker, CheckReport
 from urn import mint
 
@@ -39,8 +42,10 @@ _INVARIANT_OF = {"orphan": 7, "slot": 5, "segment": 1, "size": 1, "leaf": 1, "ma
 async def judge(trial: Trial, gateway: GatewayLike) -> None:
     """Let recovery drain, then look at every promise, every object and every blob of the run."""
     await drain(trial)
-    report = await asyncio.to_thread(_check, trial, trial.world.shelves)
+    shelves = {n: s for n, s in trial.world.shelves.items() if n not in trial.liars}
+    report = await asyncio.to_thread(_check, trial, shelves)
     _judge_findings(trial, report)
+    await asyncio.to_thread(_judge_placements, trial)
     await _judge_promises(trial, gateway)
     await _judge_objects(trial, gateway)
     await asyncio.to_thread(_judge_secrets, trial, trial.world.shelves)
@@ -90,6 +95,37 @@ def _judge_findings(trial: Trial, report: CheckReport) -> None:
     looked_at = f"{report.objects} objects, {report.bytes_verified} bytes looked at"
     for number, found in wrong.items():
         trial.verdict.judge(number, found, f"{looked_at}, nothing wrong")
+
+
+def _judge_placements(trial: Trial) -> None:
+    """Look whether the catalog names enough failure domains for each segment."""
+    world = trial.world
+    domains = {each.name: each.domain for each in world.stores}
+    wrong, looked_at = [], 0
+    for manifest in _manifests(trial):
+        if manifest.state is not ObjectState.COMMITTED:
+            continue
+        segments, stored = world.catalog.inner.read_blocking(partial(_stored_of, manifest))
+        for segment in segments:
+            looked_at += 1
+            where = {domains[name] for name, indexes in stored if segment.index in indexes}
+            if len(where) < world.config.quorum:
+                urn = mint(manifest.object_id).urn
+                wrong.append(f"segment {segment.index} of {urn} came to {len(where)} domains only")
+    said = f"{looked_at} segments are each in {world.config.quorum} failure domains or more"
+    trial.verdict.judge(1, wrong, said)
+
+
+def _stored_of(
+    manifest: Manifest, connection: Connection
+) -> tuple[tuple[Segment, ...], list[tuple[str, frozenset[int]]]]:
+    segments = load_segments(connection, manifest.payload_id)
+    stored = [
+        entry
+        for state in (PLACED, BAD)  # a copy that turned out to be bad had been there
+        for entry in load_placements(connection, manifest.payload_id, state).items()
+    ]
+    return segments, stored
 
 
 async def _judge_promises(trial: Trial, gateway: GatewayLike) -> None:

@@ -100,6 +100,8 @@ class Runner:
                 run.run_id,
                 database=database,
                 seed=seed,
+                stores=run.case.stores,
+                quorum=run.case.quorum,
                 make_gateway=self._make_gateway,
             ) as world,
             _clients() as http,
@@ -136,8 +138,7 @@ class Runner:
         try:
             async with time_limit:
                 await run.case.run(trial, trial.parameters)
-                world.store.heal()
-                world.catalog.heal()
+                await world.heal()
                 trial.end_faults()
                 run.phase = "judgement"
                 async with world.gateway() as gateway:
@@ -201,7 +202,7 @@ def _recovered(trial: Trial | None) -> float | None:
 def _faults(trial: Trial | None) -> dict[str, int]:
     if trial is None:
         return {}
-    return dict(trial.world.store.injected + trial.world.catalog.injected)
+    return dict(trial.world.injected())
 
 
 def _kinds_of(error: BaseException) -> str:

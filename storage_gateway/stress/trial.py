@@ -1,6 +1,7 @@
 """What a case works with while it runs: the world, clients, what was promised, time and budget."""
 
 import asyncio
+import inspect
 import itertools
 import time
 from collections.abc import Awaitable, Callable
@@ -76,6 +77,8 @@ class Trial:
     ledger: Ledger = field(default_factory=Ledger)
     members: dict[str, Member] = field(default_factory=dict)
     """The run's sessions, by their ids."""
+    liars: set[str] = field(default_factory=set)
+    """Stores that say that they keep what they do not: what is in them is not judged."""
     notes: dict[str, Any] = field(default_factory=dict)
     """What else the case has to say, for the report."""
     began: float = field(default_factory=time.monotonic)
@@ -191,6 +194,29 @@ class Trial:
         elif answer.outcome not in WORTH_RETRYING:
             self.verdict.broken(2, f"{urn} was answered, and reading it said {answer.outcome}")
         return answer
+
+    async def round_trip(self, customer: Customer, unstored: list[str]) -> str:
+        """Deliver a fresh body and read it back; return its URN, or note that there is none."""
+        body, task_id = self.body(), self.next_task()
+        answer = await self.deliver(customer, task_id, body)
+        if answer.urn:
+            await self.read_back(customer, answer.urn, body)
+        else:
+            unstored.append(f"{task_id} ended in {answer.outcome}")
+        return answer.urn
+
+    async def eventually(
+        self, holds: Callable[[], object | Awaitable[object]], *, within_s: float
+    ) -> bool:
+        """Wait until something holds; False when it did not in that time."""
+        until = time.monotonic() + within_s
+        while True:
+            found = holds()
+            if inspect.isawaitable(found):
+                found = await found
+            if found or time.monotonic() > until:
+                return bool(found)
+            await asyncio.sleep(RETRY_PAUSE_S)
 
     def require_all(self, criterion: str, exceptions: list[str]) -> None:
         """Require that there were no exceptions to a criterion."""

@@ -1,11 +1,12 @@
 """The gateway that a run works on: the real one, over parts of the run's own.
 
-Its catalog is a file in the run's folder or a schema in the deployment's database (`catalogs`), its
-payloads lie in the deployment's store under the run's namespace, its identity and its sessions are
-made for the run and are known to nobody else.
+Its catalog is a file in the run's folder or a schema in the deployment's database (`catalogs`),
+its payloads lie in the deployment's stores under the run's namespace (`run_stores`), its identity
+and its sessions are made for the run and are known to nobody else.
 """
 
 import asyncio
+import collections
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,26 +16,23 @@ from typing import Protocol
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from crypto import Identity
 from storage_gateway.backends import KeyedStore, Shelf, shelf_of
 from storage_gateway.backends.faulty import FaultyStore
-from storage_gateway.catalog import Catalog
 from storage_gateway.catalog.faulty import FaultyCatalog
-from storage_gateway.catalog.sessions import register_router
 from storage_gateway.catalog.tables import graves, intents
-from storage_gateway.catalog.work import load_deployment, record_marker
 from storage_gateway.config import Config
-from storage_gateway.custody import make_identity
 from storage_gateway.database_url import DatabaseURL
-from storage_gateway.parts import Parts, marker_key, stress_namespace
+from storage_gateway.parts import (
+    Parts,
+)
 from storage_gateway.sessions import Sessions
-from storage_gateway.stores import OpenStore, backends_of, join_stores, members_of, open_stores
+from storage_gateway.stores import backends_of
 
-from .catalogs import open_run_catalog
+from .run_parts import RunClock, open_run_parts
+from .run_stores import OWN_FOLDER, RunStore, behind_proxies, horizon_of, run_backends
 
 STRESS_FOLDER = "stress"
 
-HORIZON_S = 0.5
 RECOVERY_INTERVAL_S = 0.1
 LEASE_S, RENEW_S = 15.0, 1.0
 BODY_IDLE_S = 10.0
@@ -60,18 +58,6 @@ class GatewayLike(Reachable, Protocol):
 MakeGateway = Callable[[Config, Parts], GatewayLike]
 
 
-class RunClock:
-    """A database clock that a case can set forward and back."""
-
-    def __init__(self) -> None:
-        """Begin with the true time."""
-        self.shift_ms = 0
-
-    def __call__(self, database_ms: int) -> int:
-        """Return the time that units see."""
-        return database_ms + self.shift_ms
-
-
 @dataclass(frozen=True, slots=True)
 class World:
     """The run's parts, with their faults, and the config that its gateways get."""
@@ -80,8 +66,9 @@ class World:
     folder: Path
     catalog: FaultyCatalog
     store: FaultyStore
-    stores: tuple[OpenStore, ...]
-    """Those below the faults."""
+    """Over all stores together."""
+    stores: tuple[RunStore, ...]
+    """Each by itself; the deployment's come first."""
     parts: Parts
     database: DatabaseURL | None
     """The deployment's, where the run's catalog is a schema in it."""
@@ -98,7 +85,21 @@ class World:
     def shelves(self) -> dict[str, Shelf]:
         """The stores, for threads beside the event loop that this is called on."""
         loop = asyncio.get_running_loop()
-        return {store.name: shelf_of(store, loop) for store in self.stores}
+        return {each.name: shelf_of(each.store, loop) for each in self.stores}
+
+    async def heal(self) -> None:
+        """Let nothing go wrong any more."""
+        self.store.heal()
+        self.catalog.heal()
+        for each in self.stores:
+            await each.heal()
+
+    def injected(self) -> "collections.Counter[str]":
+        """Return how many faults there were, by what they were."""
+        found = self.store.injected + self.catalog.injected
+        for each in self.stores:
+            found += each.injected()
+        return found
 
     @asynccontextmanager
     async def gateway(self, **settings: object) -> AsyncIterator[GatewayLike]:
@@ -128,17 +129,23 @@ def run_folder(config: Config, run_id: str) -> Path:
     return config.data_dir / STRESS_FOLDER / run_id
 
 
-def run_config(config: Config, run_id: str) -> Config:
-    """Return the serving gateway's settings, with short times, on loopback, for a run's gateway."""
+def run_config(config: Config, run_id: str, *, stores: int, quorum: int) -> Config:
+    """Return the serving gateway's settings, with short times, on loopback, for a run's gateway.
+
+    ``stores`` and ``quorum`` are those of the case.
+    """
+    folder = run_folder(config, run_id)
+    backends = run_backends(backends_of(config), folder, stores)
     return msgspec.structs.replace(
         config,
-        data_dir=run_folder(config, run_id),
+        data_dir=folder,
         host="127.0.0.1",
         port=0,
         tls_certificate=None,
         tls_key=None,
         behind_proxy=None,
-        backends=backends_of(config),  # the deployment's, whose folder this is not
+        backends=backends,
+        write_quorum=config.write_quorum if stores == 1 else quorum,
         catalog_url=None,  # of the deployment; the run's processes are told in another way
         catalog_password_file=None,
         enable_stress=False,
@@ -148,77 +155,8 @@ def run_config(config: Config, run_id: str) -> Config:
         instance_lease_s=LEASE_S,
         instance_renew_s=RENEW_S,
         recovery_interval_s=RECOVERY_INTERVAL_S,
-        late_write_horizon_s=HORIZON_S,
+        late_write_horizon_s=horizon_of(backends),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class RunParts:
-    """The parts of a run, as they are without faults."""
-
-    catalog: Catalog
-    stores: tuple[OpenStore, ...]
-    store: KeyedStore
-    """What they make together."""
-    identity: Identity = field(repr=False)
-    deployment_id: str
-    run_id: str
-    clock: RunClock
-
-    def over(self, catalog: Catalog, store: KeyedStore) -> Parts:
-        """Return what a gateway works on: these, with catalog and store as they are given."""
-        return Parts(
-            catalog=catalog,
-            store=store,
-            identity=self.identity,
-            deployment_id=self.deployment_id,
-            namespace=stress_namespace(self.run_id),
-        )
-
-
-async def _open_catalog(
-    folder: Path, database: DatabaseURL | None, run_id: str, clock: RunClock
-) -> Catalog:
-    """Open the run's catalog. A run that is stopped meanwhile waits for that, and closes it."""
-    work = asyncio.to_thread(open_run_catalog, folder, database, run_id, clock)
-    opening = asyncio.create_task(work)
-    try:
-        return await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        await asyncio.wait([opening])
-        if opening.exception() is None:
-            await asyncio.to_thread(opening.result().close)
-        raise
-
-
-async def open_run_parts(
-    config: Config,
-    deployment_id: str,
-    run_id: str,
-    opened: AsyncExitStack,
-    *,
-    database: DatabaseURL | None,
-) -> RunParts:
-    """Open or create the parts of a run: also for a process that comes back to them."""
-    clock = RunClock()
-    catalog = await _open_catalog(config.data_dir, database, run_id, clock)
-    opened.push_async_callback(asyncio.to_thread, catalog.close)
-    marker = marker_key(deployment_id)
-    stores = await open_stores(config, marker, opened)
-    for each in stores:
-        # Else the run would write into the mount point of a disk that is not there.
-        await each.stat(marker)
-    store = join_stores(config, members_of(config, stores), opened)
-    identity: Identity = await asyncio.to_thread(make_identity, config.data_dir)
-
-    def prepare(connection: Connection) -> None:
-        load_deployment(connection, deployment_id)
-        for name in store.names:
-            record_marker(connection, name)
-        register_router(connection, str(identity.recipient()), identity.key_class)
-
-    await catalog.run(prepare)
-    return RunParts(catalog, stores, store, identity, deployment_id, run_id, clock)
 
 
 @asynccontextmanager
@@ -229,13 +167,26 @@ async def open_world(
     *,
     database: DatabaseURL | None,
     seed: int,
+    stores: int,
+    quorum: int,
     make_gateway: MakeGateway,
 ) -> AsyncIterator[World]:
     """Make a run's folder and parts; at the end they are closed, and nothing is deleted."""
-    config = run_config(serving, run_id)
-    await asyncio.to_thread(lambda: config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True))
+    config = run_config(serving, run_id, stores=stores, quorum=quorum)
+    own = config.data_dir / OWN_FOLDER
+    await asyncio.to_thread(lambda: own.mkdir(mode=0o700, parents=True, exist_ok=True))
     async with AsyncExitStack() as opened:
-        plain = await open_run_parts(config, deployment_id, run_id, opened, database=database)
+        backends, proxies = await behind_proxies(backends_of(config), opened, seed=seed)
+        config = msgspec.structs.replace(config, backends=backends)
+        faulty: dict[str, FaultyStore] = {}
+
+        def before(store: KeyedStore) -> KeyedStore:
+            faulty[store.name] = FaultyStore(store, seed=seed, label=f"store {store.name}")
+            return faulty[store.name]
+
+        plain = await open_run_parts(
+            config, deployment_id, run_id, opened, database=database, before=before
+        )
         catalog = FaultyCatalog(plain.catalog, seed=seed)
         store = FaultyStore(plain.store, seed=seed)
         yield World(
@@ -243,7 +194,10 @@ async def open_world(
             folder=config.data_dir,
             catalog=catalog,
             store=store,
-            stores=plain.stores,
+            stores=tuple(
+                RunStore(each, faulty[each.name], member.domain, proxies.get(each.name))
+                for each, member in zip(plain.stores, plain.members, strict=True)
+            ),
             parts=plain.over(catalog, store),
             database=database,
             clock=plain.clock,

@@ -12,11 +12,13 @@ from .crash_before_commit import CASE as CRASH_BEFORE_COMMIT
 from .crash_in_recovery import CASE as CRASH_IN_RECOVERY
 from .crash_mid_upload import CASE as CRASH_MID_UPLOAD
 from .duplicate_submit import CASE as DUPLICATE_SUBMIT
+from .flipped_bit import CASE as FLIPPED_BIT
 from .huge_object import CASE as HUGE_OBJECT
 from .partial_write import CASE as PARTIAL_WRITE
 from .paused_process import CASE as PAUSED_PROCESS
 from .queue_spike import CASE as QUEUE_SPIKE
 from .slow_client import CASE as SLOW_CLIENT
+from .timeout_write import CASE as TIMEOUT_WRITE
 from .tiny_objects import CASE as TINY_OBJECTS
 
 CASES: dict[str, Case[Any]] = {
@@ -30,11 +32,13 @@ CASES: dict[str, Case[Any]] = {
         CRASH_IN_RECOVERY,
         CRASH_MID_UPLOAD,
         DUPLICATE_SUBMIT,
+        FLIPPED_BIT,
         HUGE_OBJECT,
         PARTIAL_WRITE,
         PAUSED_PROCESS,
         QUEUE_SPIKE,
         SLOW_CLIENT,
+        TIMEOUT_WRITE,
         TINY_OBJECTS,
     )
 }

@@ -1,0 +1,144 @@
+"""The stores of a run: the deployment's, more where a case needs them, each with its own faults.
+
+A fault comes from the network where a proxy can stand before a store (a bucket that is asked
+without TLS on this machine), and from `FaultyStore` else, which does what the store's client would
+see.
+"""
+
+import collections
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from storage_gateway.backend_settings import Backend, LocalBackend, S3Backend
+from storage_gateway.backends.faulty import FaultyStore, StoreFaults
+from storage_gateway.stores import OpenStore
+
+from .tcp_faults import HOST, ProxyFault
+from .tcp_proxy import TCPProxy, tcp_proxy
+
+CONNECT_S, IDLE_S, ATTEMPT_S, DEADLINE_S = 1.0, 1.5, 3.0, 5.0
+"""How long a run waits for a bucket at most: what takes minutes in earnest takes seconds here."""
+HORIZON_S = 0.5
+OWN = "run-"
+"""What the names of a run's own stores begin with."""
+OWN_FOLDER = "stores"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ailment:
+    """What a store suffers."""
+
+    calls: StoreFaults
+    """Where no proxy stands before it, or ``wire`` is None."""
+    wire: ProxyFault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunStore:
+    """One store of a run."""
+
+    store: OpenStore
+    """Without faults of its calls; those of the network are below it."""
+    faulty: FaultyStore
+    """What the run's gateways use."""
+    domain: str
+    proxy: TCPProxy | None
+
+    @property
+    def name(self) -> str:
+        """The store's name."""
+        return self.store.name
+
+    async def suffer(self, ailment: Ailment) -> None:
+        """Let this happen from now on, instead of what was before."""
+        await self.heal()
+        if self.proxy is None or ailment.wire is None:
+            self.faulty.faults = ailment.calls
+        else:
+            await self.proxy.inject(ailment.wire)
+
+    async def heal(self) -> None:
+        """Let nothing go wrong any more."""
+        self.faulty.heal()
+        if self.proxy is not None:
+            await self.proxy.heal()
+
+    def injected(self) -> "collections.Counter[str]":
+        """Return how many faults there were, by what they were."""
+        counted = collections.Counter(
+            {f"{self.name}: {what}": count for what, count in self.faulty.injected.items()}
+        )
+        if self.proxy is not None and self.proxy.happened:
+            counted[f"{self.name}: on connections"] = self.proxy.happened
+        return counted
+
+
+def run_backends(backends: tuple[Backend, ...], folder: Path, stores: int) -> tuple[Backend, ...]:
+    """Return where a run's payloads lie: the deployment's backends, asked with short patience, and
+    folders below ``folder`` until there are ``stores`` failure domains.
+    """
+    found = [_impatient(backend) for backend in backends]
+    taken = {name for backend in found for name in (backend.name, backend.domain)}
+    names = (f"{OWN}{number}" for number in range(1, len(taken) + stores + 1))
+    for name in names:
+        if len({backend.domain for backend in found}) >= stores:
+            break
+        if name not in taken:
+            found.append(LocalBackend(name=name, path=folder / OWN_FOLDER / name))
+    return tuple(found)
+
+
+def is_own(backend: Backend, folder: Path) -> bool:
+    """Tell whether a backend is one of the run with that folder."""
+    return isinstance(backend, LocalBackend) and backend.path.is_relative_to(folder)
+
+
+def horizon_of(backends: tuple[Backend, ...]) -> float:
+    """Return when no write of a run can come late any more."""
+    deadlines = [b.deadline_s for b in backends if isinstance(b, S3Backend)]
+    return HORIZON_S + max(deadlines, default=0.0)
+
+
+def _impatient(backend: Backend) -> Backend:
+    if not isinstance(backend, S3Backend):
+        return backend
+    return msgspec.structs.replace(
+        backend,
+        connect_s=min(backend.connect_s, CONNECT_S),
+        idle_s=min(backend.idle_s, IDLE_S),
+        attempt_s=min(backend.attempt_s, ATTEMPT_S),
+        deadline_s=min(backend.deadline_s, DEADLINE_S),
+    )
+
+
+async def behind_proxies(
+    backends: tuple[Backend, ...], opened: AsyncExitStack, *, seed: int
+) -> tuple[tuple[Backend, ...], Mapping[str, TCPProxy]]:
+    """Return backends that are asked through proxies, where that can be, and these by name."""
+    found: list[Backend] = []
+    proxies: dict[str, TCPProxy] = {}
+    for backend in backends:
+        port = _port_of(backend)
+        if port is None or not isinstance(backend, S3Backend):
+            found.append(backend)
+            continue
+        proxy = await opened.enter_async_context(tcp_proxy(port, seed=seed))
+        proxies[backend.name] = proxy
+        endpoint = f"http://{HOST}:{proxy.port}"
+        found.append(msgspec.structs.replace(backend, endpoint=endpoint))
+    return tuple(found), proxies
+
+
+def _port_of(backend: Backend) -> int | None:
+    """Return the port of a bucket's server if a proxy can stand before it, and see what passes."""
+    if not isinstance(backend, S3Backend) or not backend.path_style:
+        return None
+    url = urlsplit(backend.endpoint)
+    if url.scheme != "http" or url.hostname not in (HOST, "localhost"):
+        return None
+    return url.port or 80

@@ -1,0 +1,60 @@
+"""Damaging what a run has stored, below its gateways, and putting it back.
+
+What a store lost or changed is for repair to mend; so that a run can be judged as if it had been,
+each damage is undone before its end.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from storage_gateway.backends import KeyedStore
+from storage_gateway.catalog.objects import load_manifest
+from storage_gateway.records import Manifest
+from urn import ObjectName, parse_name
+
+from .world import World
+
+Change = Callable[[bytes], bytes | None]
+"""Makes of a blob what is to lie there instead; None: nothing."""
+
+
+async def manifest_of(world: World, urn: str) -> Manifest:
+    """Return the manifest behind a URN of the run, read without the catalog's faults."""
+    name = parse_name(urn)
+    if not isinstance(name, ObjectName):
+        raise TypeError(f"{urn} is none of our names")
+    return await world.catalog.inner.read(lambda c: load_manifest(c, name.object_id))
+
+
+async def blob_key(world: World, urn: str, segment: int = 0) -> str:
+    """Return the key of a segment of an object."""
+    manifest = await manifest_of(world, urn)
+    return f"{world.parts.payloads}{manifest.payload_id}/{segment}"
+
+
+@asynccontextmanager
+async def damaged(store: KeyedStore, key: str, change: Change) -> AsyncIterator[None]:
+    """Have something else in a blob's place until the end of the block."""
+    right = await store.get(key, 0, (await store.stat(key)).size)
+    wrong = change(right)
+    await _put_again(store, key, wrong)
+    try:
+        yield
+    finally:
+        await _put_again(store, key, right)
+
+
+async def _put_again(store: KeyedStore, key: str, data: bytes | None) -> None:
+    await store.delete(key)
+    if data is not None:
+        await store.put(key, data)
+
+
+def flipped(at: int) -> Change:
+    """Return what turns one bit over, in the byte at ``at`` of all there are, cyclically."""
+
+    def change(data: bytes) -> bytes:
+        place = at % len(data)
+        return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+    return change
