@@ -23,7 +23,7 @@ from storage_gateway.config import Config, ConfigError
 from storage_gateway.custody import OPERATOR_TOKEN_FILE, make_identity, write_secret
 from storage_gateway.database_url import parse_database_url
 from storage_gateway.errors import CatalogUnavailable
-from storage_gateway.parts import CATALOG_FILE, Parts, _make_marker, open_parts
+from storage_gateway.parts import CATALOG_FILE, Parts, make_marker, open_parts
 from tests.databases import ON_POSTGRESQL, databases
 from tests.gateway import gateway_process
 
@@ -133,7 +133,7 @@ async def test_markers_that_are_made_at_once_are_one(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()  # else each comes here once or twice, as it happens
     stores = [LocalStore(tmp_path, InStep()) for _ in range(PROCESSES)]
 
-    await asyncio.gather(*(_make_marker(store, "d/marker") for store in stores))
+    await asyncio.gather(*(make_marker(store, "d/marker") for store in stores))
 
     assert b"marker v1" in (tmp_path / "d" / "marker").read_bytes()
     for store in stores:
