@@ -1,6 +1,8 @@
-"""Goal: the cases about stores pass where the deployment's own store is a bucket, whose network then
-does what goes wrong, and leave nothing there. Method: a real gateway over a real S3 server; the case
-is run over HTTP, its run asks the server through the proxy of its own. By day two, by night all.
+"""Goal: the cases about stores pass where the deployment's own store is a bucket, whose network
+then does what goes wrong, and leave nothing there.
+
+Method: a real gateway over a real S3 server; the case is run over HTTP, and asks the server through
+the run's own proxy. By day some, by night all.
 """
 
 import asyncio
