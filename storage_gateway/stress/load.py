@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ BYTES_PER_S_MIN = 1_000_000
 BROKEN, TIMED_OUT = "connection_broken", "timed_out"
 """Outcomes without an answer."""
 SENT_WHOLE_MAX = 1 << 20
+Midway = Callable[[], Awaitable[object]]
 MINER = "0x00000000000000000000000000000000000000a1"
 
 
@@ -103,8 +104,19 @@ class Customer:
             "upload", "POST", path, token, headers=headers, data=data, timeout_s=timeout_s
         )
 
-    async def fetch(self, urn: str, *, size: int, sealed: bool = False) -> Answer:
-        """Read an object of about a size to its end: the plaintext's digest, or the sealed file."""
+    async def fetch(
+        self,
+        urn: str,
+        *,
+        size: int,
+        sealed: bool = False,
+        midway: Midway | None = None,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """Read an object of about a size to its end: the plaintext's digest, or the sealed file.
+
+        ``midway`` is waited for once the first bytes have come, before more are taken.
+        """
         accept = "application/age" if sealed else "application/octet-stream"
         return await self._ask(
             "fetch_sealed" if sealed else "fetch",
@@ -113,7 +125,8 @@ class Customer:
             self.member.user_token,
             headers={"Accept": accept},
             keep=sealed,
-            timeout_s=REQUEST_S_MAX + size / BYTES_PER_S_MIN,
+            midway=midway,
+            timeout_s=timeout_s or REQUEST_S_MAX + size / BYTES_PER_S_MIN,
         )
 
     async def erase(self, urn: str) -> Answer:
@@ -130,6 +143,7 @@ class Customer:
         headers: dict[str, str] | None = None,
         data: bytes | AsyncIterable[bytes] | None = None,
         keep: bool = False,
+        midway: Midway | None = None,
         timeout_s: float = REQUEST_S_MAX,
     ) -> Answer:
         began = time.perf_counter()
@@ -146,7 +160,7 @@ class Customer:
             ):
                 status = answer.status
                 if answer.ok and method == "GET":
-                    digest, size, content = await _taken_in(answer, keep=keep)
+                    digest, size, content = await _taken_in(answer, keep=keep, midway=midway)
                 else:
                     document = await answer.json(content_type=None)
                 outcome = OK if answer.ok else str(document.get("code", status))
@@ -159,9 +173,13 @@ class Customer:
         return Answer(outcome, status, seconds, document, digest, size, content)
 
 
-async def _taken_in(answer: aiohttp.ClientResponse, *, keep: bool) -> tuple[bytes, int, bytes]:
+async def _taken_in(
+    answer: aiohttp.ClientResponse, *, keep: bool, midway: Midway | None
+) -> tuple[bytes, int, bytes]:
     digest, size, kept = hashlib.sha256(), 0, bytearray()
     async for piece in answer.content.iter_any():
+        if midway is not None and not size:
+            await midway()
         digest.update(piece)
         size += len(piece)
         if keep:

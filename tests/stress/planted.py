@@ -31,6 +31,7 @@ from storage_gateway.records import Manifest, ObjectState, Slot
 from storage_gateway.settle import Settler
 from storage_gateway.write import Uploads
 from tests.gateway import REPOSITORY
+from tests.stress.planted_silence import SILENCE_BUGS
 from tests.stress.planted_stores import STORE_BUGS
 
 CROWD = 8
@@ -277,7 +278,8 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     "queue-spike": (answers_cross_in_a_crowd, "8"),
     "slow-client": (silence_has_no_end, "slow clients are cut off"),
     "tiny-objects": (answers_come_before_commit, "2"),
-} | STORE_BUGS
+}
+PLANTED |= SILENCE_BUGS | STORE_BUGS
 
 
 def plant(case: str, patch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "paused-process": {"duration_s": 0.1},
     "queue-spike": {"duration_s": 0.1, "clients": 30},
     "slow-client": {"duration_s": 0.1, "clients": 2, "slow_clients": 2, "idle_s": 0.3},
+    "timeout-read": {"hang_s": 0.1, "clients": 2},
     "timeout-write": {"hang_s": 0.2},
     "tiny-objects": {"clients": 8},
 }

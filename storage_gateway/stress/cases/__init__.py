@@ -18,6 +18,7 @@ from .partial_write import CASE as PARTIAL_WRITE
 from .paused_process import CASE as PAUSED_PROCESS
 from .queue_spike import CASE as QUEUE_SPIKE
 from .slow_client import CASE as SLOW_CLIENT
+from .timeout_read import CASE as TIMEOUT_READ
 from .timeout_write import CASE as TIMEOUT_WRITE
 from .tiny_objects import CASE as TINY_OBJECTS
 
@@ -38,6 +39,7 @@ CASES: dict[str, Case[Any]] = {
         PAUSED_PROCESS,
         QUEUE_SPIKE,
         SLOW_CLIENT,
+        TIMEOUT_READ,
         TIMEOUT_WRITE,
         TINY_OBJECTS,
     )
