@@ -1,76 +1,136 @@
 """What the cases of damage at rest have in common: objects are stored, damaged, read, put right."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import hashlib
+import itertools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
+from crypto import LEAF_PLAINTEXT_SIZE, CryptoError, open_file
 from storage_gateway.catalog.copies import BAD, load_placements
+from storage_gateway.errors import BlobCorrupt, GatewayError
 
 from .bodies import Body
-from .load import Customer
+from .load import BROKEN, Answer, Customer
 from .record import OK
 from .tampering import manifest_of
 from .trial import LoadSpent, Trial
 
 OBJECTS_MAX = 64
 NOTED_S_MAX = 10.0
+SEALED_BYTES_MAX = 32 << 20
+"""Larger ones are not fetched as sealed files: these are kept whole."""
 
-Damage = Callable[[str, int, AsyncExitStack], Awaitable[None]]
-"""Damages an object (its URN) in the store of that number until the stack is closed."""
+Stored = dict[str, Body]
+"""Objects that clients stored, by their URNs."""
+Damage = Callable[[Sequence[str], int, AsyncExitStack], Awaitable[None]]
+"""Damages objects (their URNs) in the store of that number until the stack is closed."""
 
 
-async def read_under_damage(trial: Trial, damage: Damage) -> None:
-    """Store objects; damage each in the first of the run's stores, and read; then in all of them.
+def each(damage: Callable[[str, int, AsyncExitStack], Awaitable[None]]) -> Damage:
+    """Return what damages objects one by one."""
 
-    Requires that every read is right as long as one copy is, that each bad copy that was read is
-    noted in the catalog, that a read of nothing but bad copies fails, and that all is right again
-    once the damage is undone.
-    """
+    async def damage_all(urns: Sequence[str], store: int, opened: AsyncExitStack) -> None:
+        for urn in urns:
+            await damage(urn, store, opened)
+
+    return damage_all
+
+
+async def read_under_damage(
+    trial: Trial, damage: Damage, *, refused: type[GatewayError] = BlobCorrupt, alike: int = 1
+) -> None:
+    """Store objects, so many of one size each time, and do with them what `judge_damage` does."""
     member = await trial.member("stress")
     async with trial.world.gateway() as gateway:
         customer = trial.customer(gateway, member)
-        stored = await _stored(trial, customer)
-        trial.begin_faults()
-        async with AsyncExitStack() as opened:
-            for urn in stored:
-                await damage(urn, 0, opened)
-            wrong = [urn for urn, body in stored.items() if not await _reads(customer, urn, body)]
-            trial.require_all("what one store has right is read right", wrong)
-            await _require_noted(trial, list(stored), within_s=0 if wrong else NOTED_S_MAX)
-            for store in range(1, len(trial.world.stores)):
-                for urn in stored:
-                    await damage(urn, store, opened)
-            await _require_refused(trial, customer, stored)
-        wrong = [urn for urn, body in stored.items() if not await _reads(customer, urn, body)]
-        trial.require_all("all is read again once the damage is undone", wrong)
+        stored = await store_objects(trial, customer, alike=alike)
+        await judge_damage(trial, customer, stored, damage, refused=refused)
 
 
-async def _stored(trial: Trial, customer: Customer) -> dict[str, Body]:
-    """Return as many objects as clients can store in the time there is, by their URNs."""
-    stored: dict[str, Body] = {}
+async def judge_damage(
+    trial: Trial,
+    customer: Customer,
+    stored: Stored,
+    damage: Damage,
+    *,
+    refused: type[GatewayError] = BlobCorrupt,
+) -> None:
+    """Damage objects in the first of the run's stores, and read; then in all of them.
+
+    Requires that every read is right as long as one copy is, that bad copies that were read are
+    noted in the catalog, that a read of nothing but bad copies is refused as the damage that it
+    is, and that all is right again once the damage is undone.
+    """
+    trial.begin_faults()
+    async with AsyncExitStack() as opened:
+        await damage(list(stored), 0, opened)
+        criterion = "what one store has right is read right"
+        right = await require_right(trial, customer, stored, criterion)
+        await require_noted(trial, list(stored), within_s=NOTED_S_MAX if right else 0)
+        for store in range(1, len(trial.world.stores)):
+            await damage(list(stored), store, opened)
+        criterion = "what no store has right is refused"
+        await require_refused(trial, customer, stored, refused, criterion)
+    await require_right(trial, customer, stored, "all is read again once the damage is undone")
+
+
+async def store_objects(trial: Trial, customer: Customer, *, alike: int = 1) -> Stored:
+    """Return as many objects as clients can store in the time there is, so many of one size each
+    time.
+    """
+    stored: Stored = {}
     unstored: list[str] = []
+    sizes = itertools.cycle(trial.parameters.sizes)
 
     async def client(_number: int) -> None:
         if len(stored) >= OBJECTS_MAX:
             raise LoadSpent
-        body, task_id = trial.body(), trial.next_task()
-        answer = await trial.deliver(customer, task_id, body)
-        if answer.urn:
-            stored[answer.urn] = body
-        else:
-            unstored.append(f"{task_id} ended in {answer.outcome}")
+        size = next(sizes)
+        for body in [trial.body(size) for _ in range(alike)]:
+            task_id = trial.next_task()
+            answer = await trial.deliver(customer, task_id, body)
+            if answer.urn:
+                stored[answer.urn] = body
+            else:
+                unstored.append(f"{task_id} ended in {answer.outcome}")
 
     await trial.crowd(client)
     trial.require_all("every body is stored", unstored)
     return stored
 
 
+async def require_right(
+    trial: Trial, customer: Customer, stored: Mapping[str, Body], criterion: str
+) -> bool:
+    """Require that each object is read right, in clear and as a sealed file; tell whether."""
+    wrong = [urn for urn, body in stored.items() if not await _reads(customer, urn, body)]
+    trial.require_all(criterion, wrong)
+    return not wrong
+
+
 async def _reads(customer: Customer, urn: str, body: Body) -> bool:
-    answer = await customer.fetch(urn, size=body.size)
-    return answer.outcome == OK and answer.digest == body.digest
+    plain = await customer.fetch(urn, size=body.size)
+    if plain.outcome != OK or plain.digest != body.digest:
+        return False
+    if body.size > SEALED_BYTES_MAX:
+        return True
+    sealed = await customer.fetch(urn, size=body.size, sealed=True)
+    return await asyncio.to_thread(_opens_to, sealed, customer, body)
 
 
-async def _require_noted(trial: Trial, urns: list[str], *, within_s: float) -> None:
+def _opens_to(sealed: Answer, customer: Customer, body: Body) -> bool:
+    try:
+        plaintext = open_file(sealed.content, [customer.member.user])
+    except CryptoError:
+        return False
+    return hashlib.sha256(plaintext).digest() == body.digest
+
+
+async def require_noted(
+    trial: Trial, urns: Sequence[str], *, within_s: float = NOTED_S_MAX
+) -> None:
     """Require that reads noted bad copies: not of all, since they go where the answer is quick."""
 
     async def noted() -> int:
@@ -90,13 +150,24 @@ async def _require_noted(trial: Trial, urns: list[str], *, within_s: float) -> N
     )
 
 
-async def _require_refused(trial: Trial, customer: Customer, stored: dict[str, Body]) -> None:
-    outcomes: dict[str, int] = {}
+async def require_refused(
+    trial: Trial,
+    customer: Customer,
+    stored: Mapping[str, Body],
+    expected: type[GatewayError],
+    criterion: str,
+) -> None:
+    """Require that no object is answered, in either form, and that each is refused as it should
+    be, or breaks off where a part of it could be sent.
+    """
+    wrong: list[str] = []
     for urn, body in stored.items():
-        answer = await customer.fetch(urn, size=body.size)
-        outcomes[answer.outcome] = outcomes.get(answer.outcome, 0) + 1
-        if answer.outcome == OK:
-            trial.verdict.broken(8, f"{urn} was answered whole although no copy of it is right")
-    trial.verdict.require(
-        "what no store has right is refused", met=OK not in outcomes, evidence=f"{outcomes}"
-    )
+        for sealed in (False, True) if body.size <= SEALED_BYTES_MAX else (False,):
+            answer = await customer.fetch(urn, size=body.size, sealed=sealed)
+            if answer.outcome == OK:
+                trial.verdict.broken(8, f"{urn} was answered whole although nothing of it is right")
+            # The first leaf is checked before anything is sent.
+            may_break_off = answer.outcome == BROKEN and body.size > LEAF_PLAINTEXT_SIZE
+            if answer.outcome != expected.code and not may_break_off:
+                wrong.append(f"{urn} came to {answer.outcome}, not {expected.code}")
+    trial.require_all(criterion, wrong)

@@ -35,13 +35,24 @@ async def blob_key(world: World, urn: str, segment: int = 0) -> str:
 @asynccontextmanager
 async def damaged(store: KeyedStore, key: str, change: Change) -> AsyncIterator[None]:
     """Have something else in a blob's place until the end of the block."""
-    right = await store.get(key, 0, (await store.stat(key)).size)
-    wrong = change(right)
-    await _put_again(store, key, wrong)
+    right = await _whole(store, key)
+    await _put_again(store, key, change(right))
     try:
         yield
     finally:
         await _put_again(store, key, right)
+
+
+@asynccontextmanager
+async def swapped(store: KeyedStore, key: str, other: str) -> AsyncIterator[None]:
+    """Have two blobs in each other's places until the end of the block."""
+    first, second = await _whole(store, key), await _whole(store, other)
+    async with damaged(store, key, lambda _: second), damaged(store, other, lambda _: first):
+        yield
+
+
+async def _whole(store: KeyedStore, key: str) -> bytes:
+    return await store.get(key, 0, (await store.stat(key)).size)
 
 
 async def _put_again(store: KeyedStore, key: str, data: bytes | None) -> None:

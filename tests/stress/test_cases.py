@@ -24,15 +24,18 @@ SMALL: dict[str, dict[str, Any]] = {
     "crash-in-recovery": {"duration_s": 0.1, "clients": 2},
     "crash-mid-upload": {"duration_s": 0.1, "clients": 2, "sizes": [4096, 1_000_000]},
     "duplicate-submit": {"clients": 2},
-    "flipped-bit": {"clients": 2},
+    "flipped-bit": {"duration_s": 0.1, "clients": 2},
     "huge-object": {"sizes": [(20 << 20) + 1]},
+    "missing-blob": {"duration_s": 0.1, "clients": 2},
     "partial-write": {"torn_bodies": 0.5, "torn_writes": 0.5},
     "paused-process": {"duration_s": 0.1},
     "queue-spike": {"duration_s": 0.1, "clients": 30},
     "slow-client": {"duration_s": 0.1, "clients": 2, "slow_clients": 2, "idle_s": 0.3},
+    "swapped-payload": {"duration_s": 0.1, "clients": 2},
     "timeout-read": {"hang_s": 0.1, "clients": 2},
     "timeout-write": {"hang_s": 0.2},
     "tiny-objects": {"clients": 8},
+    "truncated-blob": {"duration_s": 0.1, "clients": 2, "sizes": [4096, 1_000_000]},
 }
 """What a case is given by day, beside the duration."""
 ON_POSTGRES_BY_DAY = {"crash-after-commit", "crash-before-commit", "tiny-objects"}

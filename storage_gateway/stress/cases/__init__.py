@@ -14,13 +14,16 @@ from .crash_mid_upload import CASE as CRASH_MID_UPLOAD
 from .duplicate_submit import CASE as DUPLICATE_SUBMIT
 from .flipped_bit import CASE as FLIPPED_BIT
 from .huge_object import CASE as HUGE_OBJECT
+from .missing_blob import CASE as MISSING_BLOB
 from .partial_write import CASE as PARTIAL_WRITE
 from .paused_process import CASE as PAUSED_PROCESS
 from .queue_spike import CASE as QUEUE_SPIKE
 from .slow_client import CASE as SLOW_CLIENT
+from .swapped_payload import CASE as SWAPPED_PAYLOAD
 from .timeout_read import CASE as TIMEOUT_READ
 from .timeout_write import CASE as TIMEOUT_WRITE
 from .tiny_objects import CASE as TINY_OBJECTS
+from .truncated_blob import CASE as TRUNCATED_BLOB
 
 CASES: dict[str, Case[Any]] = {
     case.name: case
@@ -35,13 +38,16 @@ CASES: dict[str, Case[Any]] = {
         DUPLICATE_SUBMIT,
         FLIPPED_BIT,
         HUGE_OBJECT,
+        MISSING_BLOB,
         PARTIAL_WRITE,
         PAUSED_PROCESS,
         QUEUE_SPIKE,
         SLOW_CLIENT,
+        SWAPPED_PAYLOAD,
         TIMEOUT_READ,
         TIMEOUT_WRITE,
         TINY_OBJECTS,
+        TRUNCATED_BLOB,
     )
 }
 """By name."""

@@ -3,7 +3,7 @@
 from contextlib import AsyncExitStack
 
 from storage_gateway.stress.contract import Case
-from storage_gateway.stress.damage import read_under_damage
+from storage_gateway.stress.damage import each, read_under_damage
 from storage_gateway.stress.parameters import Parameters, Sizes
 from storage_gateway.stress.tampering import blob_key, damaged, flipped
 from storage_gateway.stress.trial import Trial
@@ -24,7 +24,7 @@ async def run(trial: Trial, _parameters: FlippedBit) -> None:
         at = trial.chance("flip", key).below(1 << 30)
         await opened.enter_async_context(damaged(each, key, flipped(at)))
 
-    await read_under_damage(trial, damage)
+    await read_under_damage(trial, each(damage))
 
 
 CASE = Case(
