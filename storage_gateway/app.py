@@ -24,10 +24,13 @@ from .line import Report, WorkerEnd
 from .memory import Budget
 from .parts import Parts, open_parts
 from .read import Reads
+from .records import ALL_OPEN, Wanted
 from .recovery import Recovery
 from .sessions import Sessions
 from .settle import Settler
+from .stores import backends_of
 from .stress import Stress
+from .wanted import WantedStores
 from .write import Uploads
 
 logger = logging.getLogger(__name__)
@@ -125,6 +128,8 @@ class Gateway:
         config, catalog, store, payloads = self._config, parts.catalog, parts.store, parts.payloads
         instance_id = self._instance.instance_id
         settler = Settler(catalog, store, instance_id=instance_id, payloads=payloads)
+        domains = {backend.name: backend.domain for backend in backends_of(config)}
+        stores = WantedStores(store, domains, write_quorum=config.quorum)
         self._uploads = Uploads(
             catalog=catalog,
             store=store,
@@ -134,6 +139,7 @@ class Gateway:
             identity=parts.identity,
             instance_id=instance_id,
             payloads=payloads,
+            store_of=stores.for_writes,
             check_room=self._check_room,
             hold_lease=self._instance.hold,
         )
@@ -152,6 +158,7 @@ class Gateway:
                 identity=parts.identity,
                 miners_max=config.miners_max,
                 token_lifetime_s=config.token_lifetime_s,
+                check_wanted=stores.check,
             ),
             uploads=self._uploads,
             reads=Reads(
@@ -161,6 +168,7 @@ class Gateway:
                 identity=parts.identity,
                 memory=Budget(config.read_memory_bytes, wait_s=config.memory_wait_s),
                 payloads=payloads,
+                store_of=stores.for_reads,
             ),
             erasure=Erasure(catalog=catalog, settler=settler),
             check_ready=self._check_ready,
@@ -203,19 +211,24 @@ class Gateway:
             raise cannot_listen(config, error) from error
         self.url = url_of(config, self._runner.addresses[0])
 
-    def _check_room(self) -> None:
+    def _check_room(self, wanted: Wanted = ALL_OPEN) -> None:
         """Keep the reserve: a full disk would leave no way to erase what fills it."""
         config = self._config
         if not _has_room(config.data_dir, config.reserve_bytes):
             raise StorageFull("less than the reserve is free under the data folder")
+        backends = [
+            backend
+            for backend in config.backends
+            if wanted.backends is None or backend.name in wanted.backends
+        ]
         # A bucket says that it is full when it is.
         roomy = {
             backend.domain
-            for backend in config.backends
+            for backend in backends
             if not isinstance(backend, LocalBackend)
             or _has_room(backend.path, config.reserve_bytes)
         }
-        if config.backends and len(roomy) < config.quorum:
+        if backends and len(roomy) < (wanted.write_quorum or config.quorum):
             raise StorageFull("less than the reserve is free in too many stores")
 
     async def _check_ready(self) -> Readiness:

@@ -10,6 +10,7 @@
     |  `- BodyTooLarge, BodyIncomplete, BodyTimeout
     `- ServiceError ........ the service is at fault; Retry-After where trying again helps
        |- Draining, Busy, CatalogUnavailable, BackendUnavailable, IntentLost, StorageFull
+       |- PlacementImpossible
        `- BlobMissing, BlobCorrupt, InternalError
 
 ``detail`` goes to the caller and to logs: it never holds a key, a token, a header or a payload.
@@ -337,6 +338,15 @@ class BackendUnavailable(ServiceError):
 
     code = "backend_unavailable"
     title = "Storage backend unavailable"
+
+
+class PlacementImpossible(ServiceError):
+    """A session wants stores, or a quorum of them, that the deployment does not have any more."""
+
+    code = "placement_impossible"
+    title = "Wanted stores are not configured"
+    remedy = "Have the operator configure what the detail names, or open another session."
+    retry_after_s = None
 
 
 class StorageFull(ServiceError):

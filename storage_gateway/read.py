@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -81,10 +81,14 @@ class Reads:
         memory: Budget,
         identity: Identity,
         payloads: str,
+        store_of: Callable[[Collection[str] | None], KeyedStore] | None = None,
     ) -> None:
-        """``payloads`` is the key prefix of all payloads, ending in ``/``."""
+        """``payloads`` is the key prefix of all payloads, ending in ``/``.
+
+        ``store_of`` is `WantedStores.for_reads`; without it all is read from ``store``.
+        """
         self._catalog = catalog
-        self._store = store
+        self._store_of = store_of or (lambda _backends: store)
         self._threads = threads
         self._memory = memory
         self._identity = identity
@@ -222,7 +226,7 @@ class Reads:
     ) -> list[Bytes]:
         ranges = [Range(leaf.key, leaf.offset, leaf.size) for leaf in run]
         try:
-            return await self._store.fetch(
+            return await self._store_of(manifest.backends).fetch(
                 ranges, lambda at, sealed: check(run[at], sealed), self._threads
             )
         except BlobMissing:

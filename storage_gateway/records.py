@@ -31,14 +31,28 @@ class Party:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a session wants of the stores; what it leaves open is as the deployment has it."""
+
+    backends: tuple[str, ...] | None = None
+    """The stores that its payloads go to."""
+    write_quorum: int | None = None
+    """Failure domains that must have a payload before it counts as stored."""
+
+
+ALL_OPEN = Wanted()
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
-    """A session and its parties."""
+    """A session, its parties, and what it wants of the stores."""
 
     session_id: str
     custody: str
     key_class: str
     created_ms: int
     parties: tuple[Party, ...]
+    wanted: Wanted = ALL_OPEN
 
     def party(self, role: str, miner: str | None = None) -> Party | None:
         """Return the party in that role, if there is one."""
@@ -87,7 +101,8 @@ class Manifest:
 
     ``size`` counts plaintext bytes, ``payload_size`` the sealed chunks, ``sealed_size`` the whole
     age file (head and payload). ``head`` is None once the object is erased; ``sequence`` is the
-    order of commits within the session, from 1.
+    order of commits within the session, from 1; ``backends`` are the stores that the session wants
+    its payloads in, None where that is left to the deployment.
     """
 
     object_id: str
@@ -105,6 +120,7 @@ class Manifest:
     head: bytes | None = field(repr=False)
     sequence: int
     created_ms: int
+    backends: tuple[str, ...] | None = None
 
     def context(self) -> Context:
         """Return what the head's context stanza must be made over."""

@@ -3,7 +3,7 @@
 import base64
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from crypto import CryptoError, Identity, intake_identity, parse_recipient
@@ -13,7 +13,7 @@ from .catalog import Catalog
 from .catalog.sessions import NewToken, create_session, load_session, reissue_token
 from .errors import InvalidField
 from .ids import check_scope_id
-from .records import MINER, USER, Party, Session, TokenKind
+from .records import ALL_OPEN, MINER, USER, Party, Session, TokenKind, Wanted
 from .tokens import new_token, token_digest
 
 logger = logging.getLogger(__name__)
@@ -43,13 +43,23 @@ class Sessions:
     """Opens and shows sessions."""
 
     def __init__(
-        self, catalog: Catalog, *, identity: Identity, miners_max: int, token_lifetime_s: float
+        self,
+        catalog: Catalog,
+        *,
+        identity: Identity,
+        miners_max: int,
+        token_lifetime_s: float,
+        check_wanted: Callable[[Wanted], None] = lambda _wanted: None,
     ) -> None:
-        """Take the router's identity; the limits come from the configuration."""
+        """Take the router's identity; the limits come from the configuration.
+
+        ``check_wanted`` is `WantedStores.check`.
+        """
         self._catalog = catalog
         self._identity = identity
         self._miners_max = miners_max
         self._token_lifetime_s = token_lifetime_s
+        self._check_wanted = check_wanted
 
     async def open(
         self,
@@ -58,11 +68,13 @@ class Sessions:
         custody: str,
         user_recipient: str,
         miners: Sequence[MinerEntry],
+        wanted: Wanted = ALL_OPEN,
     ) -> OpenedSession:
         """Open a session.
 
         Raises:
-            InvalidField: an id, a recipient, a miner or the custody is not acceptable.
+            InvalidField: an id, a recipient, a miner, the custody, or what is wanted of the stores
+                is not acceptable.
             SessionExists: the id is taken.
 
         """
@@ -74,6 +86,7 @@ class Sessions:
             session_id = f"s{base64.b32encode(os.urandom(10)).decode().lower()}"
         check_scope_id(session_id, "session_id")
         members = self._members(user_recipient, miners)
+        self._check_wanted(wanted)
         secrets = {
             party: new_token(TokenKind.USER if party.role == USER else TokenKind.MINER)
             for party in members
@@ -91,6 +104,7 @@ class Sessions:
                 members=members,
                 new_tokens=tokens,
                 token_lifetime_s=self._token_lifetime_s,
+                wanted=wanted,
             )
         )
         logger.info("session opened", extra={"session_id": session_id})

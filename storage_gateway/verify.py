@@ -37,7 +37,7 @@ from .catalog.consistency import (
     read_blocks,
     slots_of_nothing,
 )
-from .catalog.copies import BAD, PLACED, load_placements
+from .catalog.copies import BAD, PENDING, PLACED, load_placements
 from .catalog.objects import is_committed, list_objects, load_manifest, load_segments
 from .catalog.stress_runs import find_running
 from .catalog.work import find_intent, has_grave, list_graves, list_intents
@@ -111,8 +111,8 @@ class Checker:
 
     def expected_bytes(self) -> int:
         """Return how many payload bytes there are to verify, when every store has them all."""
-        return len(self._shelves) * sum(
-            manifest.payload_size
+        return sum(
+            len(manifest.backends or self._shelves) * manifest.payload_size
             for manifest in self._manifests()
             if manifest.state is ObjectState.COMMITTED
         )
@@ -251,16 +251,14 @@ class Checker:
         try:
             opened = self._check_head(urn, manifest)
             segments = self._catalog.read_blocking(lambda c: load_segments(c, manifest.payload_id))
-            placed, bad = (
+            placed, pending, bad = (
                 self._catalog.read_blocking(
                     partial(load_placements, payload_id=manifest.payload_id, state=state)
                 )
-                for state in (PLACED, BAD)
+                for state in (PLACED, PENDING, BAD)
             )
-            for segment in segments:
-                lacking = [n for n in self._shelves if segment.index not in placed.get(n, ())]
-                self._report.segments_pending += len(lacking)
             self._report.segments_bad += sum(map(len, bad.values()))
+            self._report.segments_pending += sum(map(len, [*pending.values(), *bad.values()]))
             # Also what is known to be bad: it may have been restored since.
             stored = {
                 name: placed.get(name, frozenset()) | bad.get(name, frozenset())

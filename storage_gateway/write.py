@@ -48,7 +48,7 @@ from .leaves import Measure, Part, chained, cut_leaves, floor_of, split_head
 from .memory import Account, Budget
 from .placing import Placer, Produce
 from .producing import sealing, verifying
-from .records import MINER, Manifest, ObjectState, Party, Segment, Session, Slot
+from .records import MINER, Manifest, ObjectState, Party, Segment, Session, Slot, Wanted
 from .refusals import refusal_of
 from .settle import FIRST_INSTANCE_FENCE, Settler
 
@@ -72,6 +72,9 @@ class _Draft:
     slot: Slot
     key_class: str
     parties: tuple[Party, ...]
+    wanted: Wanted
+    store: KeyedStore
+    """What is wanted."""
 
     def context(self) -> Context:
         return self.slot.context(self.object_id, self.payload_id, self.key_class)
@@ -112,16 +115,18 @@ class Uploads:
         identity: Identity,
         instance_id: str,
         payloads: str,
-        check_room: Callable[[], None] = lambda: None,
+        store_of: Callable[[Wanted], KeyedStore] | None = None,
+        check_room: Callable[[Wanted], None] = lambda _wanted: None,
         hold_lease: Callable[[], Awaitable[None]] = _hold_nothing,
     ) -> None:
         """``payloads`` is the key prefix of all payloads, ending in ``/``.
 
+        ``store_of`` is `WantedStores.for_writes`; without it all goes to ``store``.
         ``check_room`` raises StorageFull when no further segment should be begun; ``hold_lease``
         is `Instance.hold`.
         """
         self._catalog = catalog
-        self._store = store
+        self._store_of = store_of or (lambda _wanted: store)
         self._threads = threads
         self._memory = memory
         self._settler = settler
@@ -130,7 +135,7 @@ class Uploads:
         self._payloads = payloads
         self._check_room = check_room
         self._hold_lease = hold_lease
-        self._room_until_s = -math.inf
+        self._room_until_s: dict[Wanted, float] = {}
         self._settling: set[asyncio.Task[None]] = set()
 
     async def check(self, slot: Slot) -> Session:
@@ -143,6 +148,7 @@ class Uploads:
         It raises:
             UnknownSession, InvalidField: no such session, or the miner is not one of it.
             SlotTaken, SlotBusy: the slot is not free.
+            PlacementImpossible: the stores that the session wants are not there.
 
         """
 
@@ -153,6 +159,7 @@ class Uploads:
                 raise errors.InvalidField(
                     f"{slot.miner} is not a miner of session {slot.session_id}", field="miner"
                 )
+            self._store_of(session.wanted)
             return session
 
         return unit
@@ -238,6 +245,8 @@ class Uploads:
             slot=slot,
             key_class=session.key_class,
             parties=session.recipients_of(slot.direction, slot.miner),
+            wanted=session.wanted,
+            store=self._store_of(session.wanted),
         )
 
     async def _take_in(
@@ -257,7 +266,7 @@ class Uploads:
             logger.debug("commit began", extra={"payload_id": draft.payload_id})
             committed = await self._catalog.run(
                 lambda c: commit_upload(
-                    c, owner, manifest, placed=unrecorded, wanted=self._store.names
+                    c, owner, manifest, placed=unrecorded, wanted=draft.store.names
                 )
             )
             logger.debug("upload committed", extra={"payload_id": draft.payload_id})
@@ -278,14 +287,14 @@ class Uploads:
         progress: _Progress,
     ) -> tuple[Placer, list[Segment]]:
         async def open_segment(index: int, placed: Sequence[Segment]) -> None:
-            await self._require_room()
+            await self._require_room(draft.wanted)
 
             def unit(connection: Connection) -> None:
                 if index == 0:
                     begin_upload(connection, owner, object_id=draft.object_id, slot=draft.slot)
                 else:
                     continue_upload(
-                        connection, owner, placed=placed, wanted=self._store.names, index=index
+                        connection, owner, placed=placed, wanted=draft.store.names, index=index
                     )
 
             await self._catalog.run(unit)
@@ -299,7 +308,7 @@ class Uploads:
                 placer = Placer(
                     group,
                     self._threads,
-                    self._store,
+                    draft.store,
                     prefix=f"{self._payloads}{draft.payload_id}/",
                     open_segment=open_segment,
                     memory=payload.memory,
@@ -315,11 +324,11 @@ class Uploads:
             if placer is not None:
                 await placer.quiesce()
 
-    async def _require_room(self) -> None:
+    async def _require_room(self, wanted: Wanted) -> None:
         loop = asyncio.get_running_loop()
-        if loop.time() >= self._room_until_s:
-            await loop.run_in_executor(self._threads, self._check_room)
-            self._room_until_s = loop.time() + ROOM_FRESH_S
+        if loop.time() >= self._room_until_s.get(wanted, -math.inf):
+            await loop.run_in_executor(self._threads, self._check_room, wanted)
+            self._room_until_s[wanted] = loop.time() + ROOM_FRESH_S
 
     async def _settle(self, draft: _Draft, progress: _Progress) -> None:
         task = asyncio.create_task(self._settle_logged(draft, wrote=progress.wrote))
@@ -373,4 +382,5 @@ def _manifest(
         head=head,
         sequence=0,
         created_ms=0,
+        backends=draft.wanted.backends,
     )

@@ -220,9 +220,12 @@ def _end(process: "subprocess.Popen[str]") -> None:
 
 
 async def open_session(
-    gateway: RunningGateway | GatewayProcess, session_id: str | None = None
+    gateway: RunningGateway | GatewayProcess, session_id: str | None = None, **wanted: object
 ) -> OpenSession:
-    """Open a session with fresh identities: a user and two miners, `MINER` and `OTHER_MINER`."""
+    """Open a session with fresh identities: a user and two miners, `MINER` and `OTHER_MINER`.
+
+    ``wanted`` is further members of the document: what it wants of the stores.
+    """
     user, miner, other_miner = (X25519Identity.generate() for _ in range(3))
     document: dict[str, Any] = {
         "custody": "router",
@@ -233,6 +236,7 @@ async def open_session(
                 {"id": OTHER_MINER, "recipient": str(other_miner.recipient())},
             ],
         },
+        **wanted,
     }
     if session_id is not None:
         document["session_id"] = session_id

@@ -23,7 +23,8 @@ def timestamp(ms: int) -> str:
 def session_json(session: Session, intake: str) -> dict[str, object]:
     """Return a session with its parties, without any token.
 
-    ``intake`` is what the router's party is shown with: the recipient for sealed uploads.
+    ``intake`` is what the router's party is shown with: the recipient for sealed uploads. What the
+    session leaves to the deployment is null.
     """
     by_role = {p.role: p for p in session.parties if p.role != MINER}
     return {
@@ -31,6 +32,8 @@ def session_json(session: Session, intake: str) -> dict[str, object]:
         "custody": session.custody,
         "key_class": session.key_class,
         "created": timestamp(session.created_ms),
+        "backends": session.wanted.backends,
+        "write_quorum": session.wanted.write_quorum,
         "parties": {
             "user": {"recipient": by_role[USER].recipient, "version": by_role[USER].version},
             "router": {"recipient": intake, "version": by_role[ROUTER].version},

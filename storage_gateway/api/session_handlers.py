@@ -10,7 +10,7 @@ from storage_gateway.addresses import AddressError, parse_address
 from storage_gateway.catalog.objects import list_objects
 from storage_gateway.catalog.stress_runs import CONTROL_SESSIONS
 from storage_gateway.errors import InvalidField
-from storage_gateway.records import Caller, Manifest, TokenKind
+from storage_gateway.records import Caller, Manifest, TokenKind, Wanted
 from storage_gateway.sessions import MinerEntry
 
 from .body import read_json
@@ -42,6 +42,8 @@ class _NewSession(msgspec.Struct, forbid_unknown_fields=True):
     parties: _Parties
     session_id: Text | None = None
     custody: Text = "router"
+    backends: list[Text] | None = None
+    write_quorum: int | None = None
 
 
 class _NewToken(msgspec.Struct, forbid_unknown_fields=True):
@@ -69,6 +71,7 @@ async def create_session(request: web.Request, _caller: Caller) -> web.Response:
         custody=body.custody,
         user_recipient=body.parties.user.recipient,
         miners=[MinerEntry(m.id, m.recipient) for m in body.parties.miners],
+        wanted=Wanted(None if body.backends is None else tuple(body.backends), body.write_quorum),
     )
     intake = services.sessions.intake_recipient(opened.session.session_id)
     document = session_json(opened.session, intake)

@@ -12,7 +12,9 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Executor
+from copy import copy
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Generic, TypeVar
 
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
@@ -45,9 +47,15 @@ class ReplicaReads:
         """Of stores that are alike the first ones are read from."""
         self._members = members
         self._on_bad = on_bad
-        self._count = 0
+        self._numbers = count(1)
         self.hedges = Allowance(share=HEDGE_SHARE, saved_max=HEDGES_SAVED_MAX)
         self._cut_short: set[asyncio.Task[Any]] = set()
+
+    def among(self, members: Sequence[Member]) -> "ReplicaReads":
+        """Return the same with some of the stores; hedges and counts are one for both."""
+        view = copy(self)
+        view._members = members  # noqa: SLF001 - of its own class
+        return view
 
     async def close(self) -> None:
         """Wait for the end of what was cut short."""
@@ -95,18 +103,18 @@ class ReplicaReads:
     def _ranked(self, silent: Sequence[Member]) -> Iterable[Member]:
         """Return whom to ask, in that order; those that were ``silent`` a moment ago last."""
         self.hedges.earn()
-        self._count += 1
+        number = next(self._numbers)
         ranked = sorted(
             self._members,
             key=lambda m: (m in silent, not m.reads.is_closed, not m.ready, m.latency.rank),
         )
-        tried = self._to_be_tried()
+        tried = self._to_be_tried(number)
         if tried is not None and tried not in silent:
             ranked.remove(tried)
             ranked.insert(0, tried)
         return ranked
 
-    def _to_be_tried(self) -> Member | None:
+    def _to_be_tried(self, number: int) -> Member | None:
         """Return a store that is not the best, as far as is known, and is to be asked first."""
         if not self.hedges.is_left:
             return None  # the read could not go on without it
@@ -116,7 +124,7 @@ class ReplicaReads:
         rested = [member for member in ready if member.reads.wants_probe(now)]
         if closed and rested:
             return rested[0]
-        if closed and self._count % MEASURED_EVERY == 0:
+        if closed and number % MEASURED_EVERY == 0:
             return min(closed, key=lambda member: member.latency.measured_at)
         return None
 

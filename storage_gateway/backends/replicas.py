@@ -8,8 +8,9 @@ One that failed some times in a row is asked only now and then, or where no othe
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor
+from copy import copy
 from typing import TypeVar
 
 from storage_gateway.errors import BackendUnavailable, StorageFull
@@ -49,13 +50,24 @@ class Replicas:
 
         Raises ValueError when the quorum needs more failure domains than there are.
         """
-        domains = {member.domain for member in members}
-        if not 1 <= write_quorum <= len(domains):
-            raise ValueError(f"a quorum of {write_quorum} among {len(domains)} failure domains")
+        _check_quorum(members, write_quorum)
         self.members = tuple(members)
         self.write_quorum = write_quorum
         self.reads = ReplicaReads(self.members, on_bad)
         self._late: set[asyncio.Task[tuple[str, ...]]] = set()
+
+    def among(self, names: Collection[str], *, write_quorum: int) -> "Replicas":
+        """Return the same over those of these names alone, with a quorum of their own.
+
+        What is known of each store, and what still lags behind, is one for both: it is this one
+        that is closed. Raises ValueError as `Replicas` does.
+        """
+        view = copy(self)
+        view.members = tuple(member for member in self.members if member.name in names)
+        _check_quorum(view.members, write_quorum)
+        view.write_quorum = write_quorum
+        view.reads = self.reads.among(view.members)
+        return view
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -271,6 +283,12 @@ class ReplicatedWriter:
             f"{self._replicas.write_quorum} stores must take what is written;"
             f" out of reach: {', '.join(sorted(absent))}"
         )
+
+
+def _check_quorum(members: Sequence[Member], write_quorum: int) -> None:
+    domains = {member.domain for member in members}
+    if not 1 <= write_quorum <= len(domains):
+        raise ValueError(f"a quorum of {write_quorum} among {len(domains)} failure domains")
 
 
 async def _finish(writer: SegmentWriter) -> tuple[str, ...]:

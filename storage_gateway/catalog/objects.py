@@ -32,9 +32,9 @@ from storage_gateway.records import Manifest, ObjectState, Party, Segment, Slot
 
 from .clock import now_ms
 from .copies import PENDING, PLACED
-from .sessions import are_current, lock_session
+from .sessions import are_current, backends_of, lock_session
 from .statements import Found, Statement, insert_once, key_of, miner_of
-from .tables import graves, instances, intents, objects, placements, segments, slots
+from .tables import graves, instances, intents, objects, placements, segments, sessions, slots
 
 DIGEST_SIZE = 32
 
@@ -50,7 +50,15 @@ _SLOT_HOLDER = Statement(
         _is(slots.c.session_id, slots.c.task_id, slots.c.direction, slots.c.miner)
     )
 )
-_MANIFEST = Statement(select(objects).where(_is(objects.c.object_id)))
+# Within the query for each manifest: another one for each read would cost more.
+_WANTED_BACKENDS = (
+    select(sessions.c.backends)
+    .where(sessions.c.session_id == objects.c.session_id)
+    .scalar_subquery()
+    .label("backends")
+)
+_MANIFESTS = select(objects, _WANTED_BACKENDS)
+_MANIFEST = Statement(_MANIFESTS.where(_is(objects.c.object_id)))
 _IN_ORDER = select(segments).where(_is(segments.c.payload_id)).order_by(segments.c.segment)
 _SEGMENTS = Statement(_IN_ORDER)
 _SEGMENT_PAGE = Statement(
@@ -283,6 +291,7 @@ def _manifest_of(row: Any) -> Manifest:  # noqa: ANN401 - SQLAlchemy's row, or a
         head=row.head,
         sequence=row.sequence,
         created_ms=row.created_ms,
+        backends=backends_of(row),
     )
 
 
@@ -347,7 +356,7 @@ def list_objects(
     ``after`` is the session and sequence of the page before's last one. ``session_id`` None means
     all sessions, one after the other. ``output_of`` leaves out the outputs of other miners.
     """
-    query = select(objects).order_by(objects.c.session_id, objects.c.sequence).limit(limit)
+    query = _MANIFESTS.order_by(objects.c.session_id, objects.c.sequence).limit(limit)
     if session_id is not None:
         query = query.where(objects.c.session_id == session_id)
     if output_of is not None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from storage_gateway.errors import SessionExists, TokenExpired, Unauthenticated, UnknownSession
-from storage_gateway.records import ROUTER, Caller, Party, Session, TokenKind
+from storage_gateway.records import ALL_OPEN, ROUTER, Caller, Party, Session, TokenKind, Wanted
 
 from .clock import now_ms
 from .statements import Statement, insert_once, key_of, miner_of
@@ -61,6 +62,7 @@ def create_session(
     members: Sequence[Party],
     new_tokens: Sequence[NewToken],
     token_lifetime_s: float,
+    wanted: Wanted = ALL_OPEN,
 ) -> Session:
     """Store a session with its parties and tokens; the router's party is the deployment's.
 
@@ -74,6 +76,8 @@ def create_session(
         "custody": custody,
         "key_class": key_class,
         "created_ms": now,
+        "backends": wanted.backends,
+        "write_quorum": wanted.write_quorum,
     }
     if not insert_once(connection, sessions, row):
         raise SessionExists(f"session {session_id} exists")
@@ -148,7 +152,13 @@ def load_session(connection: Connection, session_id: str) -> Session:
             Party(role=m.role, miner=miner_of(m.miner), version=m.version, recipient=m.recipient)
             for m in members
         ),
+        wanted=Wanted(backends_of(row), row.write_quorum),
     )
+
+
+def backends_of(row: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - as `Found.first`
+    """Return the stores that a session wants, which the column `backends` of a row says."""
+    return None if row.backends is None else tuple(row.backends)
 
 
 def are_current(connection: Connection, session_id: str, wrapped_for: Sequence[Party]) -> bool:

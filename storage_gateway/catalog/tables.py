@@ -17,7 +17,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The number of the newest file in ``migrations/versions``: every change has one there."""
 
 metadata = MetaData()
@@ -63,7 +63,10 @@ sessions = Table(
     Column("custody", Text(), nullable=False),
     Column("key_class", Text(), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
+    Column("backends", JSON(none_as_null=True), nullable=True),
+    Column("write_quorum", Integer, nullable=True),
 )
+"""What a session leaves open of backends and quorum is NULL: it is as the deployment has it."""
 
 parties = Table(
     "parties",

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select
 
 from storage_gateway.catalog import Catalog
-from storage_gateway.catalog.tables import markers, objects
+from storage_gateway.catalog.tables import markers, objects, sessions
 
 WITHIN_S = 20
 
@@ -51,8 +51,10 @@ def held(catalog: Catalog, name: str) -> Iterator[None]:
 
 
 def add_session(connection: Connection, session_id: str) -> None:
-    values = f"('{session_id}', 'router', 'classic', 0)"
-    connection.execute(text(f"INSERT INTO sessions VALUES {values}"))  # noqa: S608
+    connection.execute(
+        sessions.insert(),
+        {"session_id": session_id, "custody": "router", "key_class": "classic", "created_ms": 0},
+    )
 
 
 def add_object(connection: Connection, number: int, session_id: str, head: bytes) -> None:

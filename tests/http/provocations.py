@@ -16,7 +16,7 @@ from storage_gateway import errors
 from storage_gateway.api import Readiness
 from storage_gateway.backends.fs import RealFs
 from storage_gateway.catalog.sessions import NewToken, insert_token
-from storage_gateway.catalog.tables import key_versions
+from storage_gateway.catalog.tables import key_versions, sessions
 from storage_gateway.catalog.work import end_instance
 from storage_gateway.errors import GatewayError
 from storage_gateway.records import TokenKind
@@ -300,6 +300,13 @@ async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
         return await fetch(gateway, document["urn"], session.user_token)
     finally:
         away.rename(store)
+
+
+@provokes(errors.PlacementImpossible)
+async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
+    wanting = update(sessions).values(backends=["gone"])
+    await gateway.catalog.run(lambda c: c.execute(wanting))
+    return await upload(gateway, session.path("t1"), session.user_token, b"x")
 
 
 class _FullFs(RealFs):
