@@ -1,7 +1,6 @@
 """Three local stores behind `Replicas`, which fail, hang and lie when they are told to."""
 
 import asyncio
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,13 +26,11 @@ class HungStore(FaultyStore):
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.hung: tuple[str, ...] = ("finish",)
-        self.asked: Counter[str] = Counter()
 
     async def before(self, operation: str) -> None:
-        self.asked[operation] += 1
+        await super().before(operation)
         if operation in self.hung:
             await self.go_on.wait()
-        await super().before(operation)
 
     def hang(self, *operations: str) -> None:
         """Let these wait from now on."""
