@@ -5,16 +5,15 @@ import hashlib
 import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 
 from crypto import LEAF_PLAINTEXT_SIZE, CryptoError, open_file
-from storage_gateway.catalog.copies import BAD, load_placements
+from storage_gateway.catalog.copies import BAD
 from storage_gateway.errors import BlobCorrupt, GatewayError
 
 from .bodies import Body
 from .load import BROKEN, Answer, Customer
 from .record import OK
-from .tampering import manifest_of
+from .tampering import copies_of
 from .trial import LoadSpent, Trial
 
 OBJECTS_MAX = 64
@@ -134,14 +133,7 @@ async def require_noted(
     """Require that reads noted bad copies: not of all, since they go where the answer is quick."""
 
     async def noted() -> int:
-        count = 0
-        for urn in urns:
-            payload_id = (await manifest_of(trial.world, urn)).payload_id
-            bad = await trial.world.catalog.inner.read(
-                partial(load_placements, payload_id=payload_id, state=BAD)
-            )
-            count += bool(bad)
-        return count
+        return sum([bool(await copies_of(trial.world, urn, BAD)) for urn in urns])
 
     await trial.eventually(noted, within_s=within_s)
     count = await noted()

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from storage_gateway.backend_settings import Backend, LocalBackend, S3Backend
-from storage_gateway.backends.faulty import FaultyStore, StoreFaults
+from storage_gateway.backends.faulty import OPERATIONS, FaultyStore, StoreFaults
 from storage_gateway.stores import OpenStore
 
-from .tcp_faults import HOST, ProxyFault
+from .tcp_faults import HOST, FaultKind, ProxyFault
 from .tcp_proxy import TCPProxy, tcp_proxy
 
 CONNECT_S, IDLE_S, ATTEMPT_S, DEADLINE_S = 1.0, 1.5, 3.0, 5.0
@@ -36,6 +36,13 @@ class Ailment:
     calls: StoreFaults
     """Where no proxy stands before it, or ``wire`` is None."""
     wire: ProxyFault | None = None
+
+
+GONE = Ailment(
+    calls=StoreFaults(refused=dict.fromkeys(OPERATIONS, 1.0)),
+    wire=ProxyFault(kind=FaultKind.REFUSE),
+)
+"""It is out of reach."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ each damage is undone before its end.
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from storage_gateway.backends import KeyedStore
+from storage_gateway.catalog.copies import load_placements
 from storage_gateway.catalog.objects import load_manifest
 from storage_gateway.records import Manifest
 from urn import ObjectName, parse_name
@@ -30,6 +32,14 @@ async def blob_key(world: World, urn: str, segment: int = 0) -> str:
     """Return the key of a segment of an object."""
     manifest = await manifest_of(world, urn)
     return f"{world.parts.payloads}{manifest.payload_id}/{segment}"
+
+
+async def copies_of(world: World, urn: str, state: str) -> dict[str, frozenset[int]]:
+    """Return by store which segments of an object are in that state there, as the catalog says."""
+    payload_id = (await manifest_of(world, urn)).payload_id
+    return await world.catalog.inner.read(
+        partial(load_placements, payload_id=payload_id, state=state)
+    )
 
 
 @asynccontextmanager

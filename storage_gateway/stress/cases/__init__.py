@@ -4,6 +4,8 @@ from typing import Any
 
 from storage_gateway.stress.contract import Case
 
+from .backend_flapping import CASE as BACKEND_FLAPPING
+from .backend_outage import CASE as BACKEND_OUTAGE
 from .catalog_stall import CASE as CATALOG_STALL
 from .clock_jump import CASE as CLOCK_JUMP
 from .concurrent_same_session import CASE as CONCURRENT_SAME_SESSION
@@ -28,6 +30,8 @@ from .truncated_blob import CASE as TRUNCATED_BLOB
 CASES: dict[str, Case[Any]] = {
     case.name: case
     for case in (
+        BACKEND_FLAPPING,
+        BACKEND_OUTAGE,
         CATALOG_STALL,
         CLOCK_JUMP,
         CONCURRENT_SAME_SESSION,

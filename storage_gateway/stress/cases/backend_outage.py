@@ -1,0 +1,172 @@
+"""``backend-outage``: one store of three is gone for a time, then all of them."""
+
+import asyncio
+import time
+
+from storage_gateway.catalog.copies import PENDING
+from storage_gateway.errors import BackendUnavailable, Erased
+from storage_gateway.records import INPUT, ObjectState
+from storage_gateway.stress.contract import Case
+from storage_gateway.stress.load import Customer
+from storage_gateway.stress.parameters import Parameters, Sizes
+from storage_gateway.stress.record import OK
+from storage_gateway.stress.run_stores import GONE
+from storage_gateway.stress.tampering import copies_of, manifest_of
+from storage_gateway.stress.trial import Trial
+
+KEPT, ERASED_EARLY, ERASED_LATE = 2, 2, 1
+"""Objects that are stored before, and read, or erased while one or all stores are gone."""
+REFUSED_SIZE = 4096
+LOOKS = 3
+"""So often recovery looks for what was erased, later than the horizon, before that is judged."""
+LOOKED_S_MAX = 10.0
+ERASED_S_MAX = 20.0
+
+
+class BackendOutage(Parameters, kw_only=True, frozen=True):
+    """Parameters of ``backend-outage``."""
+
+    sizes: Sizes = (4096, 1_500_000)
+
+
+async def run(trial: Trial, _parameters: BackendOutage) -> None:
+    """Let one store be gone under load, then all of them; then they come back."""
+    member = await trial.member("stress")
+    unstored: list[str] = []
+    async with trial.world.gateway() as gateway:
+        customer = trial.customer(gateway, member)
+        count = KEPT + ERASED_EARLY + ERASED_LATE
+        stored = [await trial.round_trip(customer, unstored) for _ in range(count)]
+        kept, erased, late = stored[:KEPT], stored[KEPT:-ERASED_LATE], stored[-ERASED_LATE:]
+        trial.begin_faults()
+        await trial.world.stores[0].suffer(GONE)
+        await _erase(trial, customer, erased)
+        kept += await _store_without_one(trial, customer, unstored)
+        await _require_erasing(trial, erased)
+        for each in trial.world.stores[1:]:
+            await each.suffer(GONE)
+        sending = asyncio.create_task(trial.round_trip(customer, unstored))
+        await _erase(trial, customer, late)
+        await _require_refused(trial, customer, kept, erased + late)
+        await trial.world.heal()
+        await sending
+        await _require_erased(trial, erased + late)
+        for urn in kept:
+            await trial.read_back(customer, urn, trial.ledger.acknowledged[urn][1])
+    trial.require_all("every body is stored in the end", unstored)
+
+
+async def _erase(trial: Trial, customer: Customer, urns: list[str]) -> None:
+    wrong = []
+    for urn in urns:
+        answer = await customer.erase(urn)
+        if answer.outcome == OK:
+            trial.ledger.erased.add(urn)
+        read = await customer.fetch(urn, size=0)
+        seen = answer.outcome, answer.document.get("state"), read.outcome
+        if seen != (OK, ObjectState.ERASING.value, Erased.code):
+            wrong.append(f"erasing {urn}, and then reading it, came to {seen}")
+    trial.require_all("what is erased meanwhile is erasing, and unreadable from then on", wrong)
+
+
+async def _store_without_one(trial: Trial, customer: Customer, unstored: list[str]) -> list[str]:
+    """Upload and read back while the first store is gone; return what was stored."""
+    before = {name: counted.copy() for name, counted in trial.record.outcomes.items()}
+    stored: list[str] = []
+
+    async def client(_number: int) -> None:
+        stored.append(await trial.round_trip(customer, unstored))
+
+    await trial.crowd(client)
+    seen = {name: dict(trial.record.outcomes[name] - before[name]) for name in ("upload", "fetch")}
+    trial.verdict.require(
+        "one store that is gone makes no request fail",
+        met=all(set(counted) == {OK} for counted in seen.values()),
+        evidence=f"requests while it was gone: {seen}",
+    )
+    stored = [urn for urn in stored if urn]
+    gone = trial.world.stores[0].name
+    lacking = [urn for urn in stored if gone in await copies_of(trial.world, urn, PENDING)]
+    trial.verdict.require(
+        "the store that is gone has nothing of what was stored meanwhile",
+        met=bool(stored) and lacking == stored,
+        evidence=f"{len(lacking)} of {len(stored)} objects are still to come to it",
+    )
+    return stored
+
+
+async def _states(trial: Trial, urns: list[str]) -> list[ObjectState]:
+    return [(await manifest_of(trial.world, urn)).state for urn in urns]
+
+
+async def _require_erasing(trial: Trial, urns: list[str]) -> None:
+    """Wait until recovery looked for what was erased more than once, long enough afterwards."""
+    horizon_over = time.monotonic() + trial.world.config.late_write_horizon_s
+    asked, looks_before = trial.world.store.asked, 0
+
+    async def looked() -> bool:
+        nonlocal looks_before
+        if time.monotonic() < horizon_over:
+            looks_before = asked["list"]
+        is_erasing = set(await _states(trial, urns)) == {ObjectState.ERASING}
+        return not is_erasing or asked["list"] >= looks_before + LOOKS * len(urns)
+
+    within_s = trial.world.config.late_write_horizon_s + LOOKED_S_MAX
+    met = await trial.eventually(looked, within_s=within_s)
+    states = [state.value for state in await _states(trial, urns)]
+    trial.verdict.require(
+        "nothing counts as erased before every store was seen clean",
+        met=met and set(states) == {ObjectState.ERASING.value},
+        evidence=f"with a store out of reach: {states}",
+    )
+
+
+async def _require_refused(
+    trial: Trial, customer: Customer, kept: list[str], erased: list[str]
+) -> None:
+    """Require that, with all stores gone, it is said so, and that nothing is called lost."""
+    wrong = []
+    body, task_id = trial.body(REFUSED_SIZE), trial.next_task()
+    trial.ledger.offer(customer.member, task_id, INPUT, body)
+    answers = {task_id: await customer.upload(task_id, body)}
+    for urn in kept:
+        answers[urn] = await customer.fetch(urn, size=0)
+    for what, answer in answers.items():
+        if (answer.status, answer.outcome) != (503, BackendUnavailable.code):
+            wrong.append(f"{what} came to {answer.status} {answer.outcome}")
+    for urn in erased:
+        answer = await customer.fetch(urn, size=0)
+        if answer.outcome != Erased.code:
+            wrong.append(f"{urn}, which is erased, came to {answer.outcome}")
+    trial.require_all("without a store the answer is 503, and nothing is called lost", wrong)
+
+
+async def _require_erased(trial: Trial, urns: list[str]) -> None:
+    async def is_over() -> bool:
+        return set(await _states(trial, urns)) == {ObjectState.ERASED}
+
+    within_s = trial.world.config.late_write_horizon_s + ERASED_S_MAX
+    met = await trial.eventually(is_over, within_s=within_s)
+    states = [state.value for state in await _states(trial, urns)]
+    trial.verdict.require(
+        "what was erased meanwhile is erased once all stores are back",
+        met=met,
+        evidence=f"{states}",
+    )
+
+
+CASE = Case(
+    name="backend-outage",
+    edge_case="A store cannot be reached for a time, and then none can.",
+    fault="One store of three is out of reach; then all of them; then they come back.",
+    load="Clients that upload, read back and erase.",
+    passes_when="One store that is gone is not noticed, but that nothing counts as erased before it"
+    " was seen clean; without any the answer is 503 and nothing is called lost; everything is"
+    " stored, readable and erased once they are back.",
+    invariants=(1, 2, 3, 4, 5, 7, 8),
+    parameters=BackendOutage,
+    expected_s=10.0,
+    stores=3,
+    quorum=2,
+    run=run,
+)
