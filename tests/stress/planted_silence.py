@@ -4,10 +4,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, delete
 
 from storage_gateway.backends.member import Member
 from storage_gateway.backends.replica_reads import _Asking
+from storage_gateway.catalog.objects import Ownership
+from storage_gateway.catalog.tables import graves
+from storage_gateway.catalog.work import IntentRow, bury
 from storage_gateway.errors import BackendUnavailable
+from storage_gateway.settle import Settler
 
 
 def silence_is_final(patch: pytest.MonkeyPatch) -> None:
@@ -23,6 +28,20 @@ def silence_is_final(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_Asking, "run", run)
 
 
+def failed_uploads_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """What no store acknowledged counts as not stored: nothing is deleted, and no grave is made."""
+
+    async def delete_and_bury(self: Settler, intent: IntentRow) -> None:
+        def unit(connection: Connection) -> None:
+            bury(connection, Ownership(intent.payload_id, intent.instance_id, intent.fence))
+            connection.execute(delete(graves).where(graves.c.payload_id == intent.payload_id))
+
+        await self._catalog.run(unit)
+
+    patch.setattr(Settler, "_delete_and_bury", delete_and_bury)
+
+
 SILENCE_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
+    "lost-acknowledgement": (failed_uploads_are_forgotten, "7"),
     "timeout-read": (silence_is_final, "while one store hangs every read is right"),
 }

@@ -28,6 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "duplicate-submit": {"clients": 2},
     "flipped-bit": {"duration_s": 0.1, "clients": 2},
     "huge-object": {"sizes": [(20 << 20) + 1]},
+    "lost-acknowledgement": {"clients": 2, "sizes": [4096, 1_000_000]},
     "missing-blob": {"duration_s": 0.1, "clients": 2},
     "partial-write": {"torn_bodies": 0.5, "torn_writes": 0.5},
     "paused-process": {"duration_s": 0.1},

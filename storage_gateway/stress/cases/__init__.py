@@ -16,6 +16,7 @@ from .crash_mid_upload import CASE as CRASH_MID_UPLOAD
 from .duplicate_submit import CASE as DUPLICATE_SUBMIT
 from .flipped_bit import CASE as FLIPPED_BIT
 from .huge_object import CASE as HUGE_OBJECT
+from .lost_acknowledgement import CASE as LOST_ACKNOWLEDGEMENT
 from .missing_blob import CASE as MISSING_BLOB
 from .partial_write import CASE as PARTIAL_WRITE
 from .paused_process import CASE as PAUSED_PROCESS
@@ -42,6 +43,7 @@ CASES: dict[str, Case[Any]] = {
         DUPLICATE_SUBMIT,
         FLIPPED_BIT,
         HUGE_OBJECT,
+        LOST_ACKNOWLEDGEMENT,
         MISSING_BLOB,
         PARTIAL_WRITE,
         PAUSED_PROCESS,

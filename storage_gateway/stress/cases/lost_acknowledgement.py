@@ -1,0 +1,137 @@
+"""``lost-acknowledgement``: stores that do what they are asked, and nobody hears of it."""
+
+import asyncio
+from collections.abc import Sequence
+
+from storage_gateway.backends.faulty import StoreFaults
+from storage_gateway.errors import BackendUnavailable, Erased
+from storage_gateway.stress.bodies import Body
+from storage_gateway.stress.contract import Case
+from storage_gateway.stress.load import Answer, Customer
+from storage_gateway.stress.parameters import Parameters, Sizes
+from storage_gateway.stress.record import OK
+from storage_gateway.stress.run_stores import Ailment, RunStore
+from storage_gateway.stress.submitting import require_once
+from storage_gateway.stress.tcp_faults import FaultKind, ProxyFault
+from storage_gateway.stress.trial import Trial
+
+REFUSALS_S_MAX = 30.0
+LOSES = Ailment(
+    calls=StoreFaults(lost_answer={"finish": 1.0, "delete": 1.0}),
+    wire=ProxyFault(kind=FaultKind.LOSE_ANSWER),
+)
+
+
+class LostAcknowledgement(Parameters, kw_only=True, frozen=True):
+    """Parameters of ``lost-acknowledgement``."""
+
+    sizes: Sizes = (4096, 1_500_000)
+
+
+def bytes_of_a_wave(parameters: LostAcknowledgement) -> int:
+    """Return what the bodies that nobody acknowledges make, and those of one round before."""
+    return 4 * parameters.clients * max(parameters.sizes)
+
+
+async def run(trial: Trial, parameters: LostAcknowledgement) -> None:
+    """Lose what one of two stores answers to writes and deletes; then what both do."""
+    member = await trial.member("stress")
+    unstored: list[str] = []
+    stored: list[str] = []
+    first, *_ = stores = trial.world.stores
+    async with trial.world.gateway() as gateway:
+        customer = trial.customer(gateway, member)
+
+        async def client(_number: int) -> None:
+            stored.append(await trial.round_trip(customer, unstored))
+
+        trial.begin_faults()
+        await first.suffer(LOSES)
+        waves = [trial.body() for _ in range(parameters.clients)]
+        await trial.crowd(client)
+        with_one = dict(trial.record.outcomes["upload"])
+        sent = {trial.next_task(): body for body in waves}
+        for each in stores:
+            await each.suffer(LOSES)
+        urns = await _refused_then_stored(trial, customer, sent, stored[: parameters.clients])
+        unstored += [f"{task_id} was not stored" for task_id in sent if task_id not in urns]
+        await require_once(trial, customer, sent, urns)
+    trial.require_all("every body is stored in the end", unstored)
+    trial.verdict.require(
+        "one store whose answers are lost makes no upload fail",
+        met=set(with_one) == {OK},
+        evidence=f"uploads while one was not heard: {with_one}",
+    )
+    _require_lost(trial, stores)
+
+
+async def _refused_then_stored(
+    trial: Trial, customer: Customer, sent: dict[str, Body], doomed: Sequence[str]
+) -> dict[str, str]:
+    """Send while no answer of any store arrives, erase, send again; heal; return the URNs."""
+    for task_id, body in sent.items():
+        trial.ledger.offer(customer.member, task_id, "input", body)
+    answers = await asyncio.gather(*(customer.upload(t, body) for t, body in sent.items()))
+    outcomes = [answer.outcome for answer in answers]
+    trial.verdict.require(
+        "what no store acknowledged is refused",
+        met=set(outcomes) == {BackendUnavailable.code},
+        evidence=f"{len(outcomes)} uploads came to {', '.join(sorted(set(outcomes)))}",
+    )
+    again = [
+        asyncio.create_task(trial.deliver(customer, task_id, body))
+        for task_id, body in sent.items()
+    ]
+    retried = trial.record.retries
+    await _erase(trial, customer, doomed)
+    await trial.eventually(
+        lambda: trial.record.retries >= retried + len(again), within_s=REFUSALS_S_MAX
+    )
+    await trial.world.heal()
+    found: list[Answer] = await asyncio.gather(*again)
+    return {t: answer.urn for t, answer in zip(sent, found, strict=True) if answer.urn}
+
+
+async def _erase(trial: Trial, customer: Customer, doomed: Sequence[str]) -> None:
+    """Erase objects whose stores delete them and are not heard."""
+    wrong = []
+    for urn in doomed:
+        trial.ledger.erased.add(urn)
+        answer = await customer.erase(urn)
+        read = await customer.fetch(urn, size=0)
+        if (answer.outcome, read.outcome) != (OK, Erased.code):
+            wrong.append(f"{urn}: erasing came to {answer.outcome}, reading to {read.outcome}")
+    trial.require_all("what is erased is gone at once", wrong)
+
+
+def _require_lost(trial: Trial, stores: Sequence[RunStore]) -> None:
+    kinds = ("lost_answer finish", "lost_answer delete")
+    heard = [
+        f"{each.name} lost nothing"
+        for each in stores
+        if not (
+            each.proxy.happened
+            if each.proxy is not None
+            else all(each.faulty.injected[kind] for kind in kinds)
+        )
+    ]
+    trial.require_all("answers to writes and deletes were lost in each store", heard)
+
+
+CASE = Case(
+    name="lost-acknowledgement",
+    edge_case="A store does what it is asked, and its answer is lost.",
+    fault="Answers to writes and deletes of one of two stores are lost, with a quorum of one; then"
+    " those of both.",
+    load="Clients that upload and read back; then uploads that nobody acknowledges, which are sent"
+    " again, while objects are erased.",
+    passes_when="One such store is not noticed; with both, uploads are refused and leave nothing,"
+    " what is sent again is stored once, and what was erased is gone.",
+    invariants=(1, 2, 3, 4, 5, 7, 8),
+    parameters=LostAcknowledgement,
+    bytes_min=bytes_of_a_wave,
+    expected_s=15.0,
+    stores=2,
+    quorum=1,
+    run=run,
+)
