@@ -1,7 +1,6 @@
 """Putting a gateway together, starting and stopping it. The only place that knows every part."""
 
 import asyncio
-import logging
 import os
 import ssl
 from collections.abc import Callable
@@ -12,28 +11,26 @@ from pathlib import Path
 
 from aiohttp import web
 
-from .api import GatewayRunner, HandedSite, Readiness, Services, make_application
+from .api import GatewayRunner, HandedSite, Services, make_application
 from .backends import Member
-from .catalog.work import has_marker
 from .config import Config, ConfigError, LocalBackend, cannot_listen, url_of
 from .erase import Erasure
-from .errors import GatewayError, StorageFull
+from .errors import StorageFull
 from .ids import new_random_id
 from .instance import Instance
 from .line import Report, WorkerEnd
 from .memory import Budget
 from .parts import Parts, open_parts
 from .read import Reads
+from .readiness import OK, Readiness, Watch
 from .records import ALL_OPEN, Wanted
 from .recovery import Recovery
 from .sessions import Sessions
 from .settle import Settler
-from .stores import backends_of
+from .stores import backends_of, now_utc
 from .stress import Stress
 from .wanted import WantedStores
 from .write import Uploads
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +99,9 @@ class Gateway:
         self._assemble(self.parts)
         passes = asyncio.create_task(self.recovery.run_forever(config.recovery_interval_s))
         self._opened.push_async_callback(_cancel, passes)
-        self._opened.push_async_callback(_cancel, asyncio.create_task(self._watch_stores()))
+        self._opened.push_async_callback(self._watch.close)
+        seeing = asyncio.create_task(self._watch.see_all(config.recovery_interval_s))
+        self._opened.push_async_callback(_cancel, seeing)
         self._opened.push_async_callback(self._uploads.wait_settled)
         await self._listen()
         if self._given_parts is None:
@@ -150,6 +149,15 @@ class Gateway:
             payloads=payloads,
             horizon_s=config.late_write_horizon_s,
         )
+        self._watch = Watch(
+            catalog=catalog,
+            members=parts.members or (Member(store, domain=store.name),),
+            marker=parts.marker,
+            deployment_id=parts.deployment_id,
+            quorum=config.quorum,
+            check_room=self._check_room,
+            clock=now_utc,
+        )
         self.services = Services(
             config=config,
             catalog=catalog,
@@ -173,20 +181,6 @@ class Gateway:
             erasure=Erasure(catalog=catalog, settler=settler),
             check_ready=self._check_ready,
         )
-
-    async def _watch_stores(self) -> None:
-        """Write again to what was out of reach at the start, once it is seen to be ours."""
-        unseen = [member for member in self.parts.members if not member.ready]
-        while unseen:
-            await asyncio.sleep(self._config.recovery_interval_s)
-            for member in unseen:
-                try:
-                    await member.store.stat(self.parts.marker)
-                except GatewayError:
-                    continue
-                member.ready = True
-                logger.info("store within reach", extra={"store": member.name})
-            unseen = [member for member in unseen if not member.ready]
 
     async def _listen(self) -> None:
         config, handed = self._config, self._handed
@@ -232,25 +226,7 @@ class Gateway:
             raise StorageFull("less than the reserve is free in too many stores")
 
     async def _check_ready(self) -> Readiness:
-        parts = self.parts
-        checks = {"process": "draining" if self.services.draining else "ok"}
-        try:
-            await parts.catalog.read(lambda c: has_marker(c, parts.store.name))
-            checks[f"catalog {parts.catalog.kind}"] = "ok"
-        except GatewayError as error:
-            checks[f"catalog {parts.catalog.kind}"] = error.code
-        ready = all(outcome == "ok" for outcome in checks.values())
-        reached = set()
-        for member in parts.members or (Member(parts.store, domain=parts.store.name),):
-            try:
-                await member.store.stat(parts.marker)
-                await asyncio.to_thread(self._check_room)
-                member.ready = True
-                reached.add(member.domain)
-                checks[f"store {member.name}"] = "ok"
-            except GatewayError as error:
-                checks[f"store {member.name}"] = error.code
-        return Readiness(ready and len(reached) >= self._config.quorum, checks)
+        return await self._watch.check("draining" if self.services.draining else OK)
 
 
 def _has_room(folder: Path, reserve: int) -> bool:

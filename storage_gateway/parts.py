@@ -54,6 +54,8 @@ logger = logging.getLogger(__name__)
 CATALOG_FILE = "catalog.sqlite3"
 COPIED_FILE = f"{CATALOG_FILE}.copied"
 """What becomes of the file once `catalog copy` has moved it to PostgreSQL."""
+START_S_MAX = 5.0
+"""How long the start waits for one of several stores that is known: it can do without."""
 MAIN = "main"
 """The namespace of a deployment's own objects. No setting: with another value nothing that is
 stored would be found."""
@@ -152,7 +154,7 @@ async def _check_marker(
     marker = marker_key(deployment_id)
     known = await catalog.read(lambda c: has_marker(c, store.name))
     try:
-        await store.stat(marker)
+        await _see_marker(store, marker, within_s=START_S_MAX if known and not alone else None)
     except (BlobMissing, BackendUnavailable) as error:
         if known and not alone and isinstance(error, BackendUnavailable):
             member.ready = False
@@ -171,6 +173,15 @@ async def _check_marker(
         await make_marker(store, marker)
     if not known:
         await catalog.run(lambda c: record_marker(c, store.name))
+
+
+async def _see_marker(store: OpenStore, marker: str, *, within_s: float | None) -> None:
+    try:
+        async with asyncio.timeout(within_s):
+            await store.stat(marker)
+    except TimeoutError:
+        said = f"store {store.name} did not answer within {within_s:g} seconds"
+        raise BackendUnavailable(said) from None
 
 
 async def make_marker(store: KeyedStore, marker: str) -> None:

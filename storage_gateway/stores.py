@@ -22,6 +22,11 @@ STORE_FOLDER = "store"
 OpenStore = LocalStore | S3Store
 
 
+def now_utc() -> datetime:
+    """Return the time, as signatures bear it."""
+    return datetime.now(UTC)
+
+
 def backends_of(config: Config) -> tuple[Backend, ...]:
     """Return where payloads lie, with the default."""
     return config.backends or (LocalBackend(name="local", path=config.data_dir / STORE_FOLDER),)
@@ -50,7 +55,7 @@ async def _open_store(
         settings,
         marker=marker,
         spool=config.data_dir,
-        clock=lambda: datetime.now(UTC),
+        clock=now_utc,
         tls=tls,
     )
     opened.push_async_callback(store.close)

@@ -3,6 +3,6 @@
 from .application import make_application
 from .handed import HandedSite
 from .protocol import GatewayRunner
-from .services import Readiness, Services
+from .services import Services
 
-__all__ = ["GatewayRunner", "HandedSite", "Readiness", "Services", "make_application"]
+__all__ = ["GatewayRunner", "HandedSite", "Services", "make_application"]

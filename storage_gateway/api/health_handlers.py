@@ -1,7 +1,12 @@
 """Handlers: is the process alive, is it ready."""
 
+from collections.abc import Mapping
+
 from aiohttp import web
 
+from storage_gateway.readiness import StoreState
+
+from .representations import timestamp
 from .services import SERVICES
 
 
@@ -13,11 +18,30 @@ async def healthz(_request: web.Request) -> web.Response:
 async def readyz(request: web.Request) -> web.Response:
     """``GET /readyz``: every part that a request needs works; 503 otherwise.
 
-    ``degraded``: a store is out of reach, and those that must have a payload are not.
+    ``degraded``: a store is out of reach, and those that must have a payload are not; or one is in
+    a state in which it would not be taken into use.
     """
     readiness = await request.app[SERVICES].check_ready()
-    well = all(outcome == "ok" for outcome in readiness.checks.values())
-    status = ("ok" if well else "degraded") if readiness.ready else "unavailable"
-    return web.json_response(
-        {"status": status, "checks": readiness.checks}, status=200 if readiness.ready else 503
-    )
+    status = ("ok" if readiness.well else "degraded") if readiness.ready else "unavailable"
+    document = {
+        "status": status,
+        "checks": readiness.checks,
+        "stores": [_shown(store) for store in readiness.stores],
+    }
+    return web.json_response(document, status=200 if readiness.ready else 503)
+
+
+def _shown(store: StoreState) -> Mapping[str, object]:
+    """Return what anybody may see: a finding's detail says things of the store's own."""
+    resting = {"reads": store.reads_rest, "writes": store.writes_rest}
+    return {
+        "name": store.name,
+        "ready": store.ready,
+        "since": timestamp(store.since),
+        "resting": [operation for operation, rests in resting.items() if rests],
+        "probed": None if store.probed is None else timestamp(store.probed),
+        "findings": [
+            {"kind": finding.kind, "remedy": finding.remedy, "refuses": finding.refuses}
+            for finding in store.findings
+        ],
+    }

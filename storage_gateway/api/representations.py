@@ -14,9 +14,11 @@ SEALED_TYPE = "application/age"
 PLAINTEXT_TYPE = "application/octet-stream"
 
 
-def timestamp(ms: int) -> str:
-    """Return a time as RFC 3339 in UTC with milliseconds."""
-    text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+def timestamp(moment: int | datetime) -> str:
+    """Return a time, in milliseconds or in UTC, as RFC 3339 in UTC with milliseconds."""
+    if isinstance(moment, int):
+        moment = datetime.fromtimestamp(moment / 1000, UTC)
+    text = moment.isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
 

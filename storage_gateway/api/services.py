@@ -11,6 +11,7 @@ from storage_gateway.catalog import Catalog
 from storage_gateway.config import Config
 from storage_gateway.erase import Erasure
 from storage_gateway.read import Reads
+from storage_gateway.readiness import Readiness
 from storage_gateway.sessions import Sessions
 from storage_gateway.stress import Stress
 from storage_gateway.write import Uploads
@@ -40,14 +41,6 @@ class UnderWay:
     async def wait_none(self) -> None:
         """Wait until no request is under way."""
         await self._none.wait()
-
-
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """Whether requests can be served, and ``ok`` or an error code for each part that they need."""
-
-    ready: bool
-    checks: dict[str, str]
 
 
 @dataclass(slots=True)

@@ -3,18 +3,18 @@
 What the gateway needs and the store lacks refuses the store; what it can do without is only said.
 """
 
+import asyncio
 import base64
 import secrets
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 from storage_gateway.errors import BackendUnavailable, StorageFull
-from storage_gateway.ids import new_random_id
 
 from . import probe_report as found
 from .contract import BlobInfo
@@ -29,15 +29,22 @@ from .s3_answers import (
     read_versioning,
 )
 from .s3_client import Answer, Request, S3Client
-from .scratch import NOT_KNOWN, NOT_TOLD, Scratch
+from .scratch import (
+    CLOCK_OFF_S_MAX,
+    NOT_KNOWN,
+    NOT_TOLD,
+    PROBE_S_MAX,
+    Scratch,
+    probe_prefix,
+)
 
-CLOCK_OFF_S_MAX = 300.0
-"""Servers refuse signatures that are older or newer than they allow: 5 to 15 minutes."""
 SMALL_SIZE = 4096
 LISTED = 5
 LISTED_AT_ONCE = 2
 TIMED_SIZE = 1 << 20
 TIMED_ROUNDS = 3
+
+_Step = Callable[[], Awaitable[None]]
 
 _NO_LOCK = "ObjectLockConfigurationNotFoundError"
 _WRONG_DIGEST = frozenset({"BadDigest", "InvalidDigest"})
@@ -62,13 +69,26 @@ async def probe(
         everything: ask also for what nothing depends on, and take times (some 6 MiB).
 
     """
-    scratch = Scratch(client, f"{deployment_id}/probe/{new_random_id()}/")
+    scratch = Scratch(client, probe_prefix(deployment_id, clock()))
     trial = _Trial(client, scratch, clock)
     try:
-        await trial.run(everything=everything)
+        await trial.run([*trial.needed, *trial.others] if everything else trial.needed)
     finally:
         if not await scratch.clear(trial.report.versioning):
             trial.find(found.left_over(scratch.prefix))
+    return trial.report
+
+
+async def look(
+    client: S3Client, *, deployment_id: str, clock: Callable[[], datetime]
+) -> ProbeReport:
+    """Ask a store that is in use what may have changed meanwhile, by three requests.
+
+    Writes nothing, and raises nothing: that it does not answer is a finding, too. For the arguments
+    see `probe`.
+    """
+    trial = _Trial(client, Scratch(client, probe_prefix(deployment_id, clock())), clock)
+    await trial.run(trial.changing)
     return trial.report
 
 
@@ -86,21 +106,35 @@ class _Trial:
         """Add a finding."""
         self.report = replace(self.report, findings=(*self.report.findings, finding))
 
-    async def run(self, *, everything: bool) -> None:
-        """Try one thing after the other; end where the store does not answer as a store."""
-        needed = (
-            self._begin,
-            self._ask_versioning,
-            self._ask_object_lock,
+    @property
+    def changing(self) -> Sequence[_Step]:
+        """What who runs the store may change under us; asked without writing."""
+        return (self._begin, self._ask_versioning, self._ask_object_lock)
+
+    @property
+    def needed(self) -> Sequence[_Step]:
+        """What the gateway stands on."""
+        return (
+            *self.changing,
             self._try_reads_after_writes,
             self._try_ranges,
             self._try_listing,
             self._try_deletes,
         )
-        others = (self._try_preconditions, self._try_checksums, self._take_times)
+
+    @property
+    def others(self) -> Sequence[_Step]:
+        """What nothing depends on."""
+        return (self._try_preconditions, self._try_checksums, self._take_times)
+
+    async def run(self, steps: Sequence[_Step]) -> None:
+        """Try one thing after the other; end where the store does not answer as a store."""
         try:
-            for step in (*needed, *others) if everything else needed:
-                await step()
+            async with asyncio.timeout(PROBE_S_MAX):
+                for step in steps:
+                    await step()
+        except TimeoutError:
+            self.find(found.unavailable(f"it took longer than {PROBE_S_MAX:g} seconds"))
         except (BackendUnavailable, StorageFull) as error:
             self.find(found.unavailable(str(error)))
         except MalformedAnswer as error:

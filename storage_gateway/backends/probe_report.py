@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from .s3_answers import Versioning
 
+_UNAVAILABLE = "unavailable"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeFinding:
@@ -12,6 +14,7 @@ class ProbeFinding:
     kind: str
     detail: str
     remedy: str
+    """A constant: strangers may see it."""
     refuses: bool = False
     """The store must not be used like this."""
 
@@ -39,6 +42,11 @@ class ProbeReport:
     findings: tuple[ProbeFinding, ...] = ()
 
     @property
+    def is_answered(self) -> bool:
+        """The store answered all that it was asked."""
+        return all(finding.kind != _UNAVAILABLE for finding in self.findings)
+
+    @property
     def refusals(self) -> tuple[ProbeFinding, ...]:
         """Why the store must not be used."""
         return tuple(finding for finding in self.findings if finding.refuses)
@@ -47,7 +55,7 @@ class ProbeReport:
 def unavailable(detail: str) -> ProbeFinding:
     """Return what is found when a store does not answer as one."""
     return ProbeFinding(
-        kind="unavailable",
+        kind=_UNAVAILABLE,
         detail=detail,
         remedy="see to it, then try again: what comes after it was not tried",
         refuses=True,

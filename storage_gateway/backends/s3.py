@@ -24,11 +24,12 @@ from typing import TypeVar
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
 
 from .contract import BlobInfo, Check, Range, check_key
-from .probe import probe
+from .probe import look, probe
 from .probe_report import ProbeReport
 from .s3_answers import ContentRange, MalformedAnswer, Page, read_content_range, read_page
 from .s3_body import Content
 from .s3_client import Answer, Request, S3Client, S3Settings
+from .scratch import clear_abandoned
 from .spool import Spool
 
 T = TypeVar("T")
@@ -92,9 +93,20 @@ class S3Store:
 
     async def probe(self, deployment_id: str, *, everything: bool = True) -> ProbeReport:
         """Find out what the store can do, also without a marker; see `probe`."""
-        return await probe(
+        report = await probe(
             self._client, deployment_id=deployment_id, clock=self._clock, everything=everything
         )
+        if report.is_answered:
+            await self.clear_abandoned(deployment_id)
+        return report
+
+    async def look(self, deployment_id: str) -> ProbeReport:
+        """Ask what may have changed since it was probed; see `look` beside `probe`."""
+        return await look(self._client, deployment_id=deployment_id, clock=self._clock)
+
+    async def clear_abandoned(self, deployment_id: str) -> bool:
+        """Remove what probes left that were killed; tell whether nothing is to be removed later."""
+        return await clear_abandoned(self._client, deployment_id, self._clock())
 
     def create(self, key: str) -> "S3SegmentWriter":
         """Begin a blob; see the contract."""

@@ -1,17 +1,30 @@
-"""Objects for a moment: a folder of a bucket that is removed again with all that came into it."""
+"""Objects for a moment: a folder of a bucket that is removed again with all that came into it, by
+who made it or, if that one was killed, by others later.
+"""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from http import HTTPStatus
 
 from storage_gateway.errors import BackendUnavailable, StorageFull
+from storage_gateway.ids import new_random_id
 
 from .contract import BlobInfo
 from .s3_answers import MalformedAnswer, ObjectVersion, Versioning, read_page, read_versions
 from .s3_client import Answer, Request, S3Client
 
+PROBE_S_MAX = 300.0
+"""How long one may be at work in such a folder."""
+CLOCK_OFF_S_MAX = 300.0
+"""How far a store's clock may be off ours. Servers refuse signatures that are older or newer than
+they allow: 5 to 15 minutes.
+"""
 CLEARING_S = 20.0
 """How long removing all of it may take."""
+ABANDONED_S = PROBE_S_MAX + CLEARING_S + 2 * CLOCK_OFF_S_MAX
+"""After it nobody is at work in a folder any more, by the clock of whoever looks."""
+LISTED_AT_ONCE = 100
 PAGES_MAX = 20
 """Of a listing: a store whose listings have no end must not keep us."""
 
@@ -23,17 +36,62 @@ NOT_TOLD = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.N
 _NO_HEADERS: Mapping[str, str] = {}
 
 
+def probes_prefix(deployment_id: str) -> str:
+    """Return the prefix of all that probes write."""
+    return f"{deployment_id}/probe/"
+
+
+def probe_prefix(deployment_id: str, now: datetime) -> str:
+    """Return the prefix of what a probe writes that begins now; no other has the same."""
+    return f"{probes_prefix(deployment_id)}{now.timestamp():.0f}-{new_random_id()}/"
+
+
+def abandoned(names: Iterable[str], now: datetime) -> dict[str, list[str]]:
+    """Return what probes that were killed left, by their folders; of names below `probes_prefix`.
+
+    What a probe may be at work on is left out.
+    """
+    left: dict[str, list[str]] = {}
+    for name in names:
+        folder, _, rest = name.partition("/")
+        began_s = folder.partition("-")[0]
+        if not began_s.isdecimal() or now.timestamp() - int(began_s) >= ABANDONED_S:
+            left.setdefault(folder, []).append(rest)
+    return left
+
+
+async def clear_abandoned(client: S3Client, deployment_id: str, now: datetime) -> bool:
+    """Remove what probes that were killed left; return whether no probe has anything there.
+
+    Raises nothing.
+    """
+    everything = Scratch(client, probes_prefix(deployment_id))
+    try:
+        blobs = await everything.list("", page_max=LISTED_AT_ONCE)
+    except (BackendUnavailable, MalformedAnswer):
+        return False
+    if blobs is None:
+        return False
+    names = [blob.key.removeprefix(everything.prefix) for blob in blobs]
+    left = abandoned(names, now)
+    cleared = [
+        await Scratch(client, f"{everything.prefix}{folder}/", written).clear(None)
+        for folder, written in left.items()
+    ]
+    return all(cleared) and len(names) == sum(map(len, left.values()))
+
+
 class Scratch:
-    """Objects below ``prefix``, which ends in ``/`` and was never used before.
+    """Objects below ``prefix``, which ends in ``/``.
 
     Methods raise BackendUnavailable and StorageFull as the client does.
     """
 
-    def __init__(self, client: S3Client, prefix: str) -> None:
-        """Nothing is written yet."""
+    def __init__(self, client: S3Client, prefix: str, written: Iterable[str] = ()) -> None:
+        """``written`` are the names that are there already."""
         self.prefix = prefix
         self._client = client
-        self._written: set[str] = set()
+        self._written = set(written)
 
     async def put(
         self,

@@ -13,12 +13,12 @@ from pathlib import Path
 from sqlalchemy import update
 
 from storage_gateway import errors
-from storage_gateway.api import Readiness
 from storage_gateway.backends.fs import RealFs
 from storage_gateway.catalog.sessions import NewToken, insert_token
 from storage_gateway.catalog.tables import key_versions, sessions
 from storage_gateway.catalog.work import end_instance
 from storage_gateway.errors import GatewayError
+from storage_gateway.readiness import Readiness
 from storage_gateway.records import TokenKind
 from storage_gateway.stress.errors import StressBusy, StressDisabled
 from storage_gateway.tokens import token_digest

@@ -1,0 +1,223 @@
+"""Whether requests can be served, and how the stores are: what is told to whoever asks.
+
+Strangers may ask. They are told the names that stores are configured under, and kinds of faults:
+not where a store is, nor anything that it said.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from .backends import Member
+from .backends.probe_report import ProbeFinding, ProbeReport
+from .backends.s3 import S3Store
+from .catalog import Catalog
+from .catalog.work import has_marker
+from .errors import BackendUnavailable, GatewayError
+
+logger = logging.getLogger(__name__)
+
+OK = "ok"
+ANSWER_S_MAX = 3.0
+"""How long a store is waited for: who balances load waits for few seconds, too."""
+FRESH_S = 1.0
+"""A bucket is not asked again within it, however many ask us: its requests cost money."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreState:
+    """How a store is."""
+
+    name: str
+    ready: bool
+    """It answers, as this deployment's."""
+    since: datetime
+    """When that was seen first."""
+    reads_rest: bool
+    """It failed too often lately to be asked, unless no other is left; likewise below."""
+    writes_rest: bool
+    probed: datetime | None
+    """When it was last looked at: only an S3 store is."""
+    findings: tuple[ProbeFinding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether requests can be served, and ``ok`` or an error code for each part that they need."""
+
+    ready: bool
+    checks: dict[str, str]
+    stores: Sequence[StoreState] = ()
+
+    @property
+    def well(self) -> bool:
+        """Nothing is to be mended."""
+        refused = any(finding.refuses for store in self.stores for finding in store.findings)
+        return not refused and all(outcome == OK for outcome in self.checks.values())
+
+
+class Watch:
+    """Asks every part of a gateway, all at once; looks at its stores when it starts."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        members: Sequence[Member],
+        marker: str,
+        deployment_id: str,
+        quorum: int,
+        check_room: Callable[[], None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        """``marker`` is the key of the stores' marker; ``check_room`` raises StorageFull, and may
+        block; ``clock`` tells the time in UTC.
+        """
+        self._catalog = catalog
+        self._quorum = quorum
+        self._deployment_id = deployment_id
+        self._stores = [_Watched(member, marker, clock) for member in members]
+        self._room = _Question(lambda: asyncio.to_thread(check_room), fresh_s=0.0)
+
+    async def close(self) -> None:
+        """Wait for no answer any more."""
+        for question in (self._room, *(store.question for store in self._stores)):
+            await question.close()
+
+    async def check(self, process: str = OK) -> Readiness:
+        """Ask; ``process`` says how the process itself is."""
+        catalog = f"catalog {self._catalog.kind}"
+        catalog_outcome, room, *outcomes = await asyncio.gather(
+            self._ask_catalog(),
+            self._room.answer(),
+            *(store.ask() for store in self._stores),
+        )
+        checks = {"process": process, catalog: catalog_outcome}
+        reached = set()
+        for store, outcome in zip(self._stores, outcomes, strict=True):
+            checks[f"store {store.member.name}"] = room if outcome == OK else outcome
+            if (outcome, room) == (OK, OK):
+                reached.add(store.member.domain)
+        ready = (process, catalog_outcome) == (OK, OK) and len(reached) >= self._quorum
+        return Readiness(ready, checks, [store.state() for store in self._stores])
+
+    async def _ask_catalog(self) -> str:
+        try:
+            await self._catalog.read(lambda c: has_marker(c, ""))
+        except GatewayError as error:
+            return error.code
+        return OK
+
+    async def see_all(self, interval_s: float) -> None:
+        """Look at each store once it is within reach; write again to those that were not when the
+        gateway started. Returns when all has been seen.
+        """
+        unseen = self._stores
+        while True:
+            seen = await asyncio.gather(*(store.see(self._deployment_id) for store in unseen))
+            unseen = [store for store, is_seen in zip(unseen, seen, strict=True) if not is_seen]
+            if not unseen:
+                return
+            await asyncio.sleep(interval_s)
+
+
+class _Watched:
+    """A store, and what is known of it."""
+
+    def __init__(self, member: Member, marker: str, clock: Callable[[], datetime]) -> None:
+        store = member.store
+        is_bucket = isinstance(store, S3Store)
+
+        async def ask() -> None:
+            # A disk that hangs keeps its thread, however long we wait: it is asked once.
+            async with asyncio.timeout(ANSWER_S_MAX if is_bucket else None):
+                await store.stat(marker)
+
+        self.member = member
+        self.question = _Question(ask, fresh_s=FRESH_S if is_bucket else 0.0)
+        self._clock = clock
+        self._ready = member.ready
+        self._since = clock()
+        self._report: ProbeReport | None = None
+        self._probed: datetime | None = None
+        self._told: set[str] = set()
+
+    def state(self) -> StoreState:
+        member, report = self.member, self._report
+        return StoreState(
+            name=member.name,
+            ready=self._ready,
+            since=self._since,
+            reads_rest=not member.reads.is_closed,
+            writes_rest=not member.writes.is_closed,
+            probed=self._probed,
+            findings=() if report is None else report.findings,
+        )
+
+    async def ask(self) -> str:
+        """Return ``ok``, or why it cannot be used."""
+        outcome = await self.question.answer()
+        ready = outcome == OK
+        if ready != self._ready:
+            self._ready, self._since = ready, self._clock()
+        if ready and not self.member.ready:
+            self.member.ready = True
+            logger.info("store within reach", extra={"store": self.member.name})
+        return outcome
+
+    async def see(self, deployment_id: str) -> bool:
+        """Look at it; tell whether there is nothing left to be seen."""
+        if not self.member.ready and await self.ask() != OK:
+            return False
+        store = self.member.store
+        if not isinstance(store, S3Store):
+            return True
+        if self._report is None:
+            report = await store.look(deployment_id)
+            self._tell(report)
+            if not report.is_answered:
+                return False
+            self._report, self._probed = report, self._clock()
+        return await store.clear_abandoned(deployment_id)
+
+    def _tell(self, report: ProbeReport) -> None:
+        for finding in report.findings:
+            if finding.kind not in self._told:
+                self._told.add(finding.kind)
+                told = {"store": report.store, "kind": finding.kind, "detail": finding.detail}
+                logger.warning("found out about a store", extra=told)
+
+
+class _Question:
+    """Asked once at a time: who wants to know meanwhile waits for the same answer."""
+
+    def __init__(self, ask: Callable[[], Awaitable[None]], *, fresh_s: float) -> None:
+        self._ask = ask
+        self._fresh_s = fresh_s
+        self._asking: asyncio.Task[str] | None = None
+        self._asked_s = 0.0
+
+    async def answer(self) -> str:
+        """Return ``ok`` or an error code, in time."""
+        now = asyncio.get_running_loop().time()
+        if self._asking is None or (self._asking.done() and now - self._asked_s >= self._fresh_s):
+            self._asked_s, self._asking = now, asyncio.create_task(self._outcome())
+        asking = self._asking
+        await asyncio.wait([asking], timeout=ANSWER_S_MAX)
+        return asking.result() if asking.done() else BackendUnavailable.code
+
+    async def close(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
+
+    async def _outcome(self) -> str:
+        try:
+            await self._ask()
+        except TimeoutError:
+            return BackendUnavailable.code
+        except GatewayError as error:
+            return error.code
+        return OK
