@@ -1,6 +1,7 @@
 """Settings of the stores that payloads lie in: folders, and buckets of S3-compatible servers."""
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ OFFCHAIN = {
 """The network's names for one bucket, and ours for the same."""
 OFFCHAIN_BACKEND = "offchain"
 _PORTS = {"http": 80, "https": 443}
+_BLANK = re.compile(r"[\x00-\x20\x7f]")
 
 BackendName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
 BucketName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z")]
@@ -74,6 +76,12 @@ class S3Backend(_Backend, frozen=True, kw_only=True, tag="s3"):
     """The bucket is in the path, not in the host's name."""
     ca_file: Path | None = None
     """Certificates to trust instead of the system's."""
+    proxy: str | None = None
+    """``http://HOST:PORT`` or ``https://HOST:PORT``: what all requests go through. None means none,
+    whatever variables of the environment say."""
+    proxy_credentials_file: Path | None = None
+    """``USER:PASSWORD``, as ``secret_key_file``. They go to an ``http`` proxy in clear, unlike what
+    is asked of the endpoint."""
     connect_s: Waiting = 5.0
     idle_s: Waiting = 15.0
     """How long an answer may pause, or not begin."""
@@ -85,6 +93,7 @@ class S3Backend(_Backend, frozen=True, kw_only=True, tag="s3"):
     def __post_init__(self) -> None:
         """Check what types alone cannot say."""
         scheme, host, _ = self._server()
+        self._check_proxy(scheme)
         if scheme == "http" and not is_loopback(host):
             raise ConfigError(
                 f"backend {self.name}: endpoint {self.endpoint} is on another machine and not"
@@ -104,20 +113,46 @@ class S3Backend(_Backend, frozen=True, kw_only=True, tag="s3"):
 
     def _server(self) -> tuple[str, str, int]:
         """Return scheme, host and port of the endpoint."""
-        try:
-            url = urlsplit(self.endpoint)
-            port = url.port or _PORTS[url.scheme]
-        except (ValueError, KeyError):
-            url, port = urlsplit(""), 0
-        if not url.hostname or set(self.endpoint) & set("@?#") or url.path.strip("/"):
+        server = _server_of(self.endpoint)
+        if server is None:
             raise ConfigError(
                 f"backend {self.name}: endpoint must be https://HOST or https://HOST:PORT, without"
                 " bucket, credentials or path"
             )
-        return url.scheme, url.hostname, port
+        return server
+
+    def _check_proxy(self, endpoint_scheme: str) -> None:
+        if self.proxy is None:
+            if self.proxy_credentials_file is not None:
+                raise ConfigError(
+                    f"backend {self.name}: proxy_credentials_file is for a proxy, which is not set"
+                )
+            return
+        server = _server_of(self.proxy)
+        if server is None:
+            raise ConfigError(
+                f"backend {self.name}: proxy must be http://HOST:PORT or https://HOST:PORT; put its"
+                " user and password into proxy_credentials_file"
+            )
+        if endpoint_scheme == "http" and not is_loopback(server[1]):
+            raise ConfigError(
+                f"backend {self.name}: the endpoint is on this machine and asked over http, but the"
+                " proxy is on another one: leave it out, or say https"
+            )
 
 
 Backend = LocalBackend | S3Backend
+
+
+def _server_of(url: str) -> tuple[str, str, int] | None:
+    """Return scheme, host and port of a URL that says nothing else; None for any other."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORTS[parts.scheme]
+    except (ValueError, KeyError):
+        return None
+    is_more = set(url) & set("@?#") or parts.path.strip("/") or _BLANK.search(url)
+    return None if is_more or not parts.hostname else (parts.scheme, parts.hostname, port)
 
 
 def is_loopback(host: str) -> bool:

@@ -11,7 +11,7 @@ from crypto import Secret
 from .backend_settings import Backend, ConfigError, LocalBackend, S3Backend
 from .backends import KeyedStore, LocalStore, Member, OnBad, Replicas
 from .backends.s3 import S3Store
-from .backends.s3_client import S3Settings
+from .backends.s3_client import Proxy, S3Settings
 from .backends.s3_signature import Credentials
 from .config import Config
 from .custody import read_secret
@@ -66,7 +66,7 @@ def s3_settings_of(backend: S3Backend) -> S3Settings:
     """Return what a client of the bucket needs; secrets are read from their files. Blocks.
 
     Raises:
-        ConfigError: a file cannot be read, may be read by others, or is empty.
+        ConfigError: a file cannot be read, may be read by others, or does not hold what it must.
 
     """
     secret_key = backend.secret_key
@@ -86,12 +86,25 @@ def s3_settings_of(backend: S3Backend) -> S3Settings:
             access_key=backend.access_key, secret_key=secret_key, session_token=token
         ),
         path_style=backend.path_style,
+        proxy=_proxy_of(backend),
         connect_s=backend.connect_s,
         idle_s=backend.idle_s,
         attempt_s=backend.attempt_s,
         deadline_s=backend.deadline_s,
         connections_max=backend.connections_max,
     )
+
+
+def _proxy_of(backend: S3Backend) -> Proxy | None:
+    if backend.proxy is None:
+        return None
+    file = backend.proxy_credentials_file
+    if file is None:
+        return Proxy(backend.proxy)
+    said = read_secret(file).strip()
+    if not said.partition(":")[0] or ":" not in said:
+        raise ConfigError(f"backend {backend.name}: {file} must hold USER:PASSWORD of the proxy")
+    return Proxy(backend.proxy, Secret(said.encode()))
 
 
 def _tls_of(backend: S3Backend) -> ssl.SSLContext | None:

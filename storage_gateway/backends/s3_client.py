@@ -5,6 +5,7 @@ returned, every other one is an error of ours.
 """
 
 import asyncio
+import base64
 import errno
 import hashlib
 import secrets
@@ -15,8 +16,10 @@ from datetime import datetime
 from http import HTTPStatus
 
 import aiohttp
+from aiohttp import hdrs
 from yarl import URL
 
+from crypto import Secret
 from storage_gateway.errors import BackendUnavailable, StorageFull
 
 from .allowance import Allowance
@@ -36,6 +39,23 @@ ANSWER_BYTES_MAX = 64 << 10
 _NO_BODY = hashlib.sha256().hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """What requests go through: by CONNECT where TLS protects them, else as they are."""
+
+    url: str
+    """Without user and password."""
+    credentials: Secret | None = field(default=None, repr=False)
+    """``USER:PASSWORD``."""
+
+    def headers(self) -> dict[str, str]:
+        """Return what the proxy wants to know."""
+        if self.credentials is None:
+            return {}
+        basic = base64.b64encode(self.credentials.expose()).decode()
+        return {hdrs.PROXY_AUTHORIZATION: f"Basic {basic}"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Settings:
     """Where a bucket is, who asks, and how long is waited for it. Times are seconds."""
@@ -49,6 +69,7 @@ class S3Settings:
     credentials: Credentials = field(repr=False)
     path_style: bool = True
     """The bucket is in the path, not in the host's name."""
+    proxy: Proxy | None = None
     connect_s: float = 5.0
     idle_s: float = 15.0
     """How long an answer may pause, or not begin."""
@@ -108,6 +129,9 @@ class S3Client:
         self._host = host if settings.path_style else f"{settings.bucket}.{host}"
         self._root = f"/{quoted(settings.bucket)}" if settings.path_style else ""
         self._base = f"{scheme}://{self._host}"
+        self._proxy = None if settings.proxy is None else settings.proxy.url
+        # aiohttp sends these with CONNECT only.
+        self._proxy_headers = {} if settings.proxy is None else settings.proxy.headers()
         self.calls = 0
         """What was asked for so far."""
         self.attempts = 0
@@ -123,6 +147,7 @@ class S3Client:
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=[_send_once],
+            trust_env=False,  # a proxy is a setting, and no accident of the environment
         )
 
     async def close(self) -> None:
@@ -186,6 +211,8 @@ class S3Client:
         if request.byte_range is not None:
             offset, size = request.byte_range
             headers["range"] = f"bytes={offset}-{offset + size - 1}"
+        if self._signs_bodies:  # no TLS: the proxy reads the request itself
+            headers.update(self._proxy_headers)
         body = None if request.body is None else Body(request.body)
         self.attempts += 1
         try:
@@ -197,6 +224,8 @@ class S3Client:
                     headers=headers,
                     data=body,
                     allow_redirects=False,  # a signature is for one host
+                    proxy=self._proxy,
+                    proxy_headers=self._proxy_headers,
                 ) as response,
             ):
                 return await _read(response, request)
@@ -242,7 +271,12 @@ def _fault_without_answer(error: Exception) -> Fault:
         return Fault(FaultKind.PERMANENT, said)
     if isinstance(error, aiohttp.ClientConnectorError):
         reason = errno.errorcode.get(error.os_error.errno or 0, "no address")
-        return Fault(FaultKind.TRANSIENT, f"cannot be reached ({reason})")
+        through = " through its proxy" * isinstance(error, aiohttp.ClientProxyConnectionError)
+        return Fault(FaultKind.TRANSIENT, f"cannot be reached{through} ({reason})")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        ours = error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+        kind = FaultKind.PERMANENT if ours else FaultKind.TRANSIENT
+        return Fault(kind, f"cannot be reached: its proxy answered {error.status}")
     return Fault(FaultKind.TRANSIENT, "broke the connection off")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from crypto import Secret
+from storage_gateway.backends.s3_client import Proxy
 from storage_gateway.config import ConfigError, LocalBackend, S3Backend, load_config
 from storage_gateway.stores import s3_settings_of
 from storage_gateway.stress.children import _environment
@@ -93,6 +94,22 @@ FAULTS: list[tuple[dict[str, object], str]] = [
     ({"deadline_s": 0}, "deadline_s"),
     ({"connections_max": 0}, "connections_max"),
     ({"path": "/srv"}, "path"),
+    ({"proxy": "proxy.example:3128"}, "proxy must be http://HOST:PORT"),
+    ({"proxy": ""}, "proxy must be"),
+    ({"proxy": "socks5://proxy.example"}, "proxy must be"),
+    ({"proxy": "http://:3128"}, "proxy must be"),
+    ({"proxy": "http://proxy.example:0x50"}, "proxy must be"),
+    ({"proxy": "http://proxy.example/path"}, "proxy must be"),
+    ({"proxy": "http://proxy.example?x"}, "proxy must be"),
+    ({"proxy": "http://pro xy.example"}, "proxy must be"),
+    ({"proxy": "http://proxy.example\r\n"}, "proxy must be"),
+    ({"proxy": "http://user:geheim@proxy.example"}, "into proxy_credentials_file"),
+    ({"proxy": "http://geheim@proxy.example"}, "into proxy_credentials_file"),
+    ({"proxy_credentials_file": "/etc/proxy"}, "for a proxy, which is not set"),
+    (
+        {"endpoint": "http://127.0.0.1:8333", "proxy": "https://proxy.example"},
+        "the proxy is on another one",
+    ),
 ]
 
 
@@ -171,6 +188,41 @@ def test_a_secret_comes_from_its_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is empty"):
         s3_settings_of(backend)
     secret.chmod(0o644)
+    with pytest.raises(ConfigError, match="may be read by others"):
+        s3_settings_of(backend)
+
+
+def test_a_proxy_is_there_only_when_it_is_set() -> None:
+    (none,) = backends(S3, environment={"HTTPS_PROXY": "http://proxy.example:3128"})
+    (one,) = backends(S3 | {"proxy": "http://proxy.example:3128"})
+    (here,) = backends(S3 | {"endpoint": "http://[::1]:8333", "proxy": "http://127.0.0.1:3128"})
+
+    proxies = [s3_settings_of(b).proxy for b in (none, one, here) if isinstance(b, S3Backend)]
+    assert [
+        None,
+        Proxy("http://proxy.example:3128"),
+        Proxy("http://127.0.0.1:3128"),
+    ] == proxies
+
+
+def test_who_may_use_a_proxy_comes_from_a_file_and_is_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "proxy"
+    file.write_text("torwart:sesam:geheim\n")
+    file.chmod(0o600)
+    said = {"proxy": "https://proxy.example", "proxy_credentials_file": str(file)}
+    (backend,) = backends(S3 | said)
+    assert isinstance(backend, S3Backend)
+
+    settings = s3_settings_of(backend)
+    assert settings.proxy is not None
+    assert Secret(b"torwart:sesam:geheim") == settings.proxy.credentials
+    assert not [word for word in ("sesam", "torwart") if word in f"{settings!r} {backend!r}"]
+    for wrong in ("", "torwart", ":sesam"):
+        file.write_text(f"{wrong}\n")
+        with pytest.raises(ConfigError, match="must hold USER:PASSWORD") as caught:
+            s3_settings_of(backend)
+        assert "sesam" not in str(caught.value)
+    file.chmod(0o644)
     with pytest.raises(ConfigError, match="may be read by others"):
         s3_settings_of(backend)
 
