@@ -4,13 +4,17 @@ What a store lost or changed is for repair to mend; so that a run can be judged 
 each damage is undone before its end.
 """
 
-from collections.abc import AsyncIterator, Callable
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+
+from sqlalchemy import Connection, select, update
 
 from storage_gateway.backends import KeyedStore
 from storage_gateway.catalog.copies import load_placements
 from storage_gateway.catalog.objects import load_manifest
+from storage_gateway.catalog.tables import objects
 from storage_gateway.records import Manifest
 from urn import ObjectName, parse_name
 
@@ -18,14 +22,22 @@ from .world import World
 
 Change = Callable[[bytes], bytes | None]
 """Makes of a blob what is to lie there instead; None: nothing."""
+NOWHERE = "changing-places"
+"""What an object has for a payload in the midst of a transaction."""
+
+
+def object_id_of(urn: str) -> str:
+    """Return the object that a URN of the run names."""
+    name = parse_name(urn)
+    if not isinstance(name, ObjectName):
+        raise TypeError(f"{urn} is none of our names")
+    return name.object_id
 
 
 async def manifest_of(world: World, urn: str) -> Manifest:
     """Return the manifest behind a URN of the run, read without the catalog's faults."""
-    name = parse_name(urn)
-    if not isinstance(name, ObjectName):
-        raise TypeError(f"{urn} is none of our names")
-    return await world.catalog.inner.read(lambda c: load_manifest(c, name.object_id))
+    object_id = object_id_of(urn)
+    return await world.catalog.inner.read(lambda c: load_manifest(c, object_id))
 
 
 async def blob_key(world: World, urn: str, segment: int = 0) -> str:
@@ -79,3 +91,46 @@ def flipped(at: int) -> Change:
         return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 
     return change
+
+
+def replaced(label: str) -> Change:
+    """Return what has other bytes, as many, in a blob's place."""
+    return lambda data: other_bytes(label, len(data))
+
+
+def other_bytes(label: str, size: int) -> bytes:
+    """Return bytes that the label decides."""
+    return hashlib.shake_256(label.encode()).digest(size)
+
+
+@asynccontextmanager
+async def heads_swapped(
+    world: World, pairs: Sequence[tuple[str, str]], *, with_payloads: bool
+) -> AsyncIterator[None]:
+    """Have the heads of each two objects (their URNs) in each other's places in the catalog until
+    the end of the block; ``with_payloads`` the payloads that they name go with them.
+    """
+    ids = [(object_id_of(one), object_id_of(other)) for one, other in pairs]
+
+    def swap(connection: Connection) -> None:
+        for one, other in ids:
+            _swap(connection, one, other, with_payloads=with_payloads)
+
+    await world.catalog.inner.run(swap)
+    try:
+        yield
+    finally:
+        await world.catalog.inner.run(swap)
+
+
+def _swap(connection: Connection, one: str, other: str, *, with_payloads: bool) -> None:
+    columns = objects.c.head, objects.c.payload_id
+    first, second = (
+        connection.execute(select(*columns).where(objects.c.object_id == object_id)).one()
+        for object_id in (one, other)
+    )
+    # No two objects name the same payload, at no moment.
+    steps = [(one, (first.head, NOWHERE)), (other, first), (one, second)]
+    for object_id, (head, payload_id) in steps:
+        values = {"head": head} | ({"payload_id": payload_id} if with_payloads else {})
+        connection.execute(update(objects).where(objects.c.object_id == object_id).values(values))

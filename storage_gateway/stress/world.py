@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from storage_gateway.backends import KeyedStore, Shelf, shelf_of
+from storage_gateway.backends import KeyedStore, Replicas, Shelf, shelf_of
 from storage_gateway.backends.faulty import FaultyStore
 from storage_gateway.catalog.faulty import FaultyCatalog
 from storage_gateway.catalog.tables import graves, intents
@@ -93,6 +93,11 @@ class World:
         self.catalog.heal()
         for each in self.stores:
             await each.heal()
+
+    async def wait_late(self) -> None:
+        """Wait until no store is still taking what a quorum of the others has."""
+        if isinstance(self.store.inner, Replicas):
+            await self.store.inner.wait_late()
 
     def injected(self) -> "collections.Counter[str]":
         """Return how many faults there were, by what they were."""

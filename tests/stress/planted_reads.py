@@ -1,22 +1,24 @@
 """Bugs in what is made of stored bytes, and of their absence, when they are read; see `planted`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Any
 
 import pytest
 
+from crypto import OpenedHead
+from storage_gateway.backends import Check, Range
 from storage_gateway.backends.disk import Disk
-from storage_gateway.errors import BackendUnavailable
+from storage_gateway.backends.replica_reads import READ_ERRORS, ReplicaReads
+from storage_gateway.errors import BlobMissing
 
 SHORT_PATIENCE_S = 0.5
 
 
-def a_miss_tells_more_than_silence(patch: pytest.MonkeyPatch) -> None:
-    """What one store lacks is called lost although another one has said nothing."""
-
-    def rank(failure: Exception) -> int:
-        return int(isinstance(failure, BackendUnavailable))
-
-    patch.setattr("storage_gateway.backends.replica_reads._rank", rank)
+def a_miss_is_final(patch: pytest.MonkeyPatch) -> None:
+    """What the store that is asked first does not have is missing."""
+    others = tuple(error for error in READ_ERRORS if error is not BlobMissing)
+    patch.setattr("storage_gateway.backends.replica_reads.READ_ERRORS", others)
 
 
 def short_reads_are_whole(patch: pytest.MonkeyPatch) -> None:
@@ -35,11 +37,29 @@ def leaves_are_not_checked(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("storage_gateway.read.check_leaf", lambda _key, _position, _sealed, _tag: None)
 
 
+def contexts_are_not_checked(patch: pytest.MonkeyPatch) -> None:
+    """A head that opens is taken for the object's own."""
+    patch.setattr(OpenedHead, "check_context", lambda _head, _context: None)
+
+
+def one_store_serves_a_run(patch: pytest.MonkeyPatch) -> None:
+    """Leaves that are read in one go all come from the same store."""
+
+    async def fetch(
+        self: ReplicaReads, ranges: Sequence[Range], check: Check[Any], threads: Executor
+    ) -> list[Any]:
+        return await self._first(ranges[0].key, lambda s: s.fetch(ranges, check, threads))
+
+    patch.setattr(ReplicaReads, "fetch", fetch)
+
+
 READ_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
-    "missing-blob": (
-        a_miss_tells_more_than_silence,
-        "what is merely out of reach is not called lost",
+    "missing-blob": (a_miss_is_final, "what one store has right is read right"),
+    "replica-disagreement": (
+        one_store_serves_a_run,
+        "what no store has whole is read right from all of them together",
     ),
+    "swapped-header": (contexts_are_not_checked, "8"),
     "swapped-payload": (leaves_are_not_checked, "what one store has right is read right"),
     "truncated-blob": (short_reads_are_whole, "what one store has right is read right"),
 }

@@ -1,15 +1,20 @@
 """Bugs in how several stores are one, and in what is made of their answers; see `planted`."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from storage_gateway.backends import KeyedStore, replica_reads
 from storage_gateway.backends.member import Member
 from storage_gateway.backends.replica_reads import ReplicaReads, _Asking
 from storage_gateway.backends.replicas import ReplicatedWriter
+from storage_gateway.catalog.copies import load_placements
+from storage_gateway.catalog.objects import _record_placed
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
+from storage_gateway.records import Segment
 
 
 def quorum_is_claimed(patch: pytest.MonkeyPatch) -> None:
@@ -54,6 +59,20 @@ def out_of_reach_is_lost(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(replica_reads, "_rank", lambda failure: worst_first[type(failure)])
 
 
+def a_beginning_counts_for_all(patch: pytest.MonkeyPatch) -> None:
+    """A store that took the first segment of an object is taken to have the others."""
+
+    def record(
+        connection: Connection, payload_id: str, placed: Sequence[Segment], wanted: Sequence[str]
+    ) -> None:
+        began = {n for n, has in load_placements(connection, payload_id).items() if 0 in has}
+        began.update(*(segment.stores for segment in placed if segment.index == 0))
+        claimed = [replace(s, stores=tuple({*s.stores, *began})) for s in placed]
+        _record_placed(connection, payload_id, claimed, wanted)
+
+    patch.setattr("storage_gateway.catalog.objects._record_placed", record)
+
+
 STORE_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     "backend-flapping": (
         out_of_reach_is_lost,
@@ -61,5 +80,6 @@ STORE_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     ),
     "backend-outage": (out_of_reach_is_clean, "7"),
     "flipped-bit": (bad_copies_are_final, "what one store has right is read right"),
+    "partial-replica": (a_beginning_counts_for_all, "what the store lacks is pending there"),
     "timeout-write": (quorum_is_claimed, "2"),
 }

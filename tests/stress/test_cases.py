@@ -30,10 +30,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "huge-object": {"sizes": [(20 << 20) + 1]},
     "lost-acknowledgement": {"clients": 2, "sizes": [4096, 1_000_000]},
     "missing-blob": {"duration_s": 0.1, "clients": 2},
+    "partial-replica": {"duration_s": 0.1, "clients": 1},
     "partial-write": {"torn_bodies": 0.5, "torn_writes": 0.5},
     "paused-process": {"duration_s": 0.1},
     "queue-spike": {"duration_s": 0.1, "clients": 30},
+    "replica-disagreement": {"duration_s": 0.1, "clients": 2, "sizes": [4096]},
     "slow-client": {"duration_s": 0.1, "clients": 2, "slow_clients": 2, "idle_s": 0.3},
+    "swapped-header": {"duration_s": 0.1, "clients": 2},
     "swapped-payload": {"duration_s": 0.1, "clients": 2},
     "timeout-read": {"hang_s": 0.1, "clients": 2},
     "timeout-write": {"hang_s": 0.2},
@@ -44,7 +47,10 @@ SMALL: dict[str, dict[str, Any]] = {
 ON_POSTGRES_BY_DAY = {"crash-after-commit", "crash-before-commit", "tiny-objects"}
 """The others run there by night: on both databases all of them take minutes."""
 DURATION_S = 0.6
-EVIDENCE = {"paused-process": "was committed by a process that had lost it"}
+EVIDENCE = {
+    "paused-process": "was committed by a process that had lost it",
+    "swapped-header": "was read with another object's head",
+}
 """Words of what must have been seen, where something else would break the same invariant."""
 PLANTED_SEED = 1
 """Of the runs that must fail: each case provokes what it is about at once, with any luck."""

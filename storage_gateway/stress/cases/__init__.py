@@ -18,10 +18,13 @@ from .flipped_bit import CASE as FLIPPED_BIT
 from .huge_object import CASE as HUGE_OBJECT
 from .lost_acknowledgement import CASE as LOST_ACKNOWLEDGEMENT
 from .missing_blob import CASE as MISSING_BLOB
+from .partial_replica import CASE as PARTIAL_REPLICA
 from .partial_write import CASE as PARTIAL_WRITE
 from .paused_process import CASE as PAUSED_PROCESS
 from .queue_spike import CASE as QUEUE_SPIKE
+from .replica_disagreement import CASE as REPLICA_DISAGREEMENT
 from .slow_client import CASE as SLOW_CLIENT
+from .swapped_header import CASE as SWAPPED_HEADER
 from .swapped_payload import CASE as SWAPPED_PAYLOAD
 from .timeout_read import CASE as TIMEOUT_READ
 from .timeout_write import CASE as TIMEOUT_WRITE
@@ -45,10 +48,13 @@ CASES: dict[str, Case[Any]] = {
         HUGE_OBJECT,
         LOST_ACKNOWLEDGEMENT,
         MISSING_BLOB,
+        PARTIAL_REPLICA,
         PARTIAL_WRITE,
         PAUSED_PROCESS,
         QUEUE_SPIKE,
+        REPLICA_DISAGREEMENT,
         SLOW_CLIENT,
+        SWAPPED_HEADER,
         SWAPPED_PAYLOAD,
         TIMEOUT_READ,
         TIMEOUT_WRITE,
