@@ -138,8 +138,7 @@ async def _judge_parts(trial: Trial, stored: Stored) -> None:
     for urn in stored:
         manifest = await manifest_of(trial.world, urn)
         placed, pending, bad = [
-            await copies_of(trial.world, urn, state)
-            for state in (PLACED, PENDING, BAD)
+            await copies_of(trial.world, urn, state) for state in (PLACED, PENDING, BAD)
         ]
         prefix = f"{trial.world.parts.payloads}{manifest.payload_id}/"
         everything = set(range(-(-manifest.payload_size // SEGMENT_SIZE)))
