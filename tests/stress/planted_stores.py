@@ -30,14 +30,27 @@ def quorum_is_claimed(patch: pytest.MonkeyPatch) -> None:
 
 def bad_copies_are_final(patch: pytest.MonkeyPatch) -> None:
     """A store that answers something wrong is not replaced by another one."""
+    _go_on_after(patch, BackendUnavailable)
 
+
+def denials_are_final(patch: pytest.MonkeyPatch) -> None:
+    """A store that says that it has no such blob is not replaced by another one."""
+    _go_on_after(patch, BackendUnavailable, BlobCorrupt)
+
+
+def _go_on_after(patch: pytest.MonkeyPatch, *errors: type[Exception]) -> None:
     async def first(
         self: ReplicaReads,
-        _key: str,
+        key: str,
         ask: Callable[[KeyedStore], Any],
         silent: Sequence[Member] = (),
     ) -> Any:  # noqa: ANN401
-        return await _Asking(self, ask).run(self._ranked(silent), goes_on=(BackendUnavailable,))
+        asking = _Asking(self, ask)
+        found = await asking.run(self._ranked(silent), goes_on=errors)
+        for bad, error in asking.errors:
+            if not isinstance(error, BackendUnavailable):
+                self._on_bad(key, bad.name, type(error))
+        return found
 
     patch.setattr(ReplicaReads, "_first", first)
 
@@ -73,10 +86,20 @@ def a_beginning_counts_for_all(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("storage_gateway.catalog.objects._record_placed", record)
 
 
+def full_stores_are_fatal(patch: pytest.MonkeyPatch) -> None:
+    """A store without space fails the write of all of them."""
+    patch.setattr("storage_gateway.backends.replicas.WRITE_ERRORS", (BackendUnavailable,))
+
+
 STORE_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     "backend-flapping": (
         out_of_reach_is_lost,
         "what may be in a store that is gone is not called lost",
+    ),
+    "backend-full": (full_stores_are_fatal, "one store that is full makes no upload fail"),
+    "backend-lies": (
+        denials_are_final,
+        "what was acknowledged is read right while a store lies",
     ),
     "backend-outage": (out_of_reach_is_clean, "7"),
     "flipped-bit": (bad_copies_are_final, "what one store has right is read right"),

@@ -5,6 +5,8 @@ from typing import Any
 from storage_gateway.stress.contract import Case
 
 from .backend_flapping import CASE as BACKEND_FLAPPING
+from .backend_full import CASE as BACKEND_FULL
+from .backend_lies import CASE as BACKEND_LIES
 from .backend_outage import CASE as BACKEND_OUTAGE
 from .catalog_stall import CASE as CATALOG_STALL
 from .clock_jump import CASE as CLOCK_JUMP
@@ -35,6 +37,8 @@ CASES: dict[str, Case[Any]] = {
     case.name: case
     for case in (
         BACKEND_FLAPPING,
+        BACKEND_FULL,
+        BACKEND_LIES,
         BACKEND_OUTAGE,
         CATALOG_STALL,
         CLOCK_JUMP,
