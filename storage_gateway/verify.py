@@ -7,6 +7,7 @@ data folder at rest and beside a running gateway; changes nothing.
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 
 from sqlalchemy import Connection
@@ -26,6 +27,7 @@ from crypto import (
 from urn import DAGBuilder, mint
 
 from .backends import Shelf
+from .backends.scratch import abandoned, probes_prefix
 from .catalog import Catalog
 from .catalog.consistency import (
     BLOCKS,
@@ -42,26 +44,20 @@ from .catalog.objects import is_committed, list_objects, load_manifest, load_seg
 from .catalog.stress_runs import find_running
 from .catalog.work import find_intent, has_grave, list_graves, list_intents
 from .errors import BlobMissing, GatewayError, NotFound
+from .findings import (
+    CLEAR,
+    CONFIGURE,
+    ERASE_AGAIN,
+    MOVE_AWAY,
+    RESTORE,
+    RESTORE_CATALOG,
+    Finding,
+)
 from .parts import STRESS
 from .records import Manifest, ObjectState, Segment
+from .stores import now_utc
 
 PAGE = 200
-
-RESTORE = "restore the store's files from a backup; the catalog is right"
-CONFIGURE = "configure the backend again, or restore the catalog from a backup"
-RESTORE_CATALOG = "restore the catalog from a backup"
-ERASE_AGAIN = "erase the object again, or start the gateway and let recovery finish"
-MOVE_AWAY = "is the catalog an older one than the store? If you are sure not, move it away"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is not as it should be."""
-
-    kind: str
-    where: str
-    detail: str
-    remedy: str
 
 
 @dataclass(slots=True)
@@ -93,8 +89,10 @@ class Checker:
         marker: str,
         scope: str = "",
         on_bytes: Callable[[int], None] = lambda _count: None,
+        clock: Callable[[], datetime] = now_utc,
     ) -> None:
-        """``shelves`` are the stores by name; ``on_bytes`` is told of every leaf that was verified.
+        """``shelves`` are the stores by name; ``on_bytes`` is told of every leaf that was verified;
+        ``clock`` tells the time in UTC.
 
         ``scope`` is the folder below which the stores are looked through, all of them if empty.
         """
@@ -107,6 +105,7 @@ class Checker:
         self._of_runs: dict[str, list[str]] = {}
         """Blobs of stress runs, by run id."""
         self.on_bytes = on_bytes
+        self._clock = clock
         self._report = CheckReport()
 
     def expected_bytes(self) -> int:
@@ -160,7 +159,9 @@ class Checker:
     def _stored_payloads(self) -> set[str]:
         """Return the payload ids under which anything lies; all stores are looked through."""
         stored: set[str] = set()
-        runs = f"{self._marker.rpartition('/')[0]}/{STRESS}"
+        deployment_id = self._marker.rpartition("/")[0]
+        runs, probes = f"{deployment_id}/{STRESS}", probes_prefix(deployment_id)
+        of_probes: list[str] = []
         for key in self._list(self._scope):
             payload_id, slash, _ = key.removeprefix(self._payloads).partition("/")
             if key.startswith(self._payloads) and slash:
@@ -168,8 +169,12 @@ class Checker:
             elif key.startswith(runs):
                 run_id = key.removeprefix(runs).partition("/")[0]
                 self._of_runs.setdefault(run_id, []).append(key)
+            elif key.startswith(probes):
+                of_probes.append(key.removeprefix(probes))
             elif key != self._marker:
                 self._find("orphan", key, "stored where no payload is", MOVE_AWAY)
+        for folder in abandoned(of_probes, self._clock()):
+            self._find("left-over", f"{probes}{folder}/", "of a probe that was killed", CLEAR)
         return stored
 
     def _check_runs(self) -> None:

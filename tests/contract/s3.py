@@ -4,15 +4,16 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from crypto import Secret
 from storage_gateway.backends.s3 import S3Store
-from storage_gateway.backends.s3_client import S3Settings
+from storage_gateway.backends.s3_client import Request, S3Client, S3Settings
 from storage_gateway.backends.s3_signature import Credentials
+from storage_gateway.backends.scratch import Scratch
 from tests.servers.seaweedfs import SeaweedFS
 
 MARKER = "deployment-marker"
@@ -68,3 +69,38 @@ async def s3_store(server: SeaweedFS, spool: Path, **changes: float) -> AsyncIte
         await store.close()
         await asyncio.to_thread(server.revive)
         await asyncio.to_thread(server.drop, bucket)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket of the server, and a client of it."""
+
+    server: SeaweedFS
+    name: str
+    client: S3Client
+
+    async def set(self, what: str, document: str) -> None:
+        await self.client.call(Request(method="PUT", query={what: ""}, body=document.encode()))
+
+    async def contents(self, *, marks: bool = True) -> list[str]:
+        """Return the keys of all that is kept in it: objects, versions, marks of deletion."""
+        scratch = Scratch(self.client, "")
+        listed = await scratch.list("", page_max=1000)
+        versions = await scratch.versions()
+        assert listed is not None
+        assert versions is not None
+        kept = [version.key for version in versions if marks or not version.is_marker]
+        return [blob.key for blob in listed] + kept
+
+
+@asynccontextmanager
+async def new_bucket(server: SeaweedFS) -> AsyncIterator[Bucket]:
+    """Make a bucket; remove it at the end, whatever became of the server."""
+    name = await asyncio.to_thread(server.new_bucket)
+    client = S3Client(s3_settings(server, name), clock=now)
+    try:
+        yield Bucket(server, name, client)
+    finally:
+        await client.close()
+        await asyncio.to_thread(server.revive)
+        await asyncio.to_thread(server.drop, name)

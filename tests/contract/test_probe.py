@@ -7,22 +7,22 @@ import asyncio
 import http.client
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from storage_gateway.backends import probe as probe_module
 from storage_gateway.backends.probe import probe
 from storage_gateway.backends.probe_report import ProbeReport
 from storage_gateway.backends.s3_answers import Versioning
-from storage_gateway.backends.s3_client import Request, S3Client
-from storage_gateway.backends.scratch import Scratch
+from storage_gateway.backends.s3_client import S3Client
 from tests.servers.scripted import HANG, Received, Say, scripted
 from tests.servers.seaweedfs import SeaweedFS
 
-from .s3 import now, s3_settings
+from .s3 import Bucket, new_bucket, now, s3_settings
 
 DEPLOYMENT = "the-deployment"
 VERSIONING = "<VersioningConfiguration><Status>{}</Status></VersioningConfiguration>"
@@ -31,38 +31,10 @@ LOCK = "<ObjectLockConfiguration>{}</ObjectLockConfiguration>".format(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """A bucket of the server, and a client of it."""
-
-    server: SeaweedFS
-    name: str
-    client: S3Client
-
-    async def set(self, what: str, document: str) -> None:
-        await self.client.call(Request(method="PUT", query={what: ""}, body=document.encode()))
-
-    async def contents(self, *, marks: bool = True) -> list[str]:
-        """Return the keys of all that is kept in it: objects, versions, marks of deletion."""
-        scratch = Scratch(self.client, "")
-        listed = await scratch.list("", page_max=1000)
-        versions = await scratch.versions()
-        assert listed is not None
-        assert versions is not None
-        kept = [version.key for version in versions if marks or not version.is_marker]
-        return [blob.key for blob in listed] + kept
-
-
 @pytest.fixture
 async def bucket(s3_server: SeaweedFS) -> AsyncIterator[Bucket]:
-    name = await asyncio.to_thread(s3_server.new_bucket)
-    client = S3Client(s3_settings(s3_server, name), clock=now)
-    try:
-        yield Bucket(s3_server, name, client)
-    finally:
-        await client.close()
-        await asyncio.to_thread(s3_server.revive)
-        await asyncio.to_thread(s3_server.drop, name)
+    async with new_bucket(s3_server) as made:
+        yield made
 
 
 Forward = Callable[[Received], Say]
@@ -520,6 +492,17 @@ async def test_nothing_stays_behind_when_it_is_cancelled(
         await probing
 
     assert [] == await bucket.contents()
+
+
+async def test_a_probe_ends_before_others_take_it_for_killed(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe_module, "PROBE_S_MAX", 0.2)
+
+    report = await probe_behind(bucket, lambda _request, _forward: HANG, deadline_s=20.0)
+
+    assert ["unavailable"] == refusals(report)
+    assert "longer than 0.2 seconds" in report.findings[0].detail
 
 
 async def test_what_could_not_be_removed_is_said(bucket: Bucket) -> None:

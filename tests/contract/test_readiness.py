@@ -333,6 +333,35 @@ async def test_a_look_that_is_not_answered_is_taken_again_and_is_no_finding(
     assert ["unavailable"] == [vars(record)["kind"] for record in logged]
 
 
+async def test_what_killed_probes_left_is_removed_once_it_is_old_enough(
+    catalog: SQLiteCatalog, tmp_path: Path
+) -> None:
+    old, young = (f"{DEPLOYMENT}/probe/{began_s:.0f}-x/small" for began_s in (1, now().timestamp()))
+    here = [old, young]
+    listings = []
+
+    def script(request: Received) -> Say:
+        if request.method == "DELETE":
+            here.remove(request.target.removeprefix("/b/"))
+            return Say(204)
+        if "list-type" not in request.target:
+            return well(request)
+        listings.append(request)
+        if len(listings) == 3:  # whoever was at work has removed it
+            here.remove(young)
+        blobs = "".join(f"<Contents><Key>{k}</Key><Size>1</Size></Contents>" for k in here)
+        return Say(200, NOTHING.replace(b"<IsT", f"{blobs}<IsT".encode()))
+
+    async with (
+        bucket(script, tmp_path) as (store, server),
+        watching(catalog, *members(store)) as watch,
+    ):
+        await watch.see_all(0.01)
+
+    assert [f"/b/{old}"] == [r.target for r in server.received if r.method == "DELETE"]
+    assert 3 == len(listings)
+
+
 async def test_nothing_goes_on_after_the_end(
     catalog: SQLiteCatalog, folders: list[HungStore]
 ) -> None:

@@ -182,6 +182,7 @@ FILES: dict[str, tuple[Callable[[Folder], object], set[str]]] = {
     "a segment too many": (lambda f: _put(f.payload(f.large) / "2"), {"orphan"}),
     "a file where payloads are": (lambda f: _put(f.payload("stray")), {"orphan"}),
     "an erased payload is back": (lambda f: _put(f.payload(f.erased) / "0"), {"orphan"}),
+    "a probe was killed": (lambda f: _put(f.store / "probe" / "1700000000-x" / "a"), {"left-over"}),
     "the marker is gone": (lambda f: (f.store / "marker").unlink(), {"marker"}),
     "another deployment's store": (
         lambda f: f.store.rename(f.store.with_name("b" * 32)),
@@ -200,6 +201,16 @@ def test_damage_to_files_is_found(folder: Folder, check: Check, damage: str) -> 
     assert expected == {finding["kind"] for finding in report["findings"]}
     assert 1 == status
     assert all(finding["where"] and finding["remedy"] for finding in report["findings"])
+
+
+def test_a_probe_may_be_at_work(folder: Folder, check: Check) -> None:
+    began_s = f"{datetime.now(UTC).timestamp():.0f}"
+    _put(folder.store / "probe" / f"{began_s}-x" / "small")
+
+    status, report = check(folder)
+
+    assert [] == report["findings"]
+    assert 0 == status
 
 
 # Damage to the catalog.
