@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -128,6 +129,22 @@ class Customer:
             midway=midway,
             timeout_s=timeout_s or REQUEST_S_MAX + size / BYTES_PER_S_MIN,
         )
+
+    async def listed(self) -> tuple[str, list[str]]:
+        """Return the URNs of the session's objects, and what the last page of them came to."""
+        urns: list[str] = []
+        path, cursor = f"/v1/sessions/{self.member.session_id}/objects", ""
+        while True:
+            answer = await self._ask(
+                "list", "GET", f"{path}{cursor}", self.member.user_token, keep=True
+            )
+            if answer.outcome != OK:
+                return answer.outcome, urns
+            page = json.loads(answer.content)
+            urns += [entry["urn"] for entry in page["objects"]]
+            if page["next"] is None:
+                return OK, urns
+            cursor = f"?cursor={page['next']}"
 
     async def erase(self, urn: str) -> Answer:
         """Erase an object."""

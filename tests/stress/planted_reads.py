@@ -3,14 +3,18 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
+from sqlalchemy import Connection
 
 from crypto import OpenedHead
 from storage_gateway.backends import Check, Range
 from storage_gateway.backends.disk import Disk
 from storage_gateway.backends.replica_reads import READ_ERRORS, ReplicaReads
-from storage_gateway.errors import BlobMissing
+from storage_gateway.catalog import Unit
+from storage_gateway.errors import BlobMissing, NotFound
+from storage_gateway.read import Loaded, Reads
 
 SHORT_PATIENCE_S = 0.5
 
@@ -53,12 +57,36 @@ def one_store_serves_a_run(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ReplicaReads, "fetch", fetch)
 
 
+def unknown_names_are_remembered(patch: pytest.MonkeyPatch) -> None:
+    """A gateway that was asked for a name that nothing is behind yet stays with its answer."""
+    real = Reads.look
+    unknown: WeakKeyDictionary[Reads, set[str]] = WeakKeyDictionary()
+
+    def look(self: Reads, object_id: str) -> Unit[Loaded]:
+        unit, known_not = real(self, object_id), unknown.setdefault(self, set())
+
+        def remembering(connection: Connection) -> Loaded:
+            try:
+                found = unit(connection)
+            except NotFound:
+                known_not.add(object_id)
+                raise
+            if object_id in known_not:
+                raise NotFound("no such object")
+            return found
+
+        return remembering
+
+    patch.setattr(Reads, "look", look)
+
+
 READ_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     "missing-blob": (a_miss_is_final, "what one store has right is read right"),
     "replica-disagreement": (
         one_store_serves_a_run,
         "what no store has whole is read right from all of them together",
     ),
+    "result-before-object": (unknown_names_are_remembered, "2"),
     "swapped-header": (contexts_are_not_checked, "8"),
     "swapped-payload": (leaves_are_not_checked, "what one store has right is read right"),
     "truncated-blob": (short_reads_are_whole, "what one store has right is read right"),

@@ -37,6 +37,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "paused-process": {"duration_s": 0.1},
     "queue-spike": {"duration_s": 0.1, "clients": 30},
     "replica-disagreement": {"duration_s": 0.1, "clients": 2, "sizes": [4096]},
+    "result-before-object": {"duration_s": 0.1, "clients": 2, "slow_s": 0.1},
     "slow-client": {"duration_s": 0.1, "clients": 2, "slow_clients": 2, "idle_s": 0.3},
     "swapped-header": {"duration_s": 0.1, "clients": 2},
     "swapped-payload": {"duration_s": 0.1, "clients": 2},

@@ -25,6 +25,7 @@ from .partial_write import CASE as PARTIAL_WRITE
 from .paused_process import CASE as PAUSED_PROCESS
 from .queue_spike import CASE as QUEUE_SPIKE
 from .replica_disagreement import CASE as REPLICA_DISAGREEMENT
+from .result_before_object import CASE as RESULT_BEFORE_OBJECT
 from .slow_client import CASE as SLOW_CLIENT
 from .swapped_header import CASE as SWAPPED_HEADER
 from .swapped_payload import CASE as SWAPPED_PAYLOAD
@@ -57,6 +58,7 @@ CASES: dict[str, Case[Any]] = {
         PAUSED_PROCESS,
         QUEUE_SPIKE,
         REPLICA_DISAGREEMENT,
+        RESULT_BEFORE_OBJECT,
         SLOW_CLIENT,
         SWAPPED_HEADER,
         SWAPPED_PAYLOAD,
