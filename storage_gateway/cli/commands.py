@@ -46,6 +46,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serve(commands)
     _add_demo(commands)
+    _add_session(commands)
     _add_put(commands)
     _add_get(commands)
     _add_check(commands)
@@ -106,7 +107,7 @@ def _add_demo(commands: Commands) -> None:
     parser.set_defaults(command=_demo)
 
 
-def _add_client_options(parser: argparse.ArgumentParser) -> None:
+def _add_gateway_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url",
         default=os.environ.get("GATEWAY_URL"),
@@ -121,8 +122,65 @@ def _add_client_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plain-http", action="store_true", help="send the token in clear over a network"
     )
+
+
+def _add_client_options(parser: argparse.ArgumentParser) -> None:
+    _add_gateway_options(parser)
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_session(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "session",
+        "Open sessions (operator).",
+        "  storage-gateway session open --user age1… --miner 0x…=age1… -o session.json",
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    opening = add_command(
+        verbs,
+        "open",
+        "Open a session; its document has the tokens of its parties, which are shown this once.",
+        "  storage-gateway session open --user age1… --miner 0x…=age1… -o session.json\n"
+        "  storage-gateway session open --user age1… --session 101 \\\n"
+        "    --backend disk-a --backend bucket-1 --write-quorum 2 -o session.json",
+    )
+    _add_gateway_options(opening)
+    opening.add_argument("--user", required=True, metavar="RECIPIENT", help="the user's")
+    opening.add_argument(
+        "--miner",
+        type=_miner,
+        action="append",
+        default=[],
+        metavar="0x…=RECIPIENT",
+        help="a miner's address and its recipient; once for each miner",
+    )
+    opening.add_argument("--session", metavar="ID", help="session id (default: a new one)")
+    opening.add_argument(
+        "--backend",
+        action="append",
+        metavar="NAME",
+        help="a store that payloads go to; once for each (default: all that the gateway has)",
+    )
+    opening.add_argument(
+        "--write-quorum",
+        type=int,
+        metavar="N",
+        help="failure domains that must have a payload before it counts as stored; at most as many"
+        " as the stores are in (default: the gateway's)",
+    )
+    opening.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="a new file, mode 0600 (default: stdout)"
+    )
+    opening.set_defaults(command=_session_open)
+
+
+def _miner(text: str) -> tuple[str, str]:
+    address, equals, recipient = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError("write it like 0x…=age1…")
+    return address, recipient
 
 
 def _add_put(commands: Commands) -> None:
@@ -283,6 +341,12 @@ def _demo(options: argparse.Namespace) -> int:
     from .demo import demo
 
     return demo(options)
+
+
+def _session_open(options: argparse.Namespace) -> int:
+    from .session import open_session
+
+    return open_session(options)
 
 
 def _put(options: argparse.Namespace) -> int:

@@ -568,9 +568,10 @@ def test_pyrage_opens_what_get_wrote_and_put_takes_what_pyrage_sealed(desk: Desk
 def test_every_command_explains_itself_with_examples() -> None:
     top = command("--help").out.decode()
     names = {line.split()[0] for line in top.splitlines() if re.match(r" {4}\w", line)}
-    assert {"serve", "demo", "keygen", "put", "get", "open", "check"} <= names
+    explained = ("serve", "demo", "keygen", "session", "put", "get", "open", "check")
+    assert set(explained) <= names
 
-    for name in ("serve", "demo", "keygen", "put", "get", "open", "check"):
+    for name in explained:
         done = command(name, "--help")
         assert 0 == done.status
         assert f"storage-gateway {name} " in done.out.decode().split("examples:")[1]
