@@ -198,7 +198,10 @@ class FaultyStore:
 
     def _delay(self, operation: str) -> float:
         delay_s = self.faults.delay_s.get(operation, 0.0)
-        return self._chances[operation].fraction() * delay_s if delay_s else 0.0
+        if not delay_s:
+            return 0.0
+        self._count(f"slow {operation}")
+        return self._chances[operation].fraction() * delay_s
 
     def _drawn(self, operation: str, share: float) -> bool:
         return bool(share) and self._chances[operation].fraction() < share

@@ -1,16 +1,24 @@
 """What the cases of stores that do not answer reads have in common: objects, and who reads them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
 
 from .bodies import Body
-from .load import Customer
+from .load import Customer, Member
 from .record import OK
 from .run_stores import DEADLINE_S
 from .trial import LoadSpent, Trial
+from .world import Reachable
 
 LONG_SIZE = 12 * 983_040
 """Of a body of three runs of leaves: the last one is asked for when the first was sent."""
+RECEIVED_MAX = 64 << 10
+"""What the kernel takes for a reader that pauses: else it would take a body nearly whole."""
 SPARE_S = 10.0
 """What a machine that is busy may add to all deadlines."""
 
@@ -24,6 +32,21 @@ def deadline_s(trial: Trial, hang_s: float) -> float:
     """Return how long one read may take at most while each store is waited for in vain."""
     stores = trial.world.stores
     return SPARE_S + sum(DEADLINE_S if each.proxy is not None else hang_s for each in stores)
+
+
+@asynccontextmanager
+async def pausing(trial: Trial, gateway: Reachable, member: Member) -> AsyncIterator[Customer]:
+    """Return a member's clients for whom nothing is sent ahead while they pause."""
+    connector = aiohttp.TCPConnector(limit=0, socket_factory=_small_socket)
+    async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as http:
+        yield Customer(http, lambda: gateway.url, member, trial.record)
+
+
+def _small_socket(address: tuple[Any, ...]) -> socket.socket:
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED_MAX)
+    return made
 
 
 async def store_all(trial: Trial, customer: Customer, sizes: Sequence[int]) -> dict[str, Body]:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, delete
 
+from storage_gateway.backends import replicas
 from storage_gateway.backends.member import Member
 from storage_gateway.backends.replica_reads import _Asking
 from storage_gateway.catalog.objects import Ownership
@@ -41,7 +42,27 @@ def failed_uploads_are_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Settler, "_delete_and_bury", delete_and_bury)
 
 
+def runs_are_not_replaced(patch: pytest.MonkeyPatch) -> None:
+    """A run of several leaves that one store does not serve is not asked of another one."""
+    real = _Asking.run
+
+    async def run(
+        self: _Asking[Any], ranked: Iterable[Member], *, goes_on: tuple[type[Exception], ...]
+    ) -> Any:  # noqa: ANN401
+        of_a_run = goes_on == (BackendUnavailable,)
+        return await real(self, ranked, goes_on=() if of_a_run else goes_on)
+
+    patch.setattr(_Asking, "run", run)
+
+
+def writes_wait_for_all(patch: pytest.MonkeyPatch) -> None:
+    """What a quorum has waits for all other stores."""
+    patch.setattr(replicas, "GRACE_S", 3600.0)
+
+
 SILENCE_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
+    "hang-after-headers": (runs_are_not_replaced, "every body that was under way came whole"),
     "lost-acknowledgement": (failed_uploads_are_forgotten, "7"),
+    "slow-trickle": (writes_wait_for_all, "uploads do not wait for the slow store"),
     "timeout-read": (silence_is_final, "while one store hangs every read is right"),
 }

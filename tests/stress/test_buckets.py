@@ -21,7 +21,13 @@ from tests.stress.test_cases import parameters_of
 
 ABOUT_STORES = sorted(name for name, case in CASES.items() if case.stores > 1)
 BY_DAY = {"flipped-bit", "timeout-write"}
-ON_THE_WIRE = {"lost-acknowledgement", "timeout-read", "timeout-write"}
+ON_THE_WIRE = {
+    "hang-after-headers",
+    "lost-acknowledgement",
+    "slow-trickle",
+    "timeout-read",
+    "timeout-write",
+}
 """Those whose faults are of the network."""
 
 

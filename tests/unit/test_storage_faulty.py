@@ -67,6 +67,15 @@ async def test_a_lost_answer_is_of_something_done(store: FaultyStore) -> None:
     assert 1 == (await store.stat("a/b")).size
 
 
+async def test_calls_that_were_slow_are_counted(store: FaultyStore) -> None:
+    await store.put("a/b", b"x")
+    store.faults = StoreFaults(delay_s={"stat": 0.001})
+    await store.stat("a/b")
+    await store.get("a/b", 0, 1)
+
+    assert {"slow stat": 1} == store.injected
+
+
 async def test_a_torn_write_keeps_a_part(store: FaultyStore) -> None:
     store.faults = StoreFaults(torn=ALWAYS)
     writer = store.create("a/0")

@@ -17,6 +17,7 @@ from .crash_in_recovery import CASE as CRASH_IN_RECOVERY
 from .crash_mid_upload import CASE as CRASH_MID_UPLOAD
 from .duplicate_submit import CASE as DUPLICATE_SUBMIT
 from .flipped_bit import CASE as FLIPPED_BIT
+from .hang_after_headers import CASE as HANG_AFTER_HEADERS
 from .huge_object import CASE as HUGE_OBJECT
 from .lost_acknowledgement import CASE as LOST_ACKNOWLEDGEMENT
 from .missing_blob import CASE as MISSING_BLOB
@@ -27,6 +28,7 @@ from .queue_spike import CASE as QUEUE_SPIKE
 from .replica_disagreement import CASE as REPLICA_DISAGREEMENT
 from .result_before_object import CASE as RESULT_BEFORE_OBJECT
 from .slow_client import CASE as SLOW_CLIENT
+from .slow_trickle import CASE as SLOW_TRICKLE
 from .swapped_header import CASE as SWAPPED_HEADER
 from .swapped_payload import CASE as SWAPPED_PAYLOAD
 from .timeout_read import CASE as TIMEOUT_READ
@@ -50,6 +52,7 @@ CASES: dict[str, Case[Any]] = {
         CRASH_MID_UPLOAD,
         DUPLICATE_SUBMIT,
         FLIPPED_BIT,
+        HANG_AFTER_HEADERS,
         HUGE_OBJECT,
         LOST_ACKNOWLEDGEMENT,
         MISSING_BLOB,
@@ -60,6 +63,7 @@ CASES: dict[str, Case[Any]] = {
         REPLICA_DISAGREEMENT,
         RESULT_BEFORE_OBJECT,
         SLOW_CLIENT,
+        SLOW_TRICKLE,
         SWAPPED_HEADER,
         SWAPPED_PAYLOAD,
         TIMEOUT_READ,

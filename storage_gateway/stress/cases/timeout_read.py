@@ -15,6 +15,7 @@ from storage_gateway.stress.reading import (
     LONG_SIZE,
     bytes_of_all,
     deadline_s,
+    pausing,
     readers,
     store_all,
 )
@@ -62,7 +63,8 @@ async def run(trial: Trial, parameters: TimeoutRead) -> None:
                 await each.suffer(hangs)
 
         for urn, body in long.items():
-            cut = await customer.fetch(urn, size=body.size, midway=all_hang, timeout_s=within_s)
+            async with pausing(trial, gateway, member) as reader:
+                cut = await reader.fetch(urn, size=body.size, midway=all_hang, timeout_s=within_s)
             trial.verdict.require(
                 "a body that cannot be gone on with is broken off, in time",
                 met=cut.outcome == BROKEN,
