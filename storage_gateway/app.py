@@ -18,6 +18,7 @@ from .erase import Erasure
 from .errors import StorageFull
 from .ids import new_random_id
 from .instance import Instance
+from .late import LateUploads
 from .line import Report, WorkerEnd
 from .memory import Budget
 from .parts import Parts, open_parts
@@ -103,6 +104,7 @@ class Gateway:
         seeing = asyncio.create_task(self._watch.see_all(config.recovery_interval_s))
         self._opened.push_async_callback(_cancel, seeing)
         self._opened.push_async_callback(self._uploads.wait_settled)
+        self._opened.push_async_callback(self.services.late.close)
         await self._listen()
         if self._given_parts is None:
             self._recover_stress()
@@ -169,6 +171,11 @@ class Gateway:
                 check_wanted=stores.check,
             ),
             uploads=self._uploads,
+            late=LateUploads(
+                catalog,
+                answer_within_s=config.answer_within_s,
+                decide_within_s=config.decide_within_s,
+            ),
             reads=Reads(
                 catalog=catalog,
                 store=store,

@@ -97,6 +97,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """What all downloads together hold, likewise."""
     memory_wait_s: Seconds = 5.0
     """How long a new body or download waits for memory before it is told to come again."""
+    answer_within_s: Seconds = 30.0
+    """A body that is there, and in one store at least, waits so long for the write quorum; then
+    the answer is 202. To be shorter than what proxies and clients wait for an answer."""
+    decide_within_s: Seconds = 300.0
+    """So long after a 202 the upload is committed or failed."""
     connections_max: Count = 1000
     drain_s: Seconds = 30.0
     token_lifetime_s: Seconds = 90 * 24 * 3600.0
@@ -119,6 +124,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         self._check_backends()
         if self.instance_renew_s * 2 > self.instance_lease_s:
             raise ConfigError("instance_lease_s must be at least twice instance_renew_s")
+        if self.answer_within_s >= self.decide_within_s:
+            raise ConfigError("answer_within_s must be below decide_within_s")
         if self.catalog_url is not None:
             check_catalog_url(self.catalog_url)
         elif self.catalog_password_file is not None:

@@ -124,6 +124,14 @@ class Placer:
                 await segment.placed
         return self._take_newly_placed()
 
+    async def wait_held(self) -> None:
+        """Wait until each segment is durable in some store, though `finish` may wait for more.
+
+        To be asked when everything was placed: what a segment still lacks is not waited for.
+        """
+        for segment in tuple(self._segments):
+            await segment.writer.held.wait()
+
     async def quiesce(self) -> None:
         """Wait for threads that are still at work: only then may their blobs be deleted."""
         if self._at_work:

@@ -12,6 +12,7 @@ from retention import ErasureStep, next_erasure_step
 
 from .backends import KeyedStore
 from .catalog import Catalog, now_ms
+from .catalog.outcomes import forget_outcomes
 from .catalog.work import (
     ERASED,
     Grave,
@@ -85,6 +86,7 @@ class Recovery:
         await self._settle_intents(report)
         await self._clear_graves(report, began_ms)
         await self._catalog.run(forget_dead_instances)
+        await self._catalog.run(forget_outcomes)
         if report != RecoveryReport(graves_waiting=report.graves_waiting):
             logger.info(
                 "recovery pass",

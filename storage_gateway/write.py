@@ -1,7 +1,8 @@
 """The way in: a body is sealed, or a sealed one verified, placed, and committed.
 
 The order is that of DESIGN: intent, slot and segment row first; payload bytes next; the manifest
-last, in one transaction. Whatever ends an upload early is settled before the answer goes out.
+last, in one transaction. Whatever ends an upload early is settled before the answer goes out, or,
+where the answer was that it is pending (`late`), before it is told to have failed.
 """
 
 import asyncio
@@ -18,19 +19,14 @@ from crypto import (
     LEAF_PLAINTEXT_SIZE,
     LEAF_SIZE,
     SEALED_CHUNK_SIZE,
-    Context,
     CryptoError,
     Identity,
     Meta,
-    Recipient,
     adopt_head,
     intake_identity,
     new_head,
     open_head,
-    opened_size,
-    parse_recipient,
 )
-from urn import DAGBuilder
 
 from . import errors
 from .backends import KeyedStore
@@ -43,12 +39,14 @@ from .catalog.objects import (
     continue_upload,
 )
 from .catalog.sessions import load_session
+from .drafts import Draft, Payload, manifest_of, recipients_of
 from .ids import new_random_id
-from .leaves import Measure, Part, chained, cut_leaves, floor_of, split_head
-from .memory import Account, Budget
-from .placing import Placer, Produce
+from .late import Late
+from .leaves import Measure, chained, cut_leaves, floor_of, split_head
+from .memory import Budget
+from .placing import Placer
 from .producing import sealing, verifying
-from .records import MINER, Manifest, ObjectState, Party, Segment, Session, Slot, Wanted
+from .records import MINER, Manifest, Segment, Session, Slot, Wanted
 from .refusals import refusal_of
 from .settle import FIRST_INSTANCE_FENCE, Settler
 
@@ -63,23 +61,6 @@ IN_CLEAR = Measure(LEAF_PLAINTEXT_SIZE, CHUNK_SIZE)
 AS_SEALED = Measure(LEAF_SIZE, SEALED_CHUNK_SIZE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """What is fixed before the first byte of a payload: names, parties, context."""
-
-    object_id: str
-    payload_id: str
-    slot: Slot
-    key_class: str
-    parties: tuple[Party, ...]
-    wanted: Wanted
-    store: KeyedStore
-    """What is wanted."""
-
-    def context(self) -> Context:
-        return self.slot.context(self.object_id, self.payload_id, self.key_class)
-
-
 @dataclass(slots=True)
 class _Progress:
     """How far one upload got."""
@@ -90,15 +71,6 @@ class _Progress:
 
 async def _hold_nothing() -> None:
     pass
-
-
-@dataclass(frozen=True, slots=True)
-class _Payload:
-    """What a payload is made of: parts of a body, what turns them into sealed bytes, the memory."""
-
-    parts: AsyncGenerator[Part]
-    produce: Callable[[Part], Produce]
-    memory: Account
 
 
 class Uploads:
@@ -165,11 +137,19 @@ class Uploads:
         return unit
 
     async def seal(
-        self, slot: Slot, session: Session, body: Body, meta: Meta, *, size: int | None = None
+        self,
+        slot: Slot,
+        session: Session,
+        body: Body,
+        meta: Meta,
+        *,
+        size: int | None = None,
+        late: Late | None = None,
     ) -> Manifest:
         """Seal a plaintext body for the parties of its slot and commit it.
 
-        ``size`` is that of the body, if it is known: a small one needs little memory.
+        ``size`` is that of the body, if it is known: a small one needs little memory. ``late`` is
+        told when the body is there and its write quorum is not.
 
         Raises:
             Busy: there was no memory for it in time; nothing was read.
@@ -178,27 +158,34 @@ class Uploads:
         """
         async with self._memory.admit(floor_of(size, CHUNK_SIZE)) as memory:
             draft = self._draft(slot, session)
-            sealed_head = new_head(_recipients(draft.parties), context=draft.context(), meta=meta)
+            sealed_head = new_head(recipients_of(draft.parties), context=draft.context(), meta=meta)
             # Opened again with the router's identity: what does not open is never committed.
             open_head(sealed_head.head, [self._identity]).check_context(draft.context())
             return await self._take_in(
                 draft,
-                _Payload(
+                Payload(
                     cut_leaves(body, IN_CLEAR, memory, size=size),
                     lambda part: sealing(sealed_head.sealer, part),
                     memory,
+                    late,
                 ),
                 head=sealed_head.head,
                 file_key_print=sealed_head.file_key_print,
             )
 
     async def adopt(
-        self, slot: Slot, session: Session, body: Body, *, size: int | None = None
+        self,
+        slot: Slot,
+        session: Session,
+        body: Body,
+        *,
+        size: int | None = None,
+        late: Late | None = None,
     ) -> Manifest:
         """Take a file that was sealed to the router: verify it, rewrap it, commit it.
 
         The payload stays as it was sent; every chunk of it is opened and checked. ``size`` is that
-        of the whole file, if it is known.
+        of the whole file, if it is known; ``late`` as for `seal`.
 
         Raises:
             EnvelopeRefused, FileKeyReused: it is not acceptable.
@@ -213,15 +200,16 @@ class Uploads:
                 # that somebody else reads, must not be opened for whoever sends it here first.
                 intake = intake_identity(self._identity, slot.session_id)
                 adopted = adopt_head(
-                    head, intake, _recipients(draft.parties), context=draft.context()
+                    head, intake, recipients_of(draft.parties), context=draft.context()
                 )
                 open_head(adopted.head, [self._identity]).check_context(draft.context())
                 return await self._take_in(
                     draft,
-                    _Payload(
+                    Payload(
                         cut_leaves(chained(rest, body), AS_SEALED, memory, size=size),
                         lambda part: verifying(adopted.opener, part),
                         memory,
+                        late,
                     ),
                     head=adopted.head,
                     file_key_print=adopted.file_key_print,
@@ -238,8 +226,8 @@ class Uploads:
         except errors.GatewayError as error:
             logger.warning("late writes not buried", extra={"code": error.code})
 
-    def _draft(self, slot: Slot, session: Session) -> _Draft:
-        return _Draft(
+    def _draft(self, slot: Slot, session: Session) -> Draft:
+        return Draft(
             object_id=new_random_id(),
             payload_id=new_random_id(),
             slot=slot,
@@ -251,8 +239,8 @@ class Uploads:
 
     async def _take_in(
         self,
-        draft: _Draft,
-        payload: _Payload,
+        draft: Draft,
+        payload: Payload,
         *,
         head: bytes,
         file_key_print: bytes,
@@ -262,7 +250,7 @@ class Uploads:
         self._settler.working.add(draft.payload_id)
         try:
             placer, unrecorded = await self._place_all(draft, owner, payload, progress)
-            manifest = _manifest(draft, head, file_key_print, placer.leaf_digests)
+            manifest = manifest_of(draft, head, file_key_print, placer.leaf_digests)
             logger.debug("commit began", extra={"payload_id": draft.payload_id})
             committed = await self._catalog.run(
                 lambda c: commit_upload(
@@ -271,9 +259,9 @@ class Uploads:
             )
             logger.debug("upload committed", extra={"payload_id": draft.payload_id})
             return committed
-        except BaseException:
+        except BaseException as error:
             self._settler.working.discard(draft.payload_id)
-            await self._settle(draft, progress)
+            await self._settle(draft, progress, payload.late, error)
             logger.debug("upload failed", extra={"payload_id": draft.payload_id})
             raise
         finally:
@@ -281,9 +269,9 @@ class Uploads:
 
     async def _place_all(
         self,
-        draft: _Draft,
+        draft: Draft,
         owner: Ownership,
-        payload: _Payload,
+        payload: Payload,
         progress: _Progress,
     ) -> tuple[Placer, list[Segment]]:
         async def open_segment(index: int, placed: Sequence[Segment]) -> None:
@@ -317,12 +305,28 @@ class Uploads:
                     await self._hold_lease()
                     produce = payload.produce(part)
                     await placer.place(produce, len(part.data), ends_leaf=part.ends_leaf)
-                return placer, await placer.finish()
+                watching = self._watch(group, draft, owner, placer, payload.late)
+                unrecorded = await placer.finish()
+                if watching is not None:
+                    watching.cancel()
+                return placer, unrecorded
         except BaseExceptionGroup as group_error:
             raise _first(group_error) from group_error
         finally:
             if placer is not None:
                 await placer.quiesce()
+
+    def _watch(
+        self,
+        group: asyncio.TaskGroup,
+        draft: Draft,
+        owner: Ownership,
+        placer: Placer,
+        late: Late | None,
+    ) -> "asyncio.Task[None] | None":
+        if late is None or len(draft.store.names) == 1:
+            return None
+        return group.create_task(late.watch(owner, draft.object_id, draft.slot, placer.wait_held))
 
     async def _require_room(self, wanted: Wanted) -> None:
         loop = asyncio.get_running_loop()
@@ -330,21 +334,29 @@ class Uploads:
             await loop.run_in_executor(self._threads, self._check_room, wanted)
             self._room_until_s[wanted] = loop.time() + ROOM_FRESH_S
 
-    async def _settle(self, draft: _Draft, progress: _Progress) -> None:
-        task = asyncio.create_task(self._settle_logged(draft, wrote=progress.wrote))
+    async def _settle(
+        self, draft: Draft, progress: _Progress, late: Late | None, error: BaseException
+    ) -> None:
+        task = asyncio.create_task(self._settle_logged(draft, progress, late, error))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
         # The caller may be cancelled (its client is gone): settling goes on all the same.
         await asyncio.shield(task)
 
-    async def _settle_logged(self, draft: _Draft, *, wrote: bool) -> None:
+    async def _settle_logged(
+        self, draft: Draft, progress: _Progress, late: Late | None, error: BaseException
+    ) -> None:
+        if late is not None:
+            await late.note(error)  # before the intent ends: whoever reads that it failed reads why
         try:
-            await self._settler.settle_upload(draft.payload_id, draft.object_id, wrote=wrote)
-        except errors.GatewayError as error:
+            await self._settler.settle_upload(
+                draft.payload_id, draft.object_id, wrote=progress.wrote
+            )
+        except errors.GatewayError as failure:
             # Not lost: recovery of this process takes it up, of others too while its intent stands.
             logger.warning(
                 "upload not settled yet",
-                extra={"payload_id": draft.payload_id, "code": error.code},
+                extra={"payload_id": draft.payload_id, "code": failure.code},
             )
 
 
@@ -353,34 +365,3 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _recipients(parties: tuple[Party, ...]) -> list[Recipient]:
-    return [parse_recipient(party.recipient) for party in parties]
-
-
-def _manifest(
-    draft: _Draft, head: bytes, file_key_print: bytes, leaves: list[tuple[bytes, int]]
-) -> Manifest:
-    dag = DAGBuilder()
-    for digest, size in leaves:
-        dag.add_leaf(digest, size)
-    payload_size = sum(size for _, size in leaves)
-    return Manifest(
-        object_id=draft.object_id,
-        payload_id=draft.payload_id,
-        slot=draft.slot,
-        state=ObjectState.COMMITTED,
-        generation=1,
-        key_class=draft.key_class,
-        cid=str(dag.finish()),
-        size=opened_size(payload_size),
-        payload_size=payload_size,
-        sealed_size=len(head) + payload_size,
-        wrapped_for=draft.parties,
-        file_key_print=file_key_print,
-        head=head,
-        sequence=0,
-        created_ms=0,
-        backends=draft.wanted.backends,
-    )

@@ -151,12 +151,15 @@ async def running_gateway(tmp_path: Path, **settings: object) -> AsyncIterator[R
 
 
 @asynccontextmanager
-async def gateway_process(data_dir: Path, **settings: object) -> AsyncIterator[GatewayProcess]:
+async def gateway_process(
+    data_dir: Path, *, module: str = "storage_gateway", **settings: object
+) -> AsyncIterator[GatewayProcess]:
     """Run ``python -m storage_gateway serve``; it is told to stop, then killed, at the end.
 
-    The log (stderr) goes to a file beside ``data_dir``.
+    ``module`` is run instead of the program: one that does something to it first. The log (stderr)
+    goes to a file beside ``data_dir``.
     """
-    async with starting_process(data_dir, **settings) as process:
+    async with starting_process(data_dir, module=module, **settings) as process:
         log = log_beside(data_dir)
         url = await _first_line(process)
         if not url:
@@ -172,14 +175,14 @@ def log_beside(data_dir: Path) -> Path:
 
 @asynccontextmanager
 async def starting_process(
-    data_dir: Path, **settings: object
+    data_dir: Path, *, module: str = "storage_gateway", **settings: object
 ) -> AsyncIterator["subprocess.Popen[str]"]:
     """As `gateway_process`, and do not wait until it is ready."""
     options = QUICK | settings
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
     environment |= {f"GATEWAY_{name.upper()}": str(value) for name, value in options.items()}
     environment |= await asyncio.to_thread(databases.environment, data_dir)
-    command = [sys.executable, "-m", "storage_gateway", "serve", "--data-dir", str(data_dir)]
+    command = [sys.executable, "-m", module, "serve", "--data-dir", str(data_dir)]
     with log_beside(data_dir).open("ab") as log_file:
         process = await asyncio.to_thread(
             subprocess.Popen,

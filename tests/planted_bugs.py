@@ -23,7 +23,7 @@ from storage_gateway.catalog import Unit, objects, sqlite
 from storage_gateway.catalog.objects import Ownership, continue_upload
 from storage_gateway.catalog.statements import Statement
 from storage_gateway.catalog.tables import intents, segments
-from storage_gateway.catalog.work import IntentRow, _free_slot, bury
+from storage_gateway.catalog.work import IntentRow, bury, free_slot
 from storage_gateway.erase import Erasure
 from storage_gateway.placing import Placer
 from storage_gateway.plan import IntentState
@@ -177,7 +177,7 @@ def _resurrected_claim(put: Put) -> None:
             .where(intents.c.payload_id == owner.payload_id)
             .values(state=IntentState.ABORTING.value)
         )
-        _free_slot(connection, owner.payload_id)
+        free_slot(connection, owner.payload_id)
         bury(connection, owner)
 
     async def claim(settler: Settler, intent: IntentRow) -> None:

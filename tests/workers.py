@@ -135,6 +135,7 @@ class _ScriptedWriter:
         self._store = store
         self._inner = inner
         self._segment = segment
+        self.held = inner.held
 
     def write(self, offset: int, data: memoryview) -> None:
         self._store.script.reach(f"write begins {self._segment}")

@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 
 from storage_gateway.catalog import Unit
 from storage_gateway.catalog.sessions import authenticate
-from storage_gateway.errors import Forbidden, Unauthenticated
+from storage_gateway.errors import Forbidden, NotFound, Unauthenticated
 from storage_gateway.ids import check_scope_id
-from storage_gateway.records import Caller, TokenKind
+from storage_gateway.records import Caller, Slot, TokenKind
 from storage_gateway.tokens import TOKEN_LENGTH_MAX, token_digest
 
 from .services import SERVICES
@@ -69,6 +69,19 @@ def _check_allowed(request: web.Request, caller: Caller, allowed: frozenset[Toke
         check_scope_id(session_id, "session")
         if not caller.in_session(session_id):
             raise Forbidden("the token belongs to another session")
+
+
+def check_known(slot: Slot, caller: Caller) -> None:
+    """Refuse who may not know of what is in a slot, as if nothing were there.
+
+    Raises:
+        NotFound: the caller is of another session, or a miner and it is another one's output.
+
+    """
+    if not caller.in_session(slot.session_id):
+        raise NotFound("no such object")
+    if caller.kind is TokenKind.MINER and slot.miner not in (None, caller.miner):
+        raise NotFound("no such object")
 
 
 def _token_digest_of(request: web.Request) -> bytes:

@@ -6,6 +6,7 @@ from storage_gateway.records import TokenKind
 
 from .access import EVERYONE_KNOWN, OPERATOR, PARTIES, Route
 from .health_handlers import healthz, readyz
+from .late_handlers import look_at_upload, show_upload
 from .middleware import answer_errors, set_common_headers
 from .object_handlers import (
     erase_object,
@@ -42,6 +43,7 @@ ROUTES = (
     Route("GET", SESSION, EVERYONE_KNOWN, show_session),
     Route("POST", f"{SESSION}/tokens", OPERATOR, reissue_token),
     Route("GET", f"{SESSION}/objects", EVERYONE_KNOWN, list_session_objects),
+    Route("GET", f"{SESSION}/uploads/{{upload}}", EVERYONE_KNOWN, show_upload, look_at_upload),
     Route("POST", f"{SESSION}/tasks/{{task}}/input", OPERATOR | _USER, upload, look_at_input),
     Route("POST", f"{SESSION}/tasks/{{task}}/output", OPERATOR | _MINER, upload, look_at_output),
     Route("GET", OBJECT, PARTIES, get_object, look_at_object),

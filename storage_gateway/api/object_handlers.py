@@ -10,8 +10,11 @@ from sqlalchemy import Connection
 
 from crypto import Meta, MetaError
 from storage_gateway.catalog import Unit
-from storage_gateway.errors import Erased, Forbidden, InvalidField, NotFound, SlotTaken
+from storage_gateway.catalog.objects import load_manifest
+from storage_gateway.catalog.outcomes import Outcome
+from storage_gateway.errors import Erased, Forbidden, InvalidField, SlotTaken
 from storage_gateway.ids import check_scope_id
+from storage_gateway.late import Late
 from storage_gateway.read import Loaded, check_pin
 from storage_gateway.records import (
     INPUT,
@@ -25,8 +28,9 @@ from storage_gateway.records import (
 )
 from urn import mint
 
-from .access import LOOK
+from .access import LOOK, check_known
 from .body import read_pieces
+from .late_handlers import committed, pending_response
 from .pace import pace_of
 from .representations import (
     PLAINTEXT_TYPE,
@@ -87,20 +91,30 @@ def _holder_named() -> Iterator[None]:
 async def upload(request: web.Request, _caller: Caller) -> web.Response:
     """``POST /v1/sessions/{session}/tasks/{task}/input`` and ``…/output``."""
     slot, session = cast("tuple[Slot, Session]", request[LOOK])
+    services = request.app[SERVICES]
+
+    async def take_in(late: Late) -> Manifest:
+        # Under way until its end, also when its request was answered before.
+        with services.under_way.request():
+            return await _take_in(request, slot, session, late)
+
     with _holder_named():
-        manifest = await _take_in(request, slot, session)
-    location = f"/v1/objects/{mint(manifest.object_id).urn}"
-    return web.json_response(object_json(manifest), status=201, headers={"Location": location})
+        taken = await services.late.take_in(take_in)
+    if isinstance(taken, Outcome):
+        return pending_response(taken)
+    location = f"/v1/objects/{mint(taken.object_id).urn}"
+    return web.json_response(object_json(taken), status=201, headers={"Location": location})
 
 
-async def _take_in(request: web.Request, slot: Slot, session: Session) -> Manifest:
+async def _take_in(request: web.Request, slot: Slot, session: Session, late: Late) -> Manifest:
     services = request.app[SERVICES]
     config, uploads, size = services.config, services.uploads, request.content_length
     body = read_pieces(request, bytes_max=config.object_bytes_max, pace=pace_of(config))
     async with aclosing(body):
         if request.content_type == SEALED_TYPE:
-            return await uploads.adopt(slot, session, body, size=size)
-        return await uploads.seal(slot, session, body, _meta_of(request), size=size)
+            return await uploads.adopt(slot, session, body, size=size, late=late)
+        meta = _meta_of(request)
+        return await uploads.seal(slot, session, body, meta, size=size, late=late)
 
 
 def _meta_of(request: web.Request) -> Meta:
@@ -115,9 +129,10 @@ def _meta_of(request: web.Request) -> Meta:
     return meta
 
 
-def look_at_object(request: web.Request, _caller: Caller) -> Unit[Loaded]:
+def look_at_object(request: web.Request, caller: Caller) -> Unit[Loaded]:
     """Look at the object that the path names."""
-    return request.app[SERVICES].reads.look(name_of(request).object_id)
+    object_id = name_of(request).object_id
+    return committed(request.app[SERVICES].reads.look(object_id), object_id, caller)
 
 
 async def get_object(request: web.Request, caller: Caller) -> web.StreamResponse:
@@ -125,7 +140,7 @@ async def get_object(request: web.Request, caller: Caller) -> web.StreamResponse
     reads = request.app[SERVICES].reads
     name, loaded = name_of(request), cast("Loaded", request[LOOK])
     manifest = loaded.manifest
-    _check_known(manifest, caller)
+    check_known(manifest.slot, caller)
     check_pin(manifest, name.cid)
     if manifest.state is not ObjectState.COMMITTED:
         raise Erased("the object was erased")
@@ -211,16 +226,9 @@ async def erase_object(request: web.Request, caller: Caller) -> web.Response:
 async def _manifest_for(request: web.Request, caller: Caller) -> Manifest:
     """Return the manifest that the path names, if the caller may know of it."""
     name = name_of(request)
-    manifest = await request.app[SERVICES].reads.manifest(name.object_id, None)
-    _check_known(manifest, caller)
+    manifest = await request.app[SERVICES].catalog.read(
+        committed(lambda c: load_manifest(c, name.object_id), name.object_id, caller)
+    )
+    check_known(manifest.slot, caller)
     check_pin(manifest, name.cid)
     return manifest
-
-
-def _check_known(manifest: Manifest, caller: Caller) -> None:
-    """Refuse who may not know of an object; whether it is there or not is told alike."""
-    slot = manifest.slot
-    if not caller.in_session(slot.session_id):
-        raise NotFound("no such object")
-    if caller.kind is TokenKind.MINER and slot.miner not in (None, caller.miner):
-        raise NotFound("no such object")

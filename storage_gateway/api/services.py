@@ -10,6 +10,7 @@ from aiohttp import web
 from storage_gateway.catalog import Catalog
 from storage_gateway.config import Config
 from storage_gateway.erase import Erasure
+from storage_gateway.late import LateUploads
 from storage_gateway.read import Reads
 from storage_gateway.readiness import Readiness
 from storage_gateway.sessions import Sessions
@@ -51,6 +52,7 @@ class Services:
     catalog: Catalog
     sessions: Sessions
     uploads: Uploads
+    late: LateUploads
     reads: Reads
     erasure: Erasure
     check_ready: Callable[[], Awaitable[Readiness]]

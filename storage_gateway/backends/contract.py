@@ -5,6 +5,7 @@ once and never again; nothing here overwrites. A store that does not answer is n
 empty one: `BlobMissing` means that the store answered, as itself, that the blob is not there.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -46,6 +47,10 @@ def check_key(key: str) -> None:
 
 class SegmentWriter(Protocol):
     """One blob on its way into a store."""
+
+    held: asyncio.Event
+    """Set once a store has the blob durably, though `finish` may wait for more of them; never set
+    by a store that is one: there `finish` has returned."""
 
     def write(self, offset: int, data: memoryview) -> None:
         """Take ``data`` for ``offset``. May block, so it is called from worker threads, also from

@@ -237,6 +237,7 @@ class _FaultyWriter:
         self._store = store
         self._key = key
         self._inner = inner
+        self.held = inner.held
 
     def write(self, offset: int, data: memoryview) -> None:
         self._store.before_blocking("write")

@@ -102,6 +102,7 @@ class LocalSegmentWriter:
         in_thread: Callable[[Callable[[], None]], Awaitable[None]],
     ) -> None:
         """Nothing is created before the first write. ``store`` is the name of the store."""
+        self.held = asyncio.Event()
         self._store = store
         self._blob = blob
         self._in_thread = in_thread

@@ -175,6 +175,7 @@ class ReplicatedWriter:
 
     def __init__(self, replicas: Replicas, writers: Sequence[tuple[Member, SegmentWriter]]) -> None:
         """Made by `Replicas.create`."""
+        self.held = asyncio.Event()
         self._replicas = replicas
         self._writers = list(writers)
         self._lock = threading.Lock()
@@ -204,6 +205,8 @@ class ReplicatedWriter:
             while at_work and not self._is_quorum(placed):
                 done, _ = await asyncio.wait(at_work, return_when=asyncio.FIRST_COMPLETED)
                 placed += self._ended(at_work, done)
+                if placed:
+                    self.held.set()
             self._require_quorum(placed)
             if at_work:
                 done, _ = await asyncio.wait(at_work, timeout=self._clock() - began + GRACE_S)

@@ -274,6 +274,7 @@ class S3SegmentWriter:
 
     def __init__(self, store: S3Store, key: str, spool: Spool) -> None:
         """Nothing is sent before `finish`."""
+        self.held = asyncio.Event()
         self._store = store
         self._key = key
         self._spool: Spool | None = spool

@@ -188,11 +188,21 @@ def continue_upload(
         IntentLost: the upload was claimed from this process.
 
     """
+    require_intent(connection, owner)
+    _record_placed(connection, owner.payload_id, placed, wanted)
+    _INSERT_SEGMENT.run(connection, {"payload_id": owner.payload_id, "segment": index})
+
+
+def require_intent(connection: Connection, owner: Ownership) -> None:
+    """Make sure that the upload is still the owner's, until the end of this transaction.
+
+    Raises:
+        IntentLost: it was claimed from this process.
+
+    """
     # Touching the row, not reading it: a concurrent claim must wait for this, or this for it.
     if _TOUCH_INTENT.run(connection, owner.parameters()).changed != 1:
         raise IntentLost("the upload was claimed by recovery")
-    _record_placed(connection, owner.payload_id, placed, wanted)
-    _INSERT_SEGMENT.run(connection, {"payload_id": owner.payload_id, "segment": index})
 
 
 def _record_placed(

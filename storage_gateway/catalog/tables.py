@@ -17,7 +17,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The number of the newest file in ``migrations/versions``: every change has one there."""
 
 metadata = MetaData()
@@ -159,6 +159,21 @@ intents = Table(
     Column("state", Text(), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
 )
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("object_id", Text(32), primary_key=True),
+    Column("payload_id", Text(32), nullable=False),
+    Column("session_id", Text(64), nullable=False),
+    Column("task_id", Text(64), nullable=False),
+    Column("direction", Text(), nullable=False),
+    Column("miner", Text(42), nullable=False),
+    Column("decide_by_ms", BigInteger, nullable=False),
+    Column("code", Text(), nullable=True),
+)
+"""Uploads that were answered with 202: who may ask, until when it is decided, and why it failed.
+That it is pending or committed is told by ``intents`` and ``objects``, and is not written twice."""
 
 graves = Table(
     "graves",

@@ -258,7 +258,7 @@ def claim_intent(connection: Connection, intent: IntentRow, claimer: str) -> Own
     wanted = {"claimer": claimer, "new_fence": intent.fence + 1, "now_ms": now_ms(connection)}
     if _CLAIM.run(connection, seen | wanted).changed != 1:
         return None
-    _free_slot(connection, intent.payload_id)
+    free_slot(connection, intent.payload_id)
     return Ownership(intent.payload_id, claimer, intent.fence + 1)
 
 
@@ -266,11 +266,12 @@ def abort_intent(connection: Connection, owner: Ownership) -> bool:
     """End our own intent so that it cannot commit; frees the slot. False when it is not ours."""
     if _ABORT.run(connection, owner.parameters()).changed != 1:
         return False
-    _free_slot(connection, owner.payload_id)
+    free_slot(connection, owner.payload_id)
     return True
 
 
-def _free_slot(connection: Connection, payload_id: str) -> None:
+def free_slot(connection: Connection, payload_id: str) -> None:
+    """Let the slot be taken by another upload, once this one cannot commit any more."""
     _FREE_SLOT.run(connection, {"payload_id_is": payload_id})
 
 

@@ -10,16 +10,18 @@ import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from sqlalchemy import update
+from sqlalchemy import Connection, select, update
 
 from storage_gateway import errors
 from storage_gateway.backends.fs import RealFs
+from storage_gateway.catalog.objects import Ownership
+from storage_gateway.catalog.outcomes import begin_outcome
 from storage_gateway.catalog.sessions import NewToken, insert_token
-from storage_gateway.catalog.tables import key_versions, sessions
+from storage_gateway.catalog.tables import intents, key_versions, sessions, slots
 from storage_gateway.catalog.work import end_instance
 from storage_gateway.errors import GatewayError
 from storage_gateway.readiness import Readiness
-from storage_gateway.records import TokenKind
+from storage_gateway.records import Slot, TokenKind
 from storage_gateway.stress.errors import StressBusy, StressDisabled
 from storage_gateway.tokens import token_digest
 from tests.databases import databases
@@ -29,6 +31,7 @@ from tests.http.raw import CHUNKED, EXPECT, Answer, chunk, connected, exchange, 
 from tests.http.steps import LEAF, fetch, made_bytes, upload, upload_sealed, uploaded
 from tests.stress.runs import ask, ended
 from tests.stress.runs import start as start_run
+from urn import mint
 
 BODY_BYTES_MAX = 3 * LEAF
 BODY_IDLE_S = 0.3
@@ -331,6 +334,32 @@ async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
     own = gateway.gateway._instance.instance_id
     await gateway.catalog.run(lambda c: end_instance(c, own))
     return await upload(gateway, session.path("t1"), session.user_token, b"x")
+
+
+@provokes(errors.CommitPending)
+async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
+    async with connected(gateway.address) as connection:
+        headers = [("Content-Length", str(2 * LEAF))]
+        head = request("POST", session.path("t1"), session.user_token, headers=headers)
+        await connection.send(head + made_bytes(LEAF + 1))
+        await eventually(lambda: payload_keys(gateway.catalog, gateway.store))
+        urn = mint(await gateway.catalog.run(_answer_early)).urn
+        return await fetch(gateway, urn, session.user_token)
+
+
+def _answer_early(connection: Connection) -> str:
+    """Enter what is under way as answered with 202, as only several stores can make it."""
+    intent = connection.execute(select(intents)).one()
+    slot = connection.execute(select(slots)).one()
+    owner = Ownership(intent.payload_id, intent.instance_id, intent.fence)
+    begin_outcome(
+        connection,
+        owner,
+        object_id=intent.object_id,
+        slot=Slot(slot.session_id, slot.task_id, slot.direction, None),
+        within_s=60,
+    )
+    return str(intent.object_id)
 
 
 @provokes(errors.StaleParties)

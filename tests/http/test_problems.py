@@ -24,6 +24,7 @@ PROVOKED_ELSEWHERE: dict[type[GatewayError], str] = {
     SchemaRefused: "takes a database role without a right: tests/stress/test_postgres.py",
 }
 LEAVES_WORK: dict[type[GatewayError], str] = {
+    errors.CommitPending: "the upload that is pending may not have ended yet",
     errors.SlotBusy: "the upload that holds the slot may not have ended yet",
 }
 

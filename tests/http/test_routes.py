@@ -10,11 +10,13 @@ import json
 from dataclasses import dataclass
 
 import pytest
+from sqlalchemy import Connection, insert, select
 
 from crypto import X25519Identity
 from storage_gateway.api.access import Route
 from storage_gateway.api.application import ROUTES
 from storage_gateway.catalog.sessions import NewToken, insert_token
+from storage_gateway.catalog.tables import objects, outcomes
 from storage_gateway.records import TokenKind
 from storage_gateway.tokens import new_token, token_digest
 from tests.gateway import MINER, OpenSession, RunningGateway, open_session
@@ -118,6 +120,10 @@ EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
             foreign_miner=NOT_ALLOWED,
         ),
     },
+    ("GET", "/v1/sessions/{session}/uploads/{upload}"): {
+        "input": IN_SESSION,
+        "output": IN_SESSION | {"other_miner": NOT_KNOWN},
+    },
     ("GET", "/v1/objects/{urn}"): {"input": READING_INPUT, "output": READING_OUTPUT},
     ("HEAD", "/v1/objects/{urn}"): {"input": READING_INPUT, "output": READING_OUTPUT},
     ("DELETE", "/v1/objects/{urn}"): {"input": ERASING, "output": ERASING},
@@ -186,11 +192,14 @@ async def _call(world: _World, route: Route, kind: str, task_id: str, token: str
     path = route.path.replace("{session}", "101").replace("{task}", task_id)
     path = path.replace("{case}", "tiny-objects").replace("{run}", "a" * 32)
     headers, body = [], None
-    if "{urn}" in path:
+    if "{urn}" in path or "{upload}" in path:
         operator = world.gateway.operator_token
         slot = f"{world.session.path(task_id, kind)}{'' if kind == 'input' else f'?miner={MINER}'}"
         document = await uploaded(world.gateway, slot, operator, b"content")
         path = path.replace("{urn}", document["urn"])
+        object_id = document["urn"].rpartition(":")[2]
+        path = path.replace("{upload}", object_id)
+        await world.gateway.catalog.run(lambda c: _answered_early(c, object_id))
     elif route.method == "POST":
         headers = [("Content-Type", "application/json")]
         recipient = str(X25519Identity.generate().recipient())
@@ -201,6 +210,14 @@ async def _call(world: _World, route: Route, kind: str, task_id: str, token: str
         path += f"?miner={MINER}" if path.endswith("/output") else ""
     data = request(route.method, path, token, headers=headers, body=body)
     return await exchange(world.gateway.address, data)
+
+
+def _answered_early(connection: Connection, object_id: str) -> None:
+    """Enter an object as one whose upload was answered with 202."""
+    columns = ("object_id", "payload_id", "session_id", "task_id", "direction", "miner")
+    row = connection.execute(select(objects).where(objects.c.object_id == object_id)).one()
+    values = {name: getattr(row, name) for name in columns}
+    connection.execute(insert(outcomes).values(decide_by_ms=row.created_ms, **values))
 
 
 def test_the_table_is_that_of_the_application() -> None:

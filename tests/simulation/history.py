@@ -13,7 +13,7 @@ from unittest import mock
 from aiohttp import web_app
 from sqlalchemy import Connection
 
-from storage_gateway import placing, producing, read, recovery, write
+from storage_gateway import drafts, placing, producing, read, recovery, write
 from storage_gateway.catalog import Clock, objects, sessions, work
 from storage_gateway.leaves import Measure
 from urn import DAGBuilder
@@ -161,7 +161,7 @@ def _small_and_silent() -> Iterator[None]:
         ),
         mock.patch.object(write, "IN_CLEAR", Measure(CHUNK, CHUNK)),
         mock.patch.object(write, "AS_SEALED", Measure(SEALED_CHUNK, SEALED_CHUNK)),
-        mock.patch.object(write, "DAGBuilder", small_dag),
+        mock.patch.object(drafts, "DAGBuilder", small_dag),
         *(
             # The database's clock is asked in SQL, in every third statement of all.
             mock.patch.object(module, "now_ms", _simulated_now_ms)

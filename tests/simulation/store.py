@@ -190,6 +190,7 @@ class SimulatedWriter:
 
     def __init__(self, store: SimulatedStore, key: str) -> None:
         """Nothing is stored yet."""
+        self.held = asyncio.Event()
         self._store = store
         self._key = key
         self._data = bytearray()

@@ -1,0 +1,77 @@
+"""What an upload is before it is an object: names and parties, a payload, at last a manifest."""
+
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+
+from crypto import Context, Recipient, opened_size, parse_recipient
+from urn import DAGBuilder
+
+from .backends import KeyedStore
+from .late import Late
+from .leaves import Part
+from .memory import Account
+from .placing import Produce
+from .records import Manifest, ObjectState, Party, Slot, Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What is fixed before the first byte of a payload: names, parties, context."""
+
+    object_id: str
+    payload_id: str
+    slot: Slot
+    key_class: str
+    parties: tuple[Party, ...]
+    wanted: Wanted
+    store: KeyedStore
+    """What is wanted."""
+
+    def context(self) -> Context:
+        """Return what its head's context stanza is made over."""
+        return self.slot.context(self.object_id, self.payload_id, self.key_class)
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What a payload is made of: parts of a body, what turns them into sealed bytes, the memory;
+    and who is told when it is late.
+    """
+
+    parts: AsyncGenerator[Part]
+    produce: Callable[[Part], Produce]
+    memory: Account
+    late: Late | None
+
+
+def recipients_of(parties: tuple[Party, ...]) -> list[Recipient]:
+    """Return the public keys of parties."""
+    return [parse_recipient(party.recipient) for party in parties]
+
+
+def manifest_of(
+    draft: Draft, head: bytes, file_key_print: bytes, leaves: list[tuple[bytes, int]]
+) -> Manifest:
+    """Return the manifest of a payload that is placed; its commit gives it sequence and time."""
+    dag = DAGBuilder()
+    for digest, size in leaves:
+        dag.add_leaf(digest, size)
+    payload_size = sum(size for _, size in leaves)
+    return Manifest(
+        object_id=draft.object_id,
+        payload_id=draft.payload_id,
+        slot=draft.slot,
+        state=ObjectState.COMMITTED,
+        generation=1,
+        key_class=draft.key_class,
+        cid=str(dag.finish()),
+        size=opened_size(payload_size),
+        payload_size=payload_size,
+        sealed_size=len(head) + payload_size,
+        wrapped_for=draft.parties,
+        file_key_print=file_key_print,
+        head=head,
+        sequence=0,
+        created_ms=0,
+        backends=draft.wanted.backends,
+    )
