@@ -152,7 +152,7 @@ async def running_gateway(tmp_path: Path, **settings: object) -> AsyncIterator[R
 
 @asynccontextmanager
 async def gateway_process(
-    data_dir: Path, *, module: str = "storage_gateway", **settings: object
+    data_dir: Path, *, module: object = "storage_gateway", **settings: object
 ) -> AsyncIterator[GatewayProcess]:
     """Run ``python -m storage_gateway serve``; it is told to stop, then killed, at the end.
 
@@ -175,14 +175,14 @@ def log_beside(data_dir: Path) -> Path:
 
 @asynccontextmanager
 async def starting_process(
-    data_dir: Path, *, module: str = "storage_gateway", **settings: object
+    data_dir: Path, *, module: object = "storage_gateway", **settings: object
 ) -> AsyncIterator["subprocess.Popen[str]"]:
     """As `gateway_process`, and do not wait until it is ready."""
     options = QUICK | settings
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
     environment |= {f"GATEWAY_{name.upper()}": str(value) for name, value in options.items()}
     environment |= await asyncio.to_thread(databases.environment, data_dir)
-    command = [sys.executable, "-m", module, "serve", "--data-dir", str(data_dir)]
+    command = [sys.executable, "-m", str(module), "serve", "--data-dir", str(data_dir)]
     with log_beside(data_dir).open("ab") as log_file:
         process = await asyncio.to_thread(
             subprocess.Popen,
