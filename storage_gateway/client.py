@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from collections.abc import Set as AbstractSet
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -17,11 +18,15 @@ from .ids import check_scope_id
 PIECE_SIZE = 1 << 20
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 120.0
+POLL_S_MIN, POLL_S_MAX = 0.2, 5.0
+"""Between two looks at a pending upload, from the first on; each wait is twice the last."""
 
 MEMBERS_OF_ALL = frozenset({"session_id"})
 """Every document about sessions and objects has these."""
 
 OnBytes = Callable[[int], None]
+OnPending = Callable[[dict[str, Any]], None]
+"""Told once, with the gateway's document, that an upload waits for its write quorum."""
 
 
 class Source(Protocol):
@@ -99,11 +104,13 @@ class Client:
         filename: str | None = None,
         miner: str | None = None,
         on_bytes: OnBytes = lambda _count: None,
+        on_pending: OnPending = lambda _document: None,
     ) -> dict[str, Any]:
-        """Upload a file-like object; return the answer with its URN.
+        """Upload a file-like object; return the answer with its URN, once it is committed.
 
         Raises:
-            ClientError: the gateway refused.
+            ClientError: the gateway refused, or the upload failed later; ``undecided`` when it
+                did not say in time what became of it.
 
         """
         try:
@@ -113,12 +120,46 @@ class Client:
             problem = {"code": error.code, "detail": error.detail, "remedy": error.remedy}
             raise ClientError(problem) from None
         query = {k: v for k, v in (("filename", filename), ("miner", miner)) if v is not None}
-        return await self._json(
+        answer = await self._json(
             "POST",
             f"/v1/sessions/{session_id}/tasks/{task_id}/{direction}",
             params=query,
             data=_pieces(source, on_bytes),
             headers={"Content-Type": content_type, "Expect": "100-continue"},
+        )
+        if answer.get("state") != "pending":
+            return answer
+        on_pending(answer)
+        return await self._decided(answer)
+
+    async def _decided(self, pending: dict[str, Any]) -> dict[str, Any]:
+        """Return what became of an upload that was answered with 202, if it was committed."""
+        path = str(pending["status_url"])
+        clock = asyncio.get_running_loop().time
+        until = clock() + float(pending["decided_within_s"]) + POLL_S_MAX
+        wait_s = POLL_S_MIN
+        while clock() < until:
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, POLL_S_MAX)
+            try:
+                found = await self._json("GET", path, members=MEMBERS_OF_ALL | {"state"})
+            except (aiohttp.ClientError, TimeoutError):
+                continue  # it may be starting anew; what became of the upload it knows even then
+            except ClientError as error:
+                if error.problem.get("status") == HTTPStatus.SERVICE_UNAVAILABLE:
+                    continue
+                raise
+            if found["state"] == "failed":
+                detail = "the upload failed before enough stores had it"
+                raise ClientError({"detail": detail} | found)
+            if found["state"] != "pending":
+                return found
+        raise ClientError(
+            {
+                "code": "undecided",
+                "detail": f"the gateway did not say in time what became of {pending['urn']}",
+                "remedy": f"Ask it later: GET {path}.",
+            }
         )
 
     async def download(

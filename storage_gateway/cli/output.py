@@ -28,6 +28,7 @@ __all__ = [
     "give_up_stdout",
     "input_file",
     "is_stdout",
+    "note",
     "output_file",
     "progress",
 ]
@@ -198,6 +199,11 @@ def give_up_stdout() -> bool:
 def fail(command: str, problem: object) -> None:
     """Say on stderr what went wrong."""
     print(f"storage-gateway {command}: {redacted(str(problem))}", file=sys.stderr)
+
+
+def note(command: str, text: str) -> None:
+    """Say on stderr what goes on, above a progress bar if there is one."""
+    tqdm.write(f"storage-gateway {command}: {text}", file=sys.stderr)
 
 
 def redacted(text: str) -> str:

@@ -28,6 +28,7 @@ from .output import (
     fail,
     input_file,
     is_stdout,
+    note,
     output_file,
     progress,
 )
@@ -117,9 +118,16 @@ async def _put(options: argparse.Namespace, token: str) -> int:
                 filename=None if options.file == "-" else Path(options.file).name,
                 miner=options.miner,
                 on_bytes=advance,
+                on_pending=lambda document: _say_pending(document, quiet=options.quiet),
             )
     print(json.dumps(answer, indent=2) if options.json else answer["urn"])
     return EXIT_OK
+
+
+def _say_pending(document: dict[str, Any], *, quiet: bool) -> None:
+    if not quiet:
+        until = f"by {document['decided_by']} it is committed or failed"
+        note("put", f"all is sent; waiting until enough stores have it: {until}")
 
 
 def _context_of(urn: str, manifest: dict[str, Any]) -> Context:

@@ -25,7 +25,7 @@ CLIENTS_SHARE = 5
 """One client of the control group for so many of the run, and at least one."""
 BODY_BYTES_MAX = 16 << 20
 PAUSE_S_MIN = 0.02
-NOT_OUR_DOING = frozenset({"busy", "draining", "storage_full"})
+NOT_OUR_DOING = frozenset({"busy", "commit_pending", "draining", "storage_full"})
 """What a serving gateway with clients of its own may answer at any time."""
 
 

@@ -6,11 +6,13 @@ import json
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
 
 from crypto import Identity, X25519Identity
+from storage_gateway.errors import CommitPending
 from storage_gateway.records import INPUT
 from storage_gateway.sessions import MinerEntry, Sessions
 
@@ -181,6 +183,8 @@ class Customer:
                 else:
                     document = await answer.json(content_type=None)
                 outcome = OK if answer.ok else str(document.get("code", status))
+                if operation == "upload" and status == HTTPStatus.ACCEPTED:
+                    outcome = CommitPending.code  # what was not committed is not stored
         except TimeoutError:
             outcome = TIMED_OUT
         except (aiohttp.ClientError, ConnectionError, ValueError):

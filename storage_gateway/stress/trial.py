@@ -34,6 +34,7 @@ WORTH_RETRYING = frozenset(
         "body_incomplete",
         "busy",
         "catalog_unavailable",
+        "commit_pending",
         "draining",
         "intent_lost",
         "slot_busy",

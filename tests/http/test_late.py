@@ -6,6 +6,7 @@ fails or stays silent, when the process is stopped, and when all is decided behi
 """
 
 import asyncio
+import io
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -17,9 +18,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from storage_gateway import late
+from storage_gateway import client, late
 from storage_gateway.catalog.outcomes import OUTCOMES_KEPT_S
 from storage_gateway.catalog.tables import objects, outcomes
+from storage_gateway.client import Client, ClientError
 from storage_gateway.errors import CatalogUnavailable
 from tests.contract.several import FINISHES_FAIL, HungStore
 from tests.gateway import (
@@ -39,7 +41,6 @@ from tests.http.steps import (
     made_bytes,
     sealed_by_stock_tool,
     upload,
-    uploaded,
 )
 
 pytestmark = pytest.mark.both_databases
@@ -107,6 +108,16 @@ async def ended(gateway: RunningGateway, document: dict[str, Any], token: str) -
     found = await eventually(decided, what="the end of the upload")
     assert found is not None
     return found
+
+
+async def stored(gateway: RunningGateway, session: OpenSession, body: bytes) -> dict[str, Any]:
+    """Upload a body that must be taken; on a busy machine any upload may be late here."""
+    answer = await upload(gateway, session.path("t1"), session.user_token, body)
+    document: dict[str, Any] = answer.json()
+    if 202 == answer.status:
+        document = await ended(gateway, document, session.user_token)
+    assert "committed" == document["state"], answer
+    return document
 
 
 def settings_of(folder: Path, **settings: object) -> dict[str, object]:
@@ -261,7 +272,7 @@ async def test_it_fails_with_the_store_and_the_slot_is_free(tmp_path: Path) -> N
         failed = await d.ended(document)
         d.two.heal()
         gone = await fetch(d.gateway, document["urn"], d.session.user_token)
-        again = await uploaded(d.gateway, d.session.path("t1"), d.session.user_token, CONTENT)
+        again = await stored(d.gateway, d.session, CONTENT)
         still = (await d.status(document)).json()
         await d.nothing_left()
 
@@ -298,7 +309,7 @@ async def test_what_is_overdue_is_decided_by_who_asks_and_its_owner_comes_too_la
         await overdue(d.gateway)
         failed = (await d.status(document)).json()
         d.two.hung = ()
-        again = await uploaded(d.gateway, d.session.path("t1"), d.session.user_token, b"another")
+        again = await stored(d.gateway, d.session, b"another")
         d.two.go_on.set()
         await d.nothing_left()
         still = (await d.status(document)).json()
@@ -357,7 +368,7 @@ async def test_after_a_kill_it_is_told_as_failed_by_the_next_process(tmp_path: P
     async with running_gateway(tmp_path, **settings) as gateway:
         early = (await status(gateway, document, session.user_token)).json()
         failed = await ended(gateway, document, session.user_token)
-        again = await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        again = await stored(gateway, session, CONTENT)
 
         async def clean() -> bool:
             return not await leftovers(gateway.catalog, gateway.gateway.parts.store)
@@ -426,6 +437,54 @@ async def test_with_too_many_pending_ones_senders_wait(
         await d.nothing_left()
 
     assert 201 == answer.status
+
+
+async def test_a_client_waits_for_what_became_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "POLL_S_MIN", SOON_S)
+    told: list[dict[str, Any]] = []
+    async with deployed(tmp_path) as d, Client(d.gateway.url, d.session.user_token) as sender:
+
+        def go_on(document: dict[str, Any]) -> None:
+            told.append(document)
+            d.two.go_on.set()
+
+        async def send(task_id: str) -> dict[str, Any]:
+            body = io.BytesIO(CONTENT)
+            return await sender.upload("101", task_id, "input", body, on_pending=go_on)
+
+        stored = await send("t1")
+        d.two.hang("finish")
+        d.two.faults = FINISHES_FAIL
+        with pytest.raises(ClientError) as failed:
+            await send("t2")
+        read = await fetch(d.gateway, stored["urn"], d.session.user_token, headers=[PLAINTEXT])
+
+    assert ["pending", "pending"] == [document["state"] for document in told]
+    assert "committed" == stored["state"]
+    assert CONTENT == read.body
+    assert "backend_unavailable" == failed.value.code
+    assert "Send the upload again" in str(failed.value)
+
+
+async def test_a_client_does_not_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the gateway went away, and nothing is started in its place."""
+    monkeypatch.setattr(client, "POLL_S_MIN", SOON_S)
+    monkeypatch.setattr(client, "POLL_S_MAX", SOON_S)
+    async with deployed(tmp_path) as d, Client(d.gateway.url, d.session.user_token) as sender:
+
+        def go_away(document: dict[str, Any]) -> None:
+            document["decided_within_s"] = 0.0
+            d.gateway.gateway.services.draining = True
+
+        with pytest.raises(ClientError) as undecided:
+            await sender.upload("101", "t1", "input", io.BytesIO(CONTENT), on_pending=go_away)
+
+    assert "undecided" == undecided.value.code
+    assert "/v1/sessions/101/uploads/" in str(undecided.value)
 
 
 async def test_whom_the_catalog_keeps_from_being_told_waits_for_the_end(
