@@ -14,7 +14,7 @@ from aiohttp import web_app
 from sqlalchemy import Connection
 
 from storage_gateway import drafts, placing, producing, read, recovery, write
-from storage_gateway.catalog import Clock, objects, sessions, work
+from storage_gateway.catalog import Clock, objects, outcomes, sessions, work
 from storage_gateway.leaves import Measure
 from urn import DAGBuilder
 
@@ -165,7 +165,7 @@ def _small_and_silent() -> Iterator[None]:
         *(
             # The database's clock is asked in SQL, in every third statement of all.
             mock.patch.object(module, "now_ms", _simulated_now_ms)
-            for module in (objects, sessions, work, recovery)
+            for module in (objects, outcomes, sessions, work, recovery)
         ),
     ]
     for change in changes:
