@@ -10,7 +10,7 @@
     |  `- BodyTooLarge, BodyIncomplete, BodyTimeout
     `- ServiceError ........ the service is at fault; Retry-After where trying again helps
        |- Draining, Busy, CatalogUnavailable, BackendUnavailable, IntentLost, StorageFull
-       |- CommitPending, StaleParties, PlacementImpossible
+       |- StaleParties, PlacementImpossible
        `- BlobMissing, BlobCorrupt, InternalError
 
 ``detail`` goes to the caller and to logs: it never holds a key, a token, a header or a payload.
@@ -365,16 +365,6 @@ class IntentLost(ServiceError):
     code = "intent_lost"
     title = "Upload was interrupted"
     remedy = "Send the upload again; nothing of this attempt was kept."
-
-
-class CommitPending(ServiceError):
-    """The upload was answered with 202, and it is not decided yet what becomes of it."""
-
-    code = "commit_pending"
-    title = "Not committed yet"
-    remedy = (
-        "Ask again after the time in Retry-After; 'status_url' tells what became of the upload."
-    )
 
 
 class StaleParties(ServiceError):

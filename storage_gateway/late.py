@@ -14,13 +14,23 @@ from typing import Any
 from .catalog import Catalog
 from .catalog.objects import Ownership
 from .catalog.outcomes import Outcome, begin_outcome, decide_overdue, note_failure
-from .errors import BackendUnavailable, GatewayError, InternalError
+from .errors import BackendUnavailable, GatewayError, InternalError, ServiceError
 from .records import Manifest, Slot
 
 logger = logging.getLogger(__name__)
 
 PENDING_MAX = 256
 """Uploads answered and not ended. While there are so many, others keep their senders waiting."""
+
+
+class CommitPending(ServiceError):
+    """The upload was answered with 202, and it is not decided yet what becomes of it."""
+
+    code = "commit_pending"
+    title = "Not committed yet"
+    remedy = (
+        "Ask again after the time in Retry-After; 'status_url' tells what became of the upload."
+    )
 
 
 class LateUploads:

@@ -8,8 +8,9 @@ from sqlalchemy import Connection
 
 from storage_gateway.catalog import Unit
 from storage_gateway.catalog.outcomes import Outcome, OutcomeState, load_outcome
-from storage_gateway.errors import CommitPending, FileKeyReused, NotFound
+from storage_gateway.errors import FileKeyReused, NotFound
 from storage_gateway.ids import check_scope_id
+from storage_gateway.late import CommitPending
 from storage_gateway.records import Caller
 from urn import mint
 

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 
 from crypto import Identity, X25519Identity
-from storage_gateway.errors import CommitPending
+from storage_gateway.late import CommitPending
 from storage_gateway.records import INPUT
 from storage_gateway.sessions import MinerEntry, Sessions
 

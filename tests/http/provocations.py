@@ -20,6 +20,7 @@ from storage_gateway.catalog.sessions import NewToken, insert_token
 from storage_gateway.catalog.tables import intents, key_versions, sessions, slots
 from storage_gateway.catalog.work import end_instance
 from storage_gateway.errors import GatewayError
+from storage_gateway.late import CommitPending
 from storage_gateway.readiness import Readiness
 from storage_gateway.records import Slot, TokenKind
 from storage_gateway.stress.errors import StressBusy, StressDisabled
@@ -336,7 +337,7 @@ async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
     return await upload(gateway, session.path("t1"), session.user_token, b"x")
 
 
-@provokes(errors.CommitPending)
+@provokes(CommitPending)
 async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
     async with connected(gateway.address) as connection:
         headers = [("Content-Length", str(2 * LEAF))]

@@ -11,6 +11,7 @@ import pytest
 
 from storage_gateway import errors
 from storage_gateway.errors import GatewayError
+from storage_gateway.late import CommitPending
 from storage_gateway.stress.errors import SchemaRefused
 from tests.gateway import RunningGateway, leftovers, open_session, running_gateway
 from tests.http.provocations import BODY_BYTES_MAX, BODY_IDLE_S, TABLE, UNEXPECTED
@@ -24,7 +25,7 @@ PROVOKED_ELSEWHERE: dict[type[GatewayError], str] = {
     SchemaRefused: "takes a database role without a right: tests/stress/test_postgres.py",
 }
 LEAVES_WORK: dict[type[GatewayError], str] = {
-    errors.CommitPending: "the upload that is pending may not have ended yet",
+    CommitPending: "the upload that is pending may not have ended yet",
     errors.SlotBusy: "the upload that holds the slot may not have ended yet",
 }
 
