@@ -77,9 +77,14 @@ fuzz-tools: .venv/made
 		--only-binary :all: --require-hashes -r requirements/fuzz.lock >/dev/null 2>&1 || \
 		echo 'atheris could not be installed: no wheel for this Python and platform, or no network'
 
-# Peers of `python -m bench kernels`: Python packages in an environment of their own, one of npm, and
-# the age command. What cannot be had is named in the report.
+# Peers of `python -m bench`: Python packages in an environment of their own, one of npm, the age
+# command and rclone. What cannot be had is named in the report.
 bench-tools: .venv/made test-tools
+	@command -v rclone >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
+		echo 'installing rclone with apt-get'; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends rclone; } >/dev/null 2>&1 || \
+		echo 'apt-get could not install rclone'; }
 	@[ .venv-bench/made -nt requirements/bench.lock ] || { \
 		$(BIN)/python -m venv --clear .venv-bench && \
 		.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-input \

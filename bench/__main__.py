@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
-from . import kernels, memory, plot, report, small, transfers
+from . import backends, kernels, memory, plot, privacy, report, small, transfers
 from .figures import Row, Verdict
 from .machine import NotMeasurable, describe
 from .plan import Plan, full_plan, quick_plan
@@ -31,11 +31,13 @@ BENCHMARKS: Benchmarks = {
     "downloads": (transfers.measure_downloads, "1 GiB out, against bare aiohttp and the limit"),
     "memory": (memory.measure, "peak memory: 2 GiB in and out, 16 at once, 500 slow clients"),
     "small": (small.measure, "4 KiB objects a second, against bare aiohttp; one and two workers"),
+    "backends": (backends.measure, "an S3 server, against its client alone, rclone crypt, age"),
+    "privacy": (privacy.measure, "an S3 server, against a gateway that seals nothing"),
 }
 
 EXAMPLES = """\
 examples:
-  python -m bench                       everything, about five minutes
+  python -m bench                       everything, about twenty minutes
   python -m bench kernels --runs 9      one benchmark, more runs
   python -m bench kernels --plot FILE   and draw it, as SVG
   python -m bench --quick               a few MiB, seconds; floors are not judged

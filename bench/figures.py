@@ -14,6 +14,8 @@ class Verdict(enum.StrEnum):
 
     HOLDS = "yes"
     MISSED = "MISSED"
+    SATURATED = "server saturated"
+    """It would be missed, but what both sides work with had no more to give while ours ran."""
     NOT_JUDGED = "not judged"
     NO_FLOOR = "-"
 
@@ -44,9 +46,11 @@ class Sample:
 class Row:
     """One line of the table: our side, perhaps a peer, perhaps a floor.
 
-    A floor is the least ratio of medians (`ratio_min`), or the most that our side itself may be
-    (`ours_max`, in `unit`). `cpu` is what the server's CPU time comes to, ours and the peer's, in
-    `cpu_unit`.
+    A floor is the least ratio of medians (`ratio_min`), the most that it may be (`ratio_max`), or
+    the most that our side itself may be (`ours_max`, in `unit`). `cpu` is what the server's CPU
+    time comes to, ours and the peer's, in `cpu_unit`. `saturated` says that the server which both
+    sides ask was the limit of ours: then a low ratio says nothing of our side. `beside` is shown
+    with the CPU time.
     """
 
     name: str
@@ -55,9 +59,12 @@ class Row:
     peer_name: str = ""
     peer: Sample | None = None
     ratio_min: float | None = None
+    ratio_max: float | None = None
     ours_max: float | None = None
     cpu: tuple[float, float] | None = None
     cpu_unit: str = "s/GB"
+    saturated: bool = False
+    beside: str = ""
 
     @property
     def ratio(self) -> float | None:
@@ -69,18 +76,23 @@ class Row:
         """The floor in words, empty without one."""
         if self.ratio_min is not None:
             return f">= {self.ratio_min:.3g} x"
+        if self.ratio_max is not None:
+            return f"<= {self.ratio_max:.3g} x"
         return "" if self.ours_max is None else f"< {self.ours_max:g} {self.unit}"
 
     def verdict(self, *, judged: bool) -> Verdict:
         """Say whether the floor holds; runs too short to tell are not judged."""
-        if self.ratio_min is None and self.ours_max is None:
+        if self.ratio_min is self.ratio_max is self.ours_max is None:
             return Verdict.NO_FLOOR
         if not judged:
             return Verdict.NOT_JUDGED
         ratio = self.ratio
         slow = self.ratio_min is not None and (ratio is None or ratio < self.ratio_min)
+        dear = self.ratio_max is not None and (ratio is None or ratio > self.ratio_max)
         large = self.ours_max is not None and self.ours.median >= self.ours_max
-        return Verdict.MISSED if slow or large else Verdict.HOLDS
+        if dear or large or (slow and not self.saturated):
+            return Verdict.MISSED
+        return Verdict.SATURATED if slow else Verdict.HOLDS
 
 
 def made_up(size: int) -> bytes:

@@ -59,7 +59,7 @@ def cells(row: Row, *, judged: bool) -> tuple[str, ...]:
         "" if ratio is None else f"{ratio:.{2 if ratio >= FINE_BELOW else 3}f}",
         row.floor,
         row.verdict(judged=judged).value,
-        "" if row.cpu is None else _cpu_shown(row.cpu, row.cpu_unit),
+        "; ".join(filter(None, (row.cpu and _cpu_shown(row.cpu, row.cpu_unit), row.beside))),
     )
 
 
@@ -105,6 +105,7 @@ def as_json(
                 "verdict": row.verdict(judged=judged).name.lower(),
                 "server_cpu": row.cpu,
                 "server_cpu_unit": row.cpu_unit if row.cpu else None,
+                "beside": row.beside or None,
             }
             for row in rows
         ],

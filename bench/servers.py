@@ -83,7 +83,7 @@ class GatewayServer(Server):
 @contextmanager
 def bare_server(core: int, size: int) -> Iterator[Server]:
     """Run the peer; it sends `size` bytes."""
-    with _running(["-m", "bench.bare", str(size)], core) as (url, pid):
+    with running(["-m", "bench.bare", str(size)], core) as (url, pid):
         yield Server(url, pid)
 
 
@@ -93,23 +93,33 @@ def gateway(core: int | None, data_dir: Path, **settings: object) -> Iterator[Ga
 
     Without a `core` it may use all of them.
     """
-    command = ["-m", "storage_gateway", "serve", "--data-dir", str(data_dir)]
+    with gateway_of("storage_gateway", core, data_dir, settings) as server:
+        yield server
+
+
+@contextmanager
+def gateway_of(
+    module: str, core: int | None, data_dir: Path, settings: Mapping[str, object]
+) -> Iterator[GatewayServer]:
+    """Run a gateway, as `gateway` does, that is another program than ours."""
+    command = ["-m", module, "serve", "--data-dir", str(data_dir)]
     # One line of log a request: part of what a server does, so it is written, to a file.
     command += ["--log-level", "info"]
     environment = {f"GATEWAY_{name.upper()}": str(value) for name, value in settings.items()}
-    with _running(command, core, data_dir.with_suffix(".log"), environment) as served:
+    with running(command, core, data_dir.with_suffix(".log"), environment) as served:
         url, pid = served
         operator = (data_dir / "operator-token").read_text(encoding="ascii").strip()
         yield GatewayServer(url, pid, operator, _session_token(url, operator, data_dir))
 
 
 @contextmanager
-def _running(
+def running(
     command: list[str],
     core: int | None,
     log: Path = Path(os.devnull),
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[tuple[str, int]]:
+    """Run a Python program until the end of the block; yield its first line and its process id."""
     place = nullcontext() if core is None else pinned(core)
     with log.open("ab") as log_file, place:
         process = subprocess.Popen(

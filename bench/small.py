@@ -32,14 +32,15 @@ Ask = Callable[[Connection], None]
 
 
 @dataclass(slots=True)
-class _Side:
-    """One server and one kind of request; keeps the requests a CPU second of each run."""
+class Requests:
+    """One server and one kind of request; keeps the CPU time of each run."""
 
     server: Server
     ask: Ask
     connections: int
     count: int
     cpu: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
     answers: list[bytes] = field(default_factory=list)
 
     def measure(self) -> float:
@@ -60,6 +61,7 @@ class _Side:
             seconds = time.perf_counter() - began
             cpu_s = self.server.cpu_s() - before
         requests = rounds * self.connections
+        self.cpu_s.append(cpu_s)
         self.cpu.append(requests / cpu_s if cpu_s else 0.0)
         return requests / seconds
 
@@ -73,7 +75,7 @@ def _against_bare(plan: Plan) -> list[Row]:
     load_core, server_core = cores()
     rows: list[Row] = []
     with gateway(server_core, plan.folder / "small") as server, pinned(load_core):
-        names, sealed_size = _stored(server)
+        names, sealed_size = stored(server)
         with (
             bare_server(server_core, SIZE) as bare,
             bare_server(server_core, sealed_size) as larger,
@@ -83,11 +85,11 @@ def _against_bare(plan: Plan) -> list[Row]:
                 for what, ask in _asks(server, names).items():
                     peer, peer_ask = peers.get(what, (bare, _get))
                     sides = {
-                        "gateway": _Side(server, ask, connections, plan.small_count),
-                        "bare aiohttp": _Side(peer, peer_ask, connections, plan.small_count),
+                        "gateway": Requests(server, ask, connections, plan.small_count),
+                        "bare aiohttp": Requests(peer, peer_ask, connections, plan.small_count),
                     }
                     floor = RATIO_MIN[what] if connections == AT_ONCE else None
-                    rows.append(_row(plan, f"4 KiB {what}, {connections} at once", sides, floor))
+                    rows.append(row_of(plan, f"4 KiB {what}, {connections} at once", sides, floor))
     return rows
 
 
@@ -96,14 +98,14 @@ def _workers(plan: Plan) -> list[Row]:
     load_core, _ = cores()
     rows: list[Row] = []
     with _gateway_of(plan, 2) as two, _gateway_of(plan, 1) as one, pinned(load_core):
-        asks = {server.url: _asks(server, _stored(server)[0]) for server in (two, one)}
+        asks = {server.url: _asks(server, stored(server)[0]) for server in (two, one)}
         for what in RATIO_MIN:
             sides = {
-                name: _Side(server, asks[server.url][what], AT_ONCE, plan.small_count)
+                name: Requests(server, asks[server.url][what], AT_ONCE, plan.small_count)
                 for name, server in (("2 workers", two), ("1 worker", one))
             }
             name = f"4 KiB {what}, {AT_ONCE} at once, 2 workers, all cores"
-            rows.append(_row(plan, name, sides, None))
+            rows.append(row_of(plan, name, sides))
     return rows
 
 
@@ -113,7 +115,8 @@ def _gateway_of(plan: Plan, workers: int) -> Iterator[GatewayServer]:
         yield server
 
 
-def _row(plan: Plan, name: str, sides: dict[str, _Side], floor: float | None) -> Row:
+def row_of(plan: Plan, name: str, sides: dict[str, Requests], floor: float | None = None) -> Row:
+    """Measure two sides in turn; return how the first compares with the second."""
     samples = interleave(
         {side: each.measure for side, each in sides.items()},
         plan.runs,
@@ -133,9 +136,11 @@ def _row(plan: Plan, name: str, sides: dict[str, _Side], floor: float | None) ->
     )
 
 
-def _stored(server: GatewayServer) -> tuple[list[str], int]:
+def stored(
+    server: GatewayServer, size: int = SIZE, count: int = 8 * AT_ONCE
+) -> tuple[list[str], int]:
     """Upload some objects; return their names and the size of each as a sealed file."""
-    side = _Side(server, _upload_to(server), AT_ONCE, 8 * AT_ONCE)
+    side = Requests(server, upload_to(server, size), AT_ONCE, count)
     side.measure()
     documents = [json.loads(answer) for answer in side.answers]
     return [document["urn"] for document in documents], documents[0]["sealed_size"]
@@ -143,14 +148,15 @@ def _stored(server: GatewayServer) -> tuple[list[str], int]:
 
 def _asks(server: GatewayServer, names: list[str]) -> dict[str, Ask]:
     return {
-        "upload": _upload_to(server),
-        "sealed fetch": _fetch_from(names, SEALED),
-        "plaintext fetch": _fetch_from(names, PLAINTEXT),
+        "upload": upload_to(server),
+        "sealed fetch": fetch_from(names, SEALED),
+        "plaintext fetch": fetch_from(names, PLAINTEXT),
     }
 
 
-def _upload_to(server: GatewayServer) -> Ask:
-    body = os.urandom(SIZE)
+def upload_to(server: GatewayServer, size: int = SIZE) -> Ask:
+    """Return what uploads into a new slot each time."""
+    body = os.urandom(size)
 
     def ask(connection: Connection) -> None:
         connection.send("POST", server.slot(f"small_{next(_NUMBERS)}"), body, kind=PLAINTEXT)
@@ -158,7 +164,8 @@ def _upload_to(server: GatewayServer) -> Ask:
     return ask
 
 
-def _fetch_from(names: list[str], accept: str) -> Ask:
+def fetch_from(names: list[str], accept: str) -> Ask:
+    """Return what fetches one object after the other."""
     turns = itertools.cycle(names)
 
     def ask(connection: Connection) -> None:

@@ -1,6 +1,6 @@
 """Goal: four packages with common names stay ours, wherever and beside whatever they are installed.
 Method: ask the environment who owns which name, build the wheel offline, unpack it elsewhere and
-run it, put a stranger's package in front, and read the locks.
+run it, put a stranger's package in front, look for what must not be in it, and read the locks.
 """
 
 import os
@@ -135,6 +135,55 @@ def test_the_unpacked_wheel_runs_by_itself(wheel: zipfile.ZipFile, tmp_path: Pat
 
     assert run.returncode == 0, run.stderr
     assert "usage" in run.stdout.casefold()
+
+
+def not_sealing(package: Path) -> list[str]:
+    """Return the files that bring the bench's null sealer, know of it, or patch what seals."""
+    return sorted(
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(
+            r"null.?sealer|nothing_sealed|^ *(from|import) (bench|tests|unittest)\b",
+            f"{path.relative_to(package)}\n{path.read_text()}",
+            re.MULTILINE | re.IGNORECASE,
+        )
+    )
+
+
+def test_what_is_shipped_has_no_way_not_to_seal(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path)
+    # Without site-packages: there the checkout is installed, which has the bench.
+    run = subprocess.run(
+        [sys.executable, "-P", "-S", "-m", "bench.null_sealer"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert [] == not_sealing(tmp_path)
+    assert run.returncode != 0
+    assert "No module named 'bench'" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("bench/null_sealer.py", ""),
+        ("storage_gateway/null_sealer.py", ""),
+        ("storage_gateway/write.py", "from bench.null_sealer import nothing_sealed"),
+        ("storage_gateway/cli/serve.py", "if True:\n    import bench.null_sealer"),
+        ("storage_gateway/app.py", "from unittest.mock import patch"),
+        ("storage_gateway/producing.py", "class NullSealer: pass"),
+    ],
+)
+def test_a_way_not_to_seal_is_seen(tmp_path: Path, path: str, source: str) -> None:
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text(source)
+
+    assert [path] == not_sealing(tmp_path)
+    assert [] == [found for package in OURS for found in not_sealing(ROOT / package)]
 
 
 def test_the_installed_version_is_the_one_in_the_source() -> None:

@@ -2,11 +2,14 @@
 and spoil what it keeps.
 """
 
+import asyncio
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from storage_gateway.backends.s3_client import Request, S3Client
+from tests.contract.s3 import now, s3_settings
 from tests.servers.seaweedfs import PARTS, SeaweedFS, seaweedfs
 
 KEY = "a/b/0"
@@ -35,6 +38,26 @@ def test_a_dropped_bucket_is_gone(s3_server: SeaweedFS) -> None:
 
     with pytest.raises(AssertionError):
         s3_server.stored(bucket, KEY)
+
+
+def test_requests_are_counted_by_bucket_and_method(s3_server: SeaweedFS) -> None:
+    bucket, other = s3_server.new_bucket(), s3_server.new_bucket()
+    settings = s3_settings(s3_server, bucket)
+
+    async def ask() -> None:
+        client = S3Client(settings, clock=now)
+        try:
+            for key in ("a", "b"):
+                await client.call(Request(method="PUT", key=key, body=b"x"))
+            await client.call(Request(method="GET", key="a", byte_range=(0, 1)))
+            await client.call(Request(method="GET", key="missing"))
+        finally:
+            await client.close()
+
+    asyncio.run(ask())
+
+    assert (2, 1) == (s3_server.requests(bucket, "PUT"), s3_server.requests(bucket, "GET"))
+    assert 0 == s3_server.requests(other, "PUT")
 
 
 def test_a_truncated_object_is_shorter(s3_server: SeaweedFS) -> None:

@@ -5,6 +5,7 @@ and files, and what it keeps can be spoilt below its API.
 
 import http.client
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -43,11 +44,15 @@ SETTINGS = (
 )
 
 
+def installed() -> str | None:
+    """Return the path of the server, None where there is none."""
+    beside = Path(sys.executable).parent / "weed"
+    return str(beside) if beside.exists() else shutil.which("weed")
+
+
 def program() -> str:
     """Return the path of the server; skip or fail where there is none."""
-    beside = Path(sys.executable).parent / "weed"
-    found = str(beside) if beside.exists() else shutil.which("weed")
-    return found or absent("what needs SeaweedFS (weed)", HOW)
+    return installed() or absent("what needs SeaweedFS (weed)", HOW)
 
 
 def free_ports(count: int) -> list[int]:
@@ -103,6 +108,7 @@ class SeaweedFS:
     def _spawn(self) -> None:
         if not self._served:  # later on clients know the ports: they are waited for
             names = [f"{part}.port{kind}" for part in PARTS for kind in ("", ".grpc")]
+            names.append("metricsPort")
             self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         sockets = self.folder / "sockets"
         sockets.mkdir(exist_ok=True)
@@ -195,6 +201,15 @@ class SeaweedFS:
     def drop(self, bucket: str) -> None:
         """Remove a bucket and all that is in it."""
         self._tell_filer("DELETE", f"/buckets/{bucket}?recursive=true")
+
+    def requests(self, bucket: str, method: str) -> int:
+        """Return how many requests with a method the S3 API has done for a bucket so far."""
+        status, answer = self._ask("metricsPort", "GET", "/metrics")
+        assert status == http.HTTPStatus.OK, status
+        counted = re.compile(
+            rf'SeaweedFS_s3_request_total{{bucket="{bucket}",code="2\d\d",type="{method}"}} (\d+)'
+        )
+        return sum(int(found[1]) for found in counted.finditer(answer.decode()))
 
     def stored(self, bucket: str, key: str) -> bytes:
         """Return what an object holds, past the S3 API."""
