@@ -27,6 +27,7 @@ def command(
     stdin: bytes = b"",
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> Done:
     """Run a command to its end. It sees no setting of ours but those given, and the database of the
     test, if the command is about a data folder.
@@ -40,7 +41,7 @@ def command(
         [sys.executable, "-m", "storage_gateway", *map(str, arguments)],
         input=stdin,
         capture_output=True,
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
         check=False,
         cwd=cwd,
         env={**inherited, "PYTHONPATH": repository, **(environment or {})},
@@ -51,7 +52,7 @@ def command(
 
 
 async def command_beside(
-    *arguments: str | Path, **options: bytes | Path | Mapping[str, str]
+    *arguments: str | Path, **options: bytes | float | Path | Mapping[str, str]
 ) -> Done:
     """As `command`, while the event loop goes on."""
     return await asyncio.to_thread(command, *arguments, **options)  # type: ignore[arg-type]

@@ -21,6 +21,8 @@ from tests.gateway import OpenSession, eventually, open_catalog
 
 SEGMENT_PLAINTEXT = LEAF_PLAINTEXT_SIZE * SEGMENT_LEAVES
 SIZES = [0, 1, 1000, 65_536, 1_000_000, SEGMENT_PLAINTEXT, SEGMENT_PLAINTEXT + 1]
+CHECK_S_MAX = 300.0
+"""A night leaves thousands of objects."""
 LARGE = 4 * SEGMENT_PLAINTEXT + 12_345
 BASE = Random(5).randbytes(LARGE + 1024)
 DRAIN_S = 60.0
@@ -123,7 +125,7 @@ async def check_all(data_dir: Path, client: Client, session: OpenSession, record
     Returns how many uploads without an answer are there all the same, whole.
     """
     await wait_drained(data_dir)
-    done = await command_beside("check", "--data-dir", data_dir, "--json")
+    done = await command_beside("check", "--data-dir", data_dir, "--json", timeout_s=CHECK_S_MAX)
     assert 0 == done.status, done
     assert [] == json.loads(done.out)["findings"]
     for urn, digest in record.answered.items():
