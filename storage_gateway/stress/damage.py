@@ -16,7 +16,8 @@ from .record import OK
 from .tampering import copies_of
 from .trial import LoadSpent, Trial
 
-OBJECTS_MAX = 64
+OBJECTS_MAX = 24
+"""Each is damaged and put back in each store, which is synced every time."""
 NOTED_S_MAX = 10.0
 SEALED_BYTES_MAX = 32 << 20
 """Larger ones are not fetched as sealed files: these are kept whole."""

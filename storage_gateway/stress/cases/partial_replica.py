@@ -9,7 +9,7 @@ import msgspec
 
 from crypto import LEAF_PLAINTEXT_SIZE, SEGMENT_LEAVES, SEGMENT_SIZE
 from storage_gateway.backends.faulty import StoreFaults
-from storage_gateway.catalog.copies import BAD, PENDING, PLACED
+from storage_gateway.catalog.copies import BAD, PENDING
 from storage_gateway.errors import BlobMissing
 from storage_gateway.stress.bodies import Body
 from storage_gateway.stress.contract import Case
@@ -28,6 +28,12 @@ BEYOND = 128 << 10
 the last is known only then, and the next leaf is not whole."""
 SIZE_MIN = SEGMENT + 2 * BEYOND
 REACHED_S_MAX = 30.0
+
+
+REFUSES = Ailment(
+    calls=StoreFaults(refused={"write": 1.0, "finish": 1.0, "put": 1.0}),
+    wire=ProxyFault(kind=FaultKind.REFUSE),
+)
 
 
 class PartialReplica(Parameters, kw_only=True, frozen=True):
@@ -74,21 +80,18 @@ async def run(trial: Trial, parameters: PartialReplica) -> None:
     async with trial.world.gateway() as gateway:
         customer = trial.customer(gateway, member)
         first.faulty.faults = StoreFaults(at_point=midway.note)
-        sending = _begin(trial, customer, midway, stored)
-        wanted = len(sending)
-        reached = await trial.eventually(
-            lambda: len(midway.finished) >= wanted or all(task.done() for task in sending),
-            within_s=REACHED_S_MAX,
-        )
-        trial.begin_faults()
-        await first.suffer(
-            Ailment(
-                calls=StoreFaults(refused={"write": 1.0, "finish": 1.0, "put": 1.0}),
-                wire=ProxyFault(kind=FaultKind.REFUSE),
+        async with asyncio.TaskGroup() as group:
+            sending = _begin(trial, customer, midway, stored, group)
+            wanted = len(sending)
+            reached = await trial.eventually(
+                lambda: len(midway.finished) >= wanted or all(task.done() for task in sending),
+                within_s=REACHED_S_MAX,
             )
-        )
-        midway.passed.set()
-        trial.require_all("every body is stored at once", [o for o in await _ends(sending) if o])
+            trial.begin_faults()
+            await first.suffer(REFUSES)
+            midway.passed.set()
+        unstored = [why for task in sending if (why := task.result())]
+        trial.require_all("every body is stored at once", unstored)
         await trial.world.wait_late()
         await require_right(trial, customer, stored, "all is read right while the store fails")
         await first.heal()
@@ -104,7 +107,7 @@ async def run(trial: Trial, parameters: PartialReplica) -> None:
 
 
 def _begin(
-    trial: Trial, customer: Customer, midway: _Midway, stored: Stored
+    trial: Trial, customer: Customer, midway: _Midway, stored: Stored, group: asyncio.TaskGroup
 ) -> "list[asyncio.Task[str]]":
     """Begin as many uploads as there are clients; each returns why it was not stored."""
 
@@ -120,14 +123,10 @@ def _begin(
     sending = []
     for _ in range(trial.parameters.clients):
         try:
-            sending.append(asyncio.create_task(send(trial.next_task(), trial.body())))
+            sending.append(group.create_task(send(trial.next_task(), trial.body())))
         except LoadSpent:
             break
     return sending
-
-
-async def _ends(sending: "list[asyncio.Task[str]]") -> list[str]:
-    return list(await asyncio.gather(*sending))
 
 
 async def _judge_parts(trial: Trial, stored: Stored) -> None:
@@ -137,16 +136,14 @@ async def _judge_parts(trial: Trial, stored: Stored) -> None:
     first = trial.world.stores[0]
     for urn in stored:
         manifest = await manifest_of(trial.world, urn)
-        placed, pending, bad = [
-            await copies_of(trial.world, urn, state) for state in (PLACED, PENDING, BAD)
-        ]
+        pending, bad = [await copies_of(trial.world, urn, state) for state in (PENDING, BAD)]
         prefix = f"{trial.world.parts.payloads}{manifest.payload_id}/"
         everything = set(range(-(-manifest.payload_size // SEGMENT_SIZE)))
         lacking = {index for index in everything if not await _has(trial, f"{prefix}{index}")}
         if lacking == everything - {0}:
             parts.append(urn)
         known = pending.get(first.name, frozenset())
-        if not lacking <= known or not known.isdisjoint(placed.get(first.name, ())) or bad:
+        if not lacking <= known or bad:
             wrong.append(f"{urn} lacks {sorted(lacking)}, and pending are {sorted(known)}")
     trial.require_all("what the store lacks is pending there", wrong)
     trial.verdict.require(

@@ -16,7 +16,7 @@ from storage_gateway.stress.tampering import heads_swapped, manifest_of
 from storage_gateway.stress.trial import LoadSpent, Trial
 from storage_gateway.stress.world import GatewayLike
 
-PAIRS_MAX = 32
+PAIRS_MAX = 16
 CHANGES_MIN = 4
 """Under load."""
 PAUSE_S = 0.005
