@@ -8,6 +8,8 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 
+from sqlalchemy import Connection
+
 from retention import ErasureStep, next_erasure_step
 
 from .backends import KeyedStore
@@ -85,8 +87,7 @@ class Recovery:
         await self._settle_unburied(report)
         await self._settle_intents(report)
         await self._clear_graves(report, began_ms)
-        await self._catalog.run(forget_dead_instances)
-        await self._catalog.run(forget_outcomes)
+        await self._catalog.run(_forget)
         if report != RecoveryReport(graves_waiting=report.graves_waiting):
             logger.info(
                 "recovery pass",
@@ -170,6 +171,11 @@ class Recovery:
             if step is ErasureStep.WAIT or not pages_clean:
                 report.graves_waiting += 1
                 return
+
+
+def _forget(connection: Connection) -> None:
+    forget_dead_instances(connection)
+    forget_outcomes(connection)
 
 
 class _Pages:

@@ -44,8 +44,6 @@ from tests.http.steps import (
     upload,
 )
 
-pytestmark = pytest.mark.both_databases
-
 CONTENT = b"content"
 NAMES = ("one", "two")
 LONG_S = 20.0
@@ -83,12 +81,13 @@ class Deployment:
 
     async def nothing_left(self) -> None:
         """Nothing is there that no object accounts for, and no memory is held."""
+        running = self.gateway.gateway
 
         async def clean() -> bool:
-            return not await leftovers(self.gateway.catalog, self.gateway.gateway.parts.store)
+            left = await leftovers(self.gateway.catalog, running.parts.store)
+            return not left and running.services.uploads._memory.taken == 0
 
         await eventually(clean, what="the end of all leftovers")
-        assert 0 == self.gateway.gateway.services.uploads._memory.taken
 
     async def objects(self) -> int:
         """Count the objects."""
@@ -150,6 +149,7 @@ async def deployed(folder: Path, **settings: object) -> AsyncIterator[Deployment
                 store.go_on.set()
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("size", [0, len(CONTENT), 2 * SEGMENT])
 async def test_it_is_pending_until_the_quorum_is_there_then_committed(
     tmp_path: Path, size: int
@@ -197,6 +197,7 @@ async def test_a_sealed_body_is_late_likewise(tmp_path: Path) -> None:
     assert CONTENT == read.body
 
 
+@pytest.mark.both_databases
 async def test_who_may_know_of_it_is_told_and_nobody_else(tmp_path: Path) -> None:
     async with deployed(tmp_path) as d:
         foreign = await open_session(d.gateway, "202")
@@ -266,6 +267,7 @@ async def test_the_slot_is_its_own_meanwhile(tmp_path: Path) -> None:
     assert 1 == count
 
 
+@pytest.mark.both_databases
 async def test_it_fails_with_the_store_and_the_slot_is_free(tmp_path: Path) -> None:
     async with deployed(tmp_path) as d:
         document = await d.sent()
@@ -302,6 +304,7 @@ async def overdue(gateway: RunningGateway, by_s: float = 1.0) -> None:
     await gateway.catalog.run(lambda c: c.execute(update(outcomes).values(decide_by_ms=passed)))
 
 
+@pytest.mark.both_databases
 async def test_what_is_overdue_is_decided_by_who_asks_and_its_owner_comes_too_late(
     tmp_path: Path,
 ) -> None:
@@ -384,6 +387,7 @@ async def test_after_a_kill_it_is_told_as_failed_by_the_next_process(tmp_path: P
     assert document["urn"] != again["urn"]
 
 
+@pytest.mark.both_databases
 async def test_it_is_forgotten_after_its_time(tmp_path: Path) -> None:
     async with deployed(tmp_path) as d:
         document = await d.sent()
