@@ -53,7 +53,9 @@ class FaultKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyFault:
-    """What goes wrong, and on which connections. Latency and link are those of all of them."""
+    """What goes wrong, and on which connections. Latency, link and patience are those of all of
+    them.
+    """
 
     kind: FaultKind | None = None
     side: Side = Side.ANSWER
@@ -69,6 +71,9 @@ class ProxyFault:
     """So much later each side of an exchange begins to arrive."""
     link_bytes_per_s: float | None = None
     """What all connections together carry at most, each way."""
+    answer_within_s: float | None = None
+    """So long the proxy waits for an answer to begin, from the beginning of the request; then both
+    ends are told that the connection broke (RST)."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done."""
@@ -81,6 +86,8 @@ class ProxyFault:
         link = self.link_bytes_per_s
         if self.trickle_bytes_per_s <= 0 or (link is not None and link <= 0):
             raise ValueError("trickle_bytes_per_s and link_bytes_per_s are above 0")
+        if self.answer_within_s is not None and self.answer_within_s <= 0:
+            raise ValueError("answer_within_s is above 0")
 
 
 NO_FAULT = ProxyFault()
@@ -137,6 +144,7 @@ class Connection:
         self._last_side = Side.ANSWER
         self._bodies = {side: _Body() for side in Side}
         self._trickles = Pace()
+        self._cut: asyncio.TimerHandle | None = None
         self._stalled = False
         self._suffered = False
 
@@ -158,6 +166,7 @@ class Connection:
         except* OSError:
             self.reset()  # as the side did that broke it off
         finally:
+            self._stop_waiting()
             for writer in self._writers:
                 writer.close()
                 with contextlib.suppress(OSError):
@@ -177,6 +186,22 @@ class Connection:
             self._suffered = True
             self._link.happened += 1
 
+    def _wait_for_answer(self) -> None:
+        """Break the exchange that begins off, unless its answer begins in time."""
+
+        def cut() -> None:
+            if self._link.fault.answer_within_s is not None:  # not healed since
+                self._suffer()
+                self.reset()
+
+        limit_s = self._link.fault.answer_within_s
+        if limit_s is not None:
+            self._cut = asyncio.get_running_loop().call_later(limit_s, cut)
+
+    def _stop_waiting(self) -> None:
+        if self._cut is not None:
+            self._cut.cancel()
+
     async def _carry(
         self, side: Side, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
@@ -185,6 +210,9 @@ class Connection:
             if side is not self._last_side:
                 self._last_side = side
                 self._bodies[side] = _Body()
+                self._stop_waiting()
+                if side is Side.REQUEST:
+                    self._wait_for_answer()
                 await asyncio.sleep(self._link.fault.latency_s)
             if side is Side.ANSWER and self._kind is FaultKind.LOSE_ANSWER:
                 self._suffer()

@@ -27,6 +27,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "crash-before-commit": {"duration_s": 0.1, "clients": 2},
     "crash-in-recovery": {"duration_s": 0.1, "clients": 2},
     "crash-mid-upload": {"duration_s": 0.1, "clients": 2, "sizes": [4096, 1_000_000]},
+    "deadline-mismatch": {"duration_s": 0.1, "scale": 0.001},
     "duplicate-submit": {"clients": 2},
     "flipped-bit": {"duration_s": 0.1, "clients": 2},
     "hang-after-headers": {"duration_s": 0.1, "clients": 2, "hang_s": 0.1},

@@ -119,6 +119,40 @@ async def test_without_a_fault_all_passes_both_ways() -> None:
         assert (1, 0) == (proxy.accepted, proxy.happened)
 
 
+async def test_an_answer_that_does_not_begin_in_time_is_not_waited_for() -> None:
+    async with before_sink(ProxyFault(answer_within_s=0.05)) as (proxy, sink):
+        async with client_of(proxy) as client:
+            client.writer.write(request(b"all of it"))
+            assert b"" == await client.read_until_broken()
+        await until(lambda: bool(sink.ended))
+
+        assert (1, "reset") == (proxy.happened, sink.ended)
+        assert request(b"all of it") == bytes(sink.came)
+
+
+async def test_an_answer_that_has_begun_is_waited_for_and_so_is_the_next_request() -> None:
+    fault: dict[str, Any] = {"answer_within_s": 0.2, "link_bytes_per_s": 600_000.0}
+    async with before_script(**fault) as (proxy, _), client_of(proxy) as client:
+        for _ in range(2):
+            assert BODY == await client.ask()  # each takes longer than 0.2 s to come whole
+
+        assert 0 == proxy.happened
+
+
+async def test_who_waits_for_an_answer_when_the_proxy_is_healed_goes_on_waiting() -> None:
+    async with (
+        before_sink(ProxyFault(answer_within_s=0.05)) as (proxy, sink),
+        client_of(proxy) as client,
+    ):
+        client.writer.write(request())
+        await until(lambda: bool(sink.came))
+        await proxy.heal()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.reader.read(1), 0.1)
+
+        assert 0 == proxy.happened
+
+
 async def test_a_refusal_is_for_open_connections_too_and_the_port_stays() -> None:
     async with before_script() as (proxy, _):
         async with client_of(proxy) as client:
@@ -386,6 +420,7 @@ def test_a_place_in_the_body_is_found_however_the_pieces_are_cut(after: int) -> 
         {"one_in": 0},
         {"trickle_bytes_per_s": 0.0},
         {"link_bytes_per_s": 0.0},
+        {"answer_within_s": 0.0},
     ],
 )
 def test_what_cannot_be_done_is_refused(wrong: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from .crash_after_commit import CASE as CRASH_AFTER_COMMIT
 from .crash_before_commit import CASE as CRASH_BEFORE_COMMIT
 from .crash_in_recovery import CASE as CRASH_IN_RECOVERY
 from .crash_mid_upload import CASE as CRASH_MID_UPLOAD
+from .deadline_mismatch import CASE as DEADLINE_MISMATCH
 from .duplicate_submit import CASE as DUPLICATE_SUBMIT
 from .flipped_bit import CASE as FLIPPED_BIT
 from .hang_after_headers import CASE as HANG_AFTER_HEADERS
@@ -50,6 +51,7 @@ CASES: dict[str, Case[Any]] = {
         CRASH_BEFORE_COMMIT,
         CRASH_IN_RECOVERY,
         CRASH_MID_UPLOAD,
+        DEADLINE_MISMATCH,
         DUPLICATE_SUBMIT,
         FLIPPED_BIT,
         HANG_AFTER_HEADERS,
