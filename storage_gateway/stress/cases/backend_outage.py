@@ -19,8 +19,8 @@ KEPT, ERASED_EARLY, ERASED_LATE = 2, 2, 1
 REFUSED_SIZE = 4096
 LOOKS = 3
 """So often recovery looks for what was erased, later than the horizon, before that is judged."""
-LOOKED_S_MAX = 10.0
-ERASED_S_MAX = 20.0
+LOOKED_S_MAX = 30.0
+ERASED_S_MAX = 30.0
 
 
 class BackendOutage(Parameters, kw_only=True, frozen=True):
