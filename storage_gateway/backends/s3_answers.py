@@ -89,7 +89,8 @@ _TRANSIENT_STATUSES = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
-_TRANSIENT_CODES = frozenset({"RequestTimeout", "SlowDown"})
+# The last one: a body that is not the one that was signed; it was right when it left.
+_TRANSIENT_CODES = frozenset({"RequestTimeout", "SlowDown", "XAmzContentSHA256Mismatch"})
 # Of MinIO, Ceph and others: S3 itself has no end.
 _FULL_CODES = frozenset(
     {

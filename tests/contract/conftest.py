@@ -11,12 +11,25 @@ import pytest
 from storage_gateway.backends import LocalStore
 from storage_gateway.catalog import Catalog
 from tests.databases import databases
+from tests.servers.juicefs import JuiceFS, juicefs
 
 from .several import HungStore, Stores
-from .stores import KINDS, OpenStore
+from .stores import BY_NIGHT, KINDS, OpenStore
 
 
-@pytest.fixture(params=sorted(KINDS))
+@pytest.fixture(scope="session")
+def juicefs_server() -> Iterator[JuiceFS]:
+    """Run one S3 server that ignores preconditions; each test has a bucket of its own on it."""
+    with juicefs() as server:
+        yield server
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(kind, marks=[pytest.mark.nightly] if kind in BY_NIGHT else [])
+        for kind in sorted(KINDS)
+    ]
+)
 async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenStore]:
     async with KINDS[request.param](request, tmp_path) as one:
         yield one

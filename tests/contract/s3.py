@@ -14,7 +14,7 @@ from storage_gateway.backends.s3 import S3Store
 from storage_gateway.backends.s3_client import Request, S3Client, S3Settings
 from storage_gateway.backends.s3_signature import Credentials
 from storage_gateway.backends.scratch import Scratch
-from tests.servers.seaweedfs import SeaweedFS
+from tests.servers.s3 import S3Server
 
 MARKER = "deployment-marker"
 
@@ -23,7 +23,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def s3_settings(server: SeaweedFS, bucket: str, **changes: Any) -> S3Settings:  # noqa: ANN401 - its fields
+def s3_settings(server: S3Server, bucket: str, **changes: Any) -> S3Settings:  # noqa: ANN401 - its fields
     """Return settings of a bucket of the server; soon out of patience, as it is on this machine."""
     settings = S3Settings(
         name="s3",
@@ -38,7 +38,7 @@ def s3_settings(server: SeaweedFS, bucket: str, **changes: Any) -> S3Settings:  
     return replace(settings, **changes)
 
 
-def settings_file(folder: Path, server: SeaweedFS, bucket: str) -> Path:
+def settings_file(folder: Path, server: S3Server, bucket: str) -> Path:
     """Write a configuration with one bucket, its secret in a file beside it; return its path."""
     secret, file = folder / "secret", folder / "gateway.toml"
     secret.write_text(server.secret_key)
@@ -57,7 +57,7 @@ def settings_file(folder: Path, server: SeaweedFS, bucket: str) -> Path:
 
 
 @asynccontextmanager
-async def s3_store(server: SeaweedFS, spool: Path, **changes: float) -> AsyncIterator[S3Store]:
+async def s3_store(server: S3Server, spool: Path, **changes: float) -> AsyncIterator[S3Store]:
     """Open a store over a new bucket that carries its marker."""
     bucket = await asyncio.to_thread(server.new_bucket)
     settings = s3_settings(server, bucket, **changes)
@@ -75,7 +75,7 @@ async def s3_store(server: SeaweedFS, spool: Path, **changes: float) -> AsyncIte
 class Bucket:
     """A bucket of the server, and a client of it."""
 
-    server: SeaweedFS
+    server: S3Server
     name: str
     client: S3Client
 
@@ -94,7 +94,7 @@ class Bucket:
 
 
 @asynccontextmanager
-async def new_bucket(server: SeaweedFS) -> AsyncIterator[Bucket]:
+async def new_bucket(server: S3Server) -> AsyncIterator[Bucket]:
     """Make a bucket; remove it at the end, whatever became of the server."""
     name = await asyncio.to_thread(server.new_bucket)
     client = S3Client(s3_settings(server, name), clock=now)

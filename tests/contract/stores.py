@@ -11,7 +11,7 @@ import pytest
 
 from storage_gateway.backends import KeyedStore, LocalStore, Member, Replicas
 from storage_gateway.backends.faulty import FaultyStore
-from tests.servers.seaweedfs import SeaweedFS
+from tests.servers.s3 import S3Server
 
 from .s3 import s3_store
 
@@ -75,7 +75,7 @@ async def _replicas(tmp_path: Path) -> AsyncIterator[OpenStore]:
 
 
 @asynccontextmanager
-async def _s3(server: SeaweedFS, tmp_path: Path) -> AsyncIterator[OpenStore]:
+async def _s3(server: S3Server, tmp_path: Path) -> AsyncIterator[OpenStore]:
     async with s3_store(server, tmp_path) as store:
         yield OpenStore(
             store=store,
@@ -85,10 +85,13 @@ async def _s3(server: SeaweedFS, tmp_path: Path) -> AsyncIterator[OpenStore]:
         )
 
 
+BY_NIGHT = frozenset({"juicefs"})
+"""Kinds that have quick tests of their own by day."""
 Open = Callable[[pytest.FixtureRequest, Path], AbstractAsyncContextManager[OpenStore]]
 
 KINDS: dict[str, Open] = {
     "faulty": lambda _, folder: _faulty(folder),
+    "juicefs": lambda request, folder: _s3(request.getfixturevalue("juicefs_server"), folder),
     "local": lambda _, folder: _local(folder),
     "replicas": lambda _, folder: _replicas(folder),
     "s3": lambda request, folder: _s3(request.getfixturevalue("s3_server"), folder),

@@ -19,6 +19,7 @@ from storage_gateway.backends.probe import probe
 from storage_gateway.backends.probe_report import ProbeReport
 from storage_gateway.backends.s3_answers import Versioning
 from storage_gateway.backends.s3_client import S3Client
+from tests.servers.s3 import S3Server
 from tests.servers.scripted import HANG, Received, Say, scripted
 from tests.servers.seaweedfs import SeaweedFS
 
@@ -41,10 +42,10 @@ Forward = Callable[[Received], Say]
 Lie = Callable[[Received, Forward], Say | None]
 
 
-def forward_to(server: SeaweedFS) -> Forward:
+def forward_to(server: S3Server) -> Forward:
     def forward(request: Received) -> Say:
         with closing(
-            http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+            http.client.HTTPConnection(urlsplit(server.endpoint).netloc, timeout=20)
         ) as connection:
             headers = {name: value for name, value in request.headers.items() if name}
             connection.request(request.method, request.target, request.body, headers)

