@@ -88,7 +88,7 @@ def measure(plan: Plan) -> list[Row]:
 def _large(plan: Plan, server: S3Server, ours: GatewayServer, alone: Direct) -> list[Row]:
     body = made_up(plan.transfer_size)
     one = Gateway(ours, body)
-    sides: list[S3Side] = [one, alone, *_commands(plan, server, body)]
+    sides: list[S3Side] = [one, alone, *installed_commands(plan, server, body)]
     name = f"S3 upload {plan.transfer_size >> 20} MiB"
     uploads = {side.name: Watched(server, side.upload, side.forget) for side in sides}
     rows = rows_of(name, len(body), walls_of(plan, name, uploads), uploads)
@@ -108,7 +108,7 @@ def _large(plan: Plan, server: S3Server, ours: GatewayServer, alone: Direct) -> 
     return rows
 
 
-def _commands(plan: Plan, server: S3Server, body: bytes) -> Iterator[Command]:
+def installed_commands(plan: Plan, server: S3Server, body: bytes) -> Iterator[Command]:
     """Yield the peers that are installed; note their versions, and what is missing."""
     plaintext = plan.folder / "plaintext"
     plaintext.write_bytes(body)

@@ -6,6 +6,7 @@ the steps of the null sealer by themselves. That it all runs: the quick run of t
 import os
 import stat
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,15 +14,18 @@ from typing import cast
 
 import pytest
 
+from bench import backends, privacy
 from bench.backends import rows_of
 from bench.direct import Batch, blobs, requests
 from bench.figures import Row, Sample, Verdict
 from bench.machine import NotMeasurable
 from bench.null_sealer import main, nothing_sealed
+from bench.plan import Plan, quick_plan
 from bench.report import cells
 from bench.s3_commands import AgePiped, Command, RcloneCrypt
 from bench.s3_server import S3Server
 from bench.s3_sides import Direct, Gateway, Taken
+from bench.s3_small import Counted
 from bench.s3_watch import Watched
 from bench.sides import SideMissing
 from crypto import (
@@ -240,6 +244,43 @@ def steps() -> list[object]:
     return [vars(write)[name] for name in ("sealing", "new_head", "open_head")] + [
         vars(read)["open_head"]
     ]
+
+
+@pytest.mark.parametrize(
+    "measure", [backends.measure, privacy.measure], ids=["backends", "privacy"]
+)
+def test_without_an_s3_server_the_report_says_so(
+    measure: Callable[[Plan], list[Row]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.s3_server.installed", lambda: None)
+    plan = quick_plan(tmp_path, lambda _text: None)
+
+    assert [] == measure(plan)
+
+    (note,) = plan.notes
+    assert "NOT MEASURED, there is no SeaweedFS" in note
+    assert "make test-tools" in note
+
+
+def test_without_commands_the_rest_is_measured_and_the_report_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    plan = quick_plan(tmp_path, lambda _text: None)
+
+    assert [] == list(backends.installed_commands(plan, fake_server(), b"plaintext"))
+
+    missing = "NOT MEASURED, there is no rclone (to get it: make bench-tools)"
+    assert [f"{kind.name}: {missing}" for kind in (RcloneCrypt, AgePiped)] == plan.notes
+
+
+def test_requests_are_counted_with_the_time_of_their_run() -> None:
+    answers = [(Taken(2.0, 1.0), 20), (Taken(4.0, 1.0), 20)]
+    counted = Counted(lambda: answers.pop(0))
+
+    walls = Sample((counted.work().wall_s, counted.work().wall_s))
+
+    assert Sample((10.0, 5.0)) == counted.rate(walls)
 
 
 def sealed_by_the_gateway(data: bytes) -> bytes:
