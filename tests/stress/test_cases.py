@@ -16,10 +16,10 @@ from tests.stress.planted import PLANTED, plant
 from tests.stress.runs import carried_out, failed
 
 SMALL: dict[str, dict[str, Any]] = {
-    "backend-flapping": {"clients": 2, "flap_s": 0.1},
-    "backend-full": {"duration_s": 0.1, "clients": 2},
+    "backend-flapping": {"duration_s": 0.3, "clients": 2, "flap_s": 0.1},
+    "backend-full": {"duration_s": 0.1, "clients": 1},
     "backend-lies": {"duration_s": 0.1, "clients": 2},
-    "backend-outage": {"duration_s": 0.1, "clients": 2},
+    "backend-outage": {"duration_s": 0.1, "clients": 1},
     "catalog-stall": {"stall_s": 0.05, "lost_answers": 0.4},
     "clock-jump": {"every_s": 0.3},
     "concurrent-same-session": {},
