@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import Connection, delete
 
 from storage_gateway.backends import replicas
+from storage_gateway.backends.health import Breaker
 from storage_gateway.backends.member import Member
 from storage_gateway.backends.replica_reads import _Asking
 from storage_gateway.catalog.objects import Ownership, begin_upload
@@ -76,6 +77,11 @@ def slots_are_given_anew(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("storage_gateway.write.check_slot_free", lambda *_: None)
 
 
+def failures_are_not_counted(patch: pytest.MonkeyPatch) -> None:
+    """A store that fails is asked like any other one."""
+    patch.setattr(Breaker, "fail", lambda *_args, **_options: None)
+
+
 SILENCE_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     "deadline-mismatch": (
         slots_are_given_anew,
@@ -83,6 +89,7 @@ SILENCE_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     ),
     "hang-after-headers": (runs_are_not_replaced, "every body that was under way came whole"),
     "lost-acknowledgement": (failed_uploads_are_forgotten, "7"),
+    "retry-storm": (failures_are_not_counted, "a store that fails is left alone"),
     "slow-trickle": (writes_wait_for_all, "uploads do not wait for the slow store"),
     "timeout-read": (silence_is_final, "while one store hangs every read is right"),
 }

@@ -28,6 +28,7 @@ from .paused_process import CASE as PAUSED_PROCESS
 from .queue_spike import CASE as QUEUE_SPIKE
 from .replica_disagreement import CASE as REPLICA_DISAGREEMENT
 from .result_before_object import CASE as RESULT_BEFORE_OBJECT
+from .retry_storm import CASE as RETRY_STORM
 from .slow_client import CASE as SLOW_CLIENT
 from .slow_trickle import CASE as SLOW_TRICKLE
 from .swapped_header import CASE as SWAPPED_HEADER
@@ -64,6 +65,7 @@ CASES: dict[str, Case[Any]] = {
         QUEUE_SPIKE,
         REPLICA_DISAGREEMENT,
         RESULT_BEFORE_OBJECT,
+        RETRY_STORM,
         SLOW_CLIENT,
         SLOW_TRICKLE,
         SWAPPED_HEADER,
