@@ -49,6 +49,7 @@ NAMES = ("one", "two")
 LONG_S = 20.0
 FAILS_AT_LAST = StoreFaults(lost_answer={"finish": 1.0})
 SOON_S = 0.05
+ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,11 @@ class Deployment:
     one: HungStore
     two: HungStore
 
-    async def sent(self, *, body: bytes = CONTENT, headers: Headers = ()) -> dict[str, Any]:
+    async def sent(
+        self, *, task_id: str = "t1", body: bytes = CONTENT, headers: Headers = ()
+    ) -> dict[str, Any]:
         """Upload a body that must be late; return what is told of it."""
-        path, token = self.session.path("t1"), self.session.user_token
+        path, token = self.session.path(task_id), self.session.user_token
         answer = await upload(self.gateway, path, token, body, headers=headers)
         assert 202 == answer.status, answer
         document: dict[str, Any] = answer.json()
@@ -325,6 +328,47 @@ async def test_what_is_overdue_is_decided_by_who_asks_and_its_owner_comes_too_la
     assert "failed" == still["state"]
     assert 1 == count
     assert b"another" == read.body
+
+
+@pytest.mark.both_databases
+async def test_who_decides_and_who_commits_at_the_same_time_are_one_or_the_other(
+    tmp_path: Path,
+) -> None:
+    async with deployed(tmp_path) as d:
+        for number in range(ROUNDS):
+            d.two.hang("finish")
+            document = await d.sent(task_id=f"t{number}")
+            await overdue(d.gateway)
+            d.two.go_on.set()
+            told = await asyncio.gather(*(d.status(document) for _ in range(3)))
+            states = {answer.json()["state"] for answer in told}
+            read = await fetch(d.gateway, document["urn"], d.session.user_token)
+            last = (await d.status(document)).json()["state"]
+
+            assert len(states) == 1
+            assert states == {last} == {"committed" if read.status == 200 else "failed"}
+        await d.nothing_left()
+
+
+@pytest.mark.both_databases
+async def test_another_process_tells_of_it_and_lets_it_be(tmp_path: Path) -> None:
+    async with (
+        deployed(tmp_path) as d,
+        running_gateway(tmp_path, **settings_of(tmp_path)) as other,
+    ):
+        token = d.session.user_token
+        document = await d.sent()
+        await other.gateway.recovery.run_once()
+        pending = (await status(other, document, token)).json()
+        early = await fetch(other, document["urn"], token)
+        d.two.go_on.set()
+        committed = await ended(other, document, token)
+        read = await fetch(other, document["urn"], token, headers=[PLAINTEXT])
+
+    assert "pending" == pending["state"]
+    early.problem(503, "commit_pending")
+    assert "committed" == committed["state"]
+    assert CONTENT == read.body
 
 
 @pytest.mark.parametrize(("drain_s", "state"), [(LONG_S, "committed"), (0.1, "failed")])
