@@ -146,11 +146,16 @@ class Client:
             except (aiohttp.ClientError, TimeoutError):
                 continue  # it may be starting anew; what became of the upload it knows even then
             except ClientError as error:
-                if error.problem.get("status") == HTTPStatus.SERVICE_UNAVAILABLE:
+                # It may be starting anew, behind a proxy that says so in words of its own.
+                status = int(error.problem.get("status") or 0)
+                if (
+                    status >= HTTPStatus.INTERNAL_SERVER_ERROR
+                    or status == HTTPStatus.TOO_MANY_REQUESTS
+                ):
                     continue
                 raise
             if found["state"] == "failed":
-                detail = "the upload failed before enough stores had it"
+                detail = "the upload failed after it was sent"
                 raise ClientError({"detail": detail} | found)
             if found["state"] != "pending":
                 return found

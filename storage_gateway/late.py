@@ -20,7 +20,10 @@ from .records import Manifest, Slot
 logger = logging.getLogger(__name__)
 
 PENDING_MAX = 256
-"""Uploads answered and not ended. While there are so many, others keep their senders waiting."""
+"""Uploads answered and not decided. While there are so many, others keep their senders waiting."""
+END_S_MAX = 10.0
+"""How long a stop waits for uploads to clear up behind themselves, before it leaves that to
+recovery: a store that does not answer must not keep a process from ending."""
 
 
 class CommitPending(ServiceError):
@@ -45,7 +48,7 @@ class LateUploads:
         self.decide_within_s = decide_within_s
         self._tasks: set[asyncio.Task[Manifest]] = set()
         self.pending: set[str] = set()
-        """Object ids of uploads that were answered and have not ended."""
+        """Object ids of uploads that were answered and are not decided."""
 
     async def take_in(
         self, upload: Callable[["Late"], Coroutine[Any, Any, Manifest]]
@@ -80,22 +83,31 @@ class LateUploads:
     async def close(self) -> None:
         """End what is not decided yet: it fails."""
         for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+            if not task.cancelling():  # again would break off what waits for its threads
+                task.cancel()
+        left = set(self._tasks)
+        while left:
+            _, left = await asyncio.wait(left, timeout=END_S_MAX)
+            for task in left:
+                task.cancel()
 
     def _end(self, task: "asyncio.Task[Manifest]", late: "Late") -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if late.told.done():
-            outcome: Outcome = late.told.result()
-            self.pending.discard(outcome.object_id)
-            failed = task.cancelled() or error is not None
-            code = error.code if isinstance(error, GatewayError) else None
-            logger.info(
-                "late upload failed" if failed else "late upload committed",
-                extra={"payload_id": outcome.payload_id, "code": code},
-            )
+        if not late.told.done():
+            return
+        outcome: Outcome = late.told.result()
+        self.pending.discard(outcome.object_id)
+        told = {"payload_id": outcome.payload_id}
+        if task.cancelled():
+            logger.info("late upload broken off", extra=told)
+        elif error is None:
+            logger.info("late upload committed", extra=told)
+        elif isinstance(error, GatewayError):
+            # Whether it failed the catalog knows: the answer of a commit may have been lost.
+            logger.info("late upload ended in an error", extra=told | {"code": error.code})
+        else:
+            logger.error("late upload ended in an error", exc_info=error, extra=told)
 
 
 class Late:
@@ -155,6 +167,7 @@ class Late:
         if not (self.told.done() and isinstance(error, Exception)):
             return  # one that was cut off is told as interrupted, without a note
         outcome = self.told.result()
+        self._uploads.pending.discard(outcome.object_id)  # clearing up may take long
         code = error.code if isinstance(error, GatewayError) else InternalError.code
         try:
             await self._catalog.run(lambda c: note_failure(c, outcome.object_id, code))

@@ -116,8 +116,13 @@ class Watch:
         """
         unseen = self._stores
         while True:
-            seen = await asyncio.gather(*(store.see(self._deployment_id) for store in unseen))
-            unseen = [store for store, is_seen in zip(unseen, seen, strict=True) if not is_seen]
+            seen = await asyncio.gather(
+                *(store.see(self._deployment_id) for store in unseen), return_exceptions=True
+            )
+            for outcome in seen:
+                if isinstance(outcome, Exception):
+                    logger.error("store not looked at, unexpectedly", exc_info=outcome)
+            unseen = [s for s, outcome in zip(unseen, seen, strict=True) if outcome is not True]
             if not unseen:
                 return
             await asyncio.sleep(interval_s)
@@ -131,9 +136,17 @@ class _Watched:
         is_bucket = isinstance(store, S3Store)
 
         async def ask() -> None:
-            # A disk that hangs keeps its thread, however long we wait: it is asked once.
-            async with asyncio.timeout(ANSWER_S_MAX if is_bucket else None):
+            if not isinstance(store, S3Store):
+                # A disk that hangs keeps its thread, however long we wait: it is asked once.
                 await store.stat(marker)
+                return
+            try:
+                async with asyncio.timeout(ANSWER_S_MAX):
+                    await store.stat(marker)
+            except TimeoutError:
+                # The question waits for a connection like any other: who is busy is not away.
+                if not store.answered_within(ANSWER_S_MAX):
+                    raise
 
         self.member = member
         self.question = _Question(ask, fresh_s=FRESH_S if is_bucket else 0.0)

@@ -54,6 +54,9 @@ logger = logging.getLogger(__name__)
 
 Body = AsyncGenerator[bytes]
 
+SETTLE_S_MAX = 10.0
+"""How long a stop waits for failed uploads to be cleared away: a store that does not answer would
+keep it for hours. Recovery takes them up."""
 ROOM_FRESH_S = 0.1
 """How long what `check_room` said holds. What comes in that time may take some of the reserve."""
 
@@ -218,13 +221,19 @@ class Uploads:
             raise refusal_of(error) from error
 
     async def wait_settled(self) -> None:
-        """Wait until every failed upload is settled, as far as it can be now."""
-        while self._settling:
-            await asyncio.wait(self._settling)
+        """Wait until every failed upload is settled, as far as it can be now, and soon."""
         try:
-            await self._settler.settle_unburied()
+            async with asyncio.timeout(SETTLE_S_MAX):
+                while self._settling:
+                    await asyncio.wait(self._settling)
+                await self._settler.settle_unburied()
         except errors.GatewayError as error:
             logger.warning("late writes not buried", extra={"code": error.code})
+        except TimeoutError:
+            logger.warning("left to recovery", extra={"uploads": len(self._settling)})
+            for task in self._settling:
+                task.cancel()
+            await asyncio.gather(*self._settling, return_exceptions=True)
 
     def _draft(self, slot: Slot, session: Session) -> Draft:
         return Draft(

@@ -65,7 +65,7 @@ def pending_response(outcome: Outcome, *, status: int = 202) -> web.Response:
     return web.json_response(_outcome_json(outcome), status=status, headers=headers)
 
 
-def committed(look: Unit[T], object_id: str, caller: Caller) -> Unit[T]:
+def or_pending(look: Unit[T], object_id: str, caller: Caller) -> Unit[T]:
     """Return a look at an object that tells those who may know of it when it is pending.
 
     It raises:

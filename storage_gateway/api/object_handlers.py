@@ -30,7 +30,7 @@ from urn import mint
 
 from .access import LOOK, check_known
 from .body import read_pieces
-from .late_handlers import committed, pending_response
+from .late_handlers import or_pending, pending_response
 from .pace import pace_of
 from .representations import (
     PLAINTEXT_TYPE,
@@ -132,7 +132,7 @@ def _meta_of(request: web.Request) -> Meta:
 def look_at_object(request: web.Request, caller: Caller) -> Unit[Loaded]:
     """Look at the object that the path names."""
     object_id = name_of(request).object_id
-    return committed(request.app[SERVICES].reads.look(object_id), object_id, caller)
+    return or_pending(request.app[SERVICES].reads.look(object_id), object_id, caller)
 
 
 async def get_object(request: web.Request, caller: Caller) -> web.StreamResponse:
@@ -227,7 +227,7 @@ async def _manifest_for(request: web.Request, caller: Caller) -> Manifest:
     """Return the manifest that the path names, if the caller may know of it."""
     name = name_of(request)
     manifest = await request.app[SERVICES].catalog.read(
-        committed(lambda c: load_manifest(c, name.object_id), name.object_id, caller)
+        or_pending(lambda c: load_manifest(c, name.object_id), name.object_id, caller)
     )
     check_known(manifest.slot, caller)
     check_pin(manifest, name.cid)

@@ -28,6 +28,8 @@ LAGGING_MAX = 4
 """Blobs that a store may still be taking when a quorum has them; with more it is left out."""
 GRACE_S = 0.05
 """Beside as long again as the quorum took: what a store gets that is a little slower."""
+GRACE_S_MAX = 5.0
+"""Of that: whoever sent what a quorum has is not kept waiting for one that hangs."""
 
 
 OnEnd = Callable[[Member, BaseException | None], None]
@@ -209,7 +211,8 @@ class ReplicatedWriter:
                     self.held.set()
             self._require_quorum(placed)
             if at_work:
-                done, _ = await asyncio.wait(at_work, timeout=self._clock() - began + GRACE_S)
+                grace_s = min(GRACE_S_MAX, self._clock() - began) + GRACE_S
+                done, _ = await asyncio.wait(at_work, timeout=grace_s)
                 placed += self._ended(at_work, done)
         except BaseException:
             for task in at_work:

@@ -84,6 +84,10 @@ class S3Store:
         """How many requests were begun for them, each retry counted."""
         return self._client.attempts
 
+    def answered_within(self, seconds: float) -> bool:
+        """Tell whether anything that was asked of it was answered in the last ``seconds``."""
+        return time.monotonic() - self._client.answered_s <= seconds
+
     async def close(self) -> None:
         """Close all connections; what is under way is broken off."""
         if self._marker_read is not None:

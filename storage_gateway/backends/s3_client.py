@@ -8,8 +8,10 @@ import asyncio
 import base64
 import errno
 import hashlib
+import math
 import secrets
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -132,6 +134,8 @@ class S3Client:
         self._proxy = None if settings.proxy is None else settings.proxy.url
         # aiohttp sends these with CONNECT only.
         self._proxy_headers = {} if settings.proxy is None else settings.proxy.headers()
+        self.answered_s = -math.inf
+        """When it was last answered, by the monotonic clock."""
         self.calls = 0
         """What was asked for so far."""
         self.attempts = 0
@@ -228,7 +232,9 @@ class S3Client:
                     proxy_headers=self._proxy_headers,
                 ) as response,
             ):
-                return await _read(response, request)
+                answer = await _read(response, request)
+                self.answered_s = time.monotonic()
+                return answer
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             _abort(body)
             if body is not None and body.failure is not None:

@@ -68,7 +68,7 @@ async def clear_abandoned(client: S3Client, deployment_id: str, now: datetime) -
     everything = Scratch(client, probes_prefix(deployment_id))
     try:
         blobs = await everything.list("", page_max=LISTED_AT_ONCE)
-    except (BackendUnavailable, MalformedAnswer):
+    except (BackendUnavailable, StorageFull, MalformedAnswer):
         return False
     if blobs is None:
         return False

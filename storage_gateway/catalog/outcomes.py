@@ -34,7 +34,15 @@ _OPEN_INTENT = Statement(
 )
 _NOTE_FAILURE = Statement(
     update(outcomes)
-    .where(outcomes.c.object_id == bindparam("object_id_is"))
+    .where(
+        outcomes.c.object_id == bindparam("object_id_is"),
+        select(intents.c.payload_id)
+        .where(
+            intents.c.payload_id == outcomes.c.payload_id,
+            intents.c.state == IntentState.OPEN.value,
+        )
+        .exists(),
+    )
     .values(code=bindparam("new_code"))
 )
 _ABORT = Statement(
@@ -104,7 +112,7 @@ def begin_outcome(
 
 
 def note_failure(connection: Connection, object_id: str, code: str) -> None:
-    """Note why an upload is about to fail; one that was committed all the same stays so."""
+    """Note why an upload is about to fail; of one that is decided what was told stays so."""
     _NOTE_FAILURE.run(connection, {"object_id_is": object_id, "new_code": code})
 
 

@@ -5,6 +5,7 @@ does, and what the whole must then do. The suite shows that it keeps the contrac
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -320,3 +321,23 @@ async def test_a_list_tells_what_it_can_before_it_fails(stores: Stores) -> None:
 
     stores.one.heal()
     assert keys == [blob.key async for blob in together.list("deployment/")]
+
+
+async def test_who_has_a_quorum_does_not_wait_long_for_a_store_that_hangs(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the quorum itself took."""
+    monkeypatch.setattr(replicas_module, "GRACE_S_MAX", 0.0)
+    together = stores.together(write_quorum=2)
+    stores.three.hang("finish")
+    try:
+        writer = together.create(KEY)
+        monkeypatch.setattr(writer, "_clock", itertools.count(0, 3600).__next__)
+        async with asyncio.timeout(5):
+            placed = await writer.finish()
+    finally:
+        stores.three.go_on.set()
+        await together.wait_late()
+        await together.close()
+
+    assert ("one", "two") == placed
