@@ -21,6 +21,7 @@ READ_TIMEOUT_S = 120.0
 POLL_S_MIN, POLL_S_MAX = 0.2, 5.0
 """Between two looks at a pending upload, from the first on; each wait is twice the last."""
 
+SERVER_ERRORS = 500
 MEMBERS_OF_ALL = frozenset({"session_id"})
 """Every document about sessions and objects has these."""
 
@@ -148,10 +149,7 @@ class Client:
             except ClientError as error:
                 # It may be starting anew, behind a proxy that says so in words of its own.
                 status = int(error.problem.get("status") or 0)
-                if (
-                    status >= HTTPStatus.INTERNAL_SERVER_ERROR
-                    or status == HTTPStatus.TOO_MANY_REQUESTS
-                ):
+                if status == HTTPStatus.TOO_MANY_REQUESTS or status >= SERVER_ERRORS:
                     continue
                 raise
             if found["state"] == "failed":

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 OK = "ok"
 ANSWER_S_MAX = 3.0
 """How long a store is waited for: who balances load waits for few seconds, too."""
+ASKED_SHARE = 0.8
+"""Of that: so long a bucket has to answer."""
 FRESH_S = 1.0
 """A bucket is not asked again within it, however many ask us: its requests cost money."""
 
@@ -141,7 +143,7 @@ class _Watched:
                 await store.stat(marker)
                 return
             try:
-                async with asyncio.timeout(ANSWER_S_MAX):
+                async with asyncio.timeout(ASKED_SHARE * ANSWER_S_MAX):
                     await store.stat(marker)
             except TimeoutError:
                 # The question waits for a connection like any other: who is busy is not away.

@@ -143,6 +143,30 @@ async def test_a_bucket_that_hangs_is_not_waited_for(
 
 
 @pytest.mark.usefixtures("soon")
+async def test_a_bucket_that_answers_others_is_busy_and_not_away(
+    catalog: SQLiteCatalog, tmp_path: Path
+) -> None:
+    """As where all connections are taken by large bodies, which come through."""
+    async with (
+        bucket(lambda _: HANG, tmp_path) as (store, _),
+        watching(catalog, *members(store)) as watch,
+    ):
+        store._client.answered_s = time.monotonic() + 60
+        found = await watch.check()
+
+    assert found.ready
+
+
+async def test_a_bucket_counts_as_answering_once_it_did(tmp_path: Path) -> None:
+    async with bucket(well, tmp_path) as (store, _):
+        before = store.answered_within(60)
+        await store.stat(MARKER)
+        after = store.answered_within(60)
+
+    assert (False, True) == (before, after)
+
+
+@pytest.mark.usefixtures("soon")
 async def test_a_bucket_is_ready_again_when_one_connection_still_hangs(
     catalog: SQLiteCatalog, tmp_path: Path
 ) -> None:
