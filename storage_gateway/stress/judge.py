@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -22,18 +23,23 @@ from urn import mint
 from .bodies import MARK_SIZE
 from .load import Customer
 from .record import OK
+from .run_stores import OWN_FOLDER
 from .trial import Trial
 from .world import GatewayLike
 
 DRAIN_S_MAX = 30.0
 SEALED_READ_MAX = 20
 SEARCHED_BYTES_MAX = 256 << 20
+"""Of blobs, and of what else there is."""
 AGE_VERSION_LINE = b"age-encryption.org/v1"
 OWN = "the run's "
-"""What the names of all that is not in the store begin with."""
+"""What the names of all that is not in a store begin with."""
 MARKS_MAX = 100
 READERS = 8
 PAGE = 1000
+
+Content = tuple[str, bytes]
+"""What is searched, and its name."""
 
 _INVARIANT_OF = {"orphan": 7, "slot": 5, "segment": 1, "size": 1, "leaf": 1, "marker": 1}
 """By the kinds of a check's findings; all others say that an object cannot be read."""
@@ -205,9 +211,8 @@ def _judge_secrets(trial: Trial, shelves: Mapping[str, Shelf]) -> None:
     bodies = (body for offered in trial.ledger.offered.values() for body in offered)
     marks = [body.mark for body in bodies if body.size >= MARK_SIZE][:MARKS_MAX]
     heads, plaintexts, searched = [], [], 0
-    for name, content in _stored(trial, shelves):
-        if searched > SEARCHED_BYTES_MAX:
-            break
+    found = _first_of(_files_and_tables(trial)), _first_of(_blobs(trial, shelves))
+    for name, content in itertools.chain(*found):
         searched += len(content)
         if AGE_VERSION_LINE in content and not name.startswith(OWN):
             heads.append(f"{name} holds an age header")
@@ -218,13 +223,27 @@ def _judge_secrets(trial: Trial, shelves: Mapping[str, Shelf]) -> None:
     trial.verdict.judge(4, plaintexts, f"{looked} the marks of {len(marks)} bodies: none")
 
 
-def _stored(trial: Trial, shelves: Mapping[str, Shelf]) -> Iterator[tuple[str, bytes]]:
-    # The blobs last: the search has an end, and a catalog is small.
-    for path in sorted(trial.world.folder.rglob("*")):
-        if path.is_file():
+def _first_of(contents: Iterator[Content]) -> Iterator[Content]:
+    """Yield the first one, and others as long as it is not too much."""
+    searched = 0
+    for name, content in contents:
+        yield name, content
+        searched += len(content)
+        if searched > SEARCHED_BYTES_MAX:
+            return
+
+
+def _files_and_tables(trial: Trial) -> Iterator[Content]:
+    folder = trial.world.folder
+    stores = folder / OWN_FOLDER  # what lies there are blobs
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_relative_to(stores):
             yield f"{OWN}{path.name}", path.read_bytes()
     for table, content in read_contents(trial.world.catalog.inner):
         yield f"{OWN}table {table}", content
+
+
+def _blobs(trial: Trial, shelves: Mapping[str, Shelf]) -> Iterator[Content]:
     for shelf in shelves.values():
         for blob in shelf.list(trial.world.prefix):
             yield blob.key, shelf.read(blob.key, 0, blob.size)

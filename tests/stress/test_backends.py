@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from storage_gateway.stress.judge import AGE_VERSION_LINE, judge
+from storage_gateway.stress.trial import Trial
+from storage_gateway.stress.world import GatewayLike
 from tests.gateway import eventually, running_gateway
 from tests.stress.runs import ask, carried_out, ended, failed, show, start
 
 NAMES = ("one", "two")
+SEARCHED = 1 << 16
 
 
 async def test_a_run_is_in_every_store_and_then_in_none(tmp_path: Path) -> None:
@@ -39,6 +43,40 @@ async def test_a_run_is_in_every_store_and_then_in_none(tmp_path: Path) -> None:
     assert [[], []] == after
     assert ("pass", {}) == (whole["verdict"], failed(whole))
     assert not (tmp_path / "data" / "store").exists()
+
+
+async def test_a_head_in_a_store_of_the_run_itself_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """These stores lie in the run's folder, and what else is there may hold heads."""
+
+    async def planted(trial: Trial, gateway: GatewayLike) -> None:
+        monkeypatch.setattr("storage_gateway.stress.judge.SEARCHED_BYTES_MAX", SEARCHED)
+        own = trial.world.stores[-1].store
+        await own.put(trial.world.prefix + "a", AGE_VERSION_LINE)
+        await own.put(trial.world.prefix + "b", bytes(SEARCHED + 1))
+        await judge(trial, gateway)
+
+    monkeypatch.setattr("storage_gateway.stress.runner.judge", planted)
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        run = await carried_out(gateway, "flipped-bit", duration_s=0.1, clients=1, sizes=[100])
+
+    assert ["holds an age header" in said for said in failed(run)["3"]] == [True]
+
+
+async def test_blobs_are_searched_however_large_the_catalog_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def planted(trial: Trial, gateway: GatewayLike) -> None:
+        monkeypatch.setattr("storage_gateway.stress.judge.SEARCHED_BYTES_MAX", 0)
+        await trial.world.stores[0].store.put(trial.world.prefix + "a", AGE_VERSION_LINE)
+        await judge(trial, gateway)
+
+    monkeypatch.setattr("storage_gateway.stress.runner.judge", planted)
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        run = await carried_out(gateway, "tiny-objects", duration_s=0.1, clients=1, sizes=[100])
+
+    assert ["holds an age header" in said for said in failed(run)["3"]] == [True]
 
 
 async def test_a_run_leaves_the_mount_point_of_a_lost_disk_alone(
