@@ -139,6 +139,7 @@ class Runner:
             async with time_limit:
                 await run.case.run(trial, trial.parameters)
                 await world.heal()
+                await world.wait_late()  # else it could land when all is cleared away
                 trial.end_faults()
                 run.phase = "judgement"
                 async with world.gateway() as gateway:
