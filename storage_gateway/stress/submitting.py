@@ -19,18 +19,15 @@ PAGE = 1000
 async def require_once(
     trial: Trial, customer: Customer, sent: Mapping[str, Body], urns: Mapping[str, str]
 ) -> None:
-    """Send the body of each task once more, and require that it is refused with the URN that was
-    answered before, and that the catalog has one object for each task.
+    """Require that the catalog has one object for each task; send the body of each once more, and
+    require that it is refused with the URN that was answered before.
     """
-    wrong = []
+    counted = await _objects_of(trial, customer.member.session_id)
+    wrong = [f"{task_id} has {n} objects" for task_id in urns if (n := counted[task_id]) != 1]
     for task_id, urn in urns.items():
         again = await customer.upload(task_id, sent[task_id])
         if (again.outcome, again.urn) != (SlotTaken.code, urn):
             wrong.append(f"{task_id} has {urn}; sent again: {again.outcome} {again.urn}")
-    counted = await _objects_of(trial, customer.member.session_id)
-    wrong += [
-        f"{task_id} has {counted[task_id]} objects" for task_id in urns if counted[task_id] != 1
-    ]
     trial.require_all("what is sent again is there once, under one URN", wrong)
 
 
