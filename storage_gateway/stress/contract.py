@@ -18,6 +18,11 @@ def bytes_of_a_body(parameters: Parameters) -> int:
     return 2 * max(parameters.sizes)
 
 
+def bytes_of_bodies(count: int, *others: int) -> Callable[[Parameters], int]:
+    """Return what says how much so many of the largest bodies make, and others of these sizes."""
+    return lambda parameters: 2 * (count * max(parameters.sizes) + sum(others))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case(Generic[P]):
     """One case. Its file says all of it; `run` provokes, and notes what it saw in the trial."""

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 from crypto import LEAF_PLAINTEXT_SIZE, CryptoError, open_file
@@ -19,6 +19,7 @@ from .trial import LoadSpent, Trial
 OBJECTS_MAX = 24
 """Each is damaged and put back in each store, which is synced every time."""
 NOTED_S_MAX = 10.0
+OTHER_BYTES = "other bytes"
 SEALED_BYTES_MAX = 32 << 20
 """Larger ones are not fetched as sealed files: these are kept whole."""
 
@@ -68,7 +69,8 @@ async def judge_damage(
         await damage(list(stored), 0, opened)
         criterion = "what one store has right is read right"
         right = await require_right(trial, customer, stored, criterion)
-        await require_noted(trial, list(stored), within_s=NOTED_S_MAX if right else 0)
+        first = {trial.world.stores[0].name}
+        await require_noted(trial, list(stored), first, within_s=NOTED_S_MAX if right else 0)
         for store in range(1, len(trial.world.stores)):
             await damage(list(stored), store, opened)
         criterion = "what no store has right is refused"
@@ -104,42 +106,61 @@ async def store_objects(trial: Trial, customer: Customer, *, alike: int = 1) -> 
 async def require_right(
     trial: Trial, customer: Customer, stored: Mapping[str, Body], criterion: str
 ) -> bool:
-    """Require that each object is read right, in clear and as a sealed file; tell whether."""
-    wrong = [urn for urn, body in stored.items() if not await _reads(customer, urn, body)]
+    """Require that each object is read right, in clear and as a sealed file; tell whether.
+
+    Other bytes than were sent for it break invariant 8, too.
+    """
+    wrong: list[str] = []
+    for urn, body in stored.items():
+        came_to = await _came_to(customer, urn, body)
+        if came_to == OTHER_BYTES:
+            trial.verdict.broken(8, f"{urn} was read with other content than was sent for it")
+        if came_to != OK:
+            wrong.append(f"{urn} came to {came_to}")
     trial.require_all(criterion, wrong)
     return not wrong
 
 
-async def _reads(customer: Customer, urn: str, body: Body) -> bool:
+async def _came_to(customer: Customer, urn: str, body: Body) -> str:
     plain = await customer.fetch(urn, size=body.size)
-    if plain.outcome != OK or plain.digest != body.digest:
-        return False
+    if plain.outcome != OK:
+        return plain.outcome
+    if plain.digest != body.digest:
+        return OTHER_BYTES
     if body.size > SEALED_BYTES_MAX:
-        return True
+        return OK
     sealed = await customer.fetch(urn, size=body.size, sealed=True)
-    return await asyncio.to_thread(_opens_to, sealed, customer, body)
+    if sealed.outcome != OK:
+        return f"{sealed.outcome} as a sealed file"
+    return await asyncio.to_thread(_opened, sealed, customer, body)
 
 
-def _opens_to(sealed: Answer, customer: Customer, body: Body) -> bool:
+def _opened(sealed: Answer, customer: Customer, body: Body) -> str:
     try:
         plaintext = open_file(sealed.content, [customer.member.user])
     except CryptoError:
-        return False
-    return hashlib.sha256(plaintext).digest() == body.digest
+        return "a sealed file that does not open"
+    return OK if hashlib.sha256(plaintext).digest() == body.digest else OTHER_BYTES
 
 
 async def require_noted(
-    trial: Trial, urns: Sequence[str], *, within_s: float = NOTED_S_MAX
+    trial: Trial, urns: Sequence[str], ill: Collection[str], *, within_s: float = NOTED_S_MAX
 ) -> None:
-    """Require that reads noted bad copies: not of all, since they go where the answer is quick."""
+    """Require that reads noted bad copies in the stores of these names, and in no other: not of
+    all objects, since reads go where the answer is quick.
+    """
 
-    async def noted() -> int:
-        return sum([bool(await copies_of(trial.world, urn, BAD)) for urn in urns])
+    async def noted() -> list[set[str]]:
+        found = [set(await copies_of(trial.world, urn, BAD)) for urn in urns]
+        return [names for names in found if names]
 
     await trial.eventually(noted, within_s=within_s)
-    count = await noted()
+    found = await noted()
+    names = set[str]().union(*found)
     trial.verdict.require(
-        "bad copies are noted", met=count > 0, evidence=f"of {count} of {len(urns)} objects"
+        "bad copies are noted, and no other ones",
+        met=bool(names) and names <= set(ill),
+        evidence=f"of {len(found)} of {len(urns)} objects in {sorted(names)}, bad in {sorted(ill)}",
     )
 
 

@@ -4,7 +4,8 @@ from contextlib import AsyncExitStack
 
 from crypto import LEAF_PLAINTEXT_SIZE, LEAF_SIZE
 from storage_gateway.errors import BlobCorrupt
-from storage_gateway.stress.contract import Case
+from storage_gateway.stress.bodies import Body
+from storage_gateway.stress.contract import Case, bytes_of_bodies
 from storage_gateway.stress.damage import (
     Stored,
     require_noted,
@@ -33,10 +34,11 @@ async def run(trial: Trial, _parameters: ReplicaDisagreement) -> None:
     member = await trial.member("stress")
     async with trial.world.gateway() as gateway:
         customer = trial.customer(gateway, member)
+        mixed = trial.body(OF_TWO_LEAVES)
         stored = await store_objects(trial, customer)
         trial.begin_faults()
         await _judge_outvoted(trial, customer, stored)
-        await _judge_mixed(trial, customer)
+        await _judge_mixed(trial, customer, mixed)
         await _judge_all_wrong(trial, customer, stored)
         criterion = "all is read again once the stores agree"
         await require_right(trial, customer, stored, criterion)
@@ -44,21 +46,21 @@ async def run(trial: Trial, _parameters: ReplicaDisagreement) -> None:
 
 async def _judge_outvoted(trial: Trial, customer: Customer, stored: Stored) -> None:
     """Let all but one store agree on the same wrong bytes: it is not voted on."""
+    others = [each for each in trial.world.stores if each is not trial.world.stores[RIGHT]]
     async with AsyncExitStack() as opened:
         for urn in stored:
             key = await blob_key(trial.world, urn)
-            for number, each in enumerate(trial.world.stores):
-                if number != RIGHT:
-                    wrong = replaced(f"{trial.seed}/{key}")
-                    await opened.enter_async_context(damaged(each.store, key, wrong))
+            for each in others:
+                wrong = replaced(f"{trial.seed}/{key}")
+                await opened.enter_async_context(damaged(each.store, key, wrong))
         criterion = "what one store has right is read right, however many agree on something else"
         if await require_right(trial, customer, stored, criterion):
-            await require_noted(trial, list(stored))
+            await require_noted(trial, list(stored), {each.name for each in others})
 
 
-async def _judge_mixed(trial: Trial, customer: Customer) -> None:
+async def _judge_mixed(trial: Trial, customer: Customer, body: Body) -> None:
     """Let each store be right in another leaf of an object: only a mix of them is the object."""
-    body, task_id = trial.body(OF_TWO_LEAVES), trial.next_task()
+    task_id = trial.next_task()
     answer = await trial.deliver(customer, task_id, body)
     trial.require_all("every body is stored", [] if answer.urn else [f"{task_id} is not"])
     if not answer.urn:
@@ -105,6 +107,7 @@ CASE = Case(
     " is read right, and what is right nowhere is refused.",
     invariants=(1, 2, 3, 4, 5, 7, 8),
     parameters=ReplicaDisagreement,
+    bytes_min=bytes_of_bodies(1, OF_TWO_LEAVES),
     expected_s=12.0,
     stores=3,
     quorum=2,

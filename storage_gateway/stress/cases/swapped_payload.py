@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from storage_gateway.stress.contract import Case
+from storage_gateway.stress.contract import Case, bytes_of_bodies
 from storage_gateway.stress.damage import read_under_damage
 from storage_gateway.stress.parameters import Parameters, Sizes
 from storage_gateway.stress.tampering import blob_key, manifest_of, swapped
@@ -43,6 +43,7 @@ CASE = Case(
     " reads fail, and nobody gets another object's content.",
     invariants=(1, 2, 3, 4, 5, 7, 8),
     parameters=SwappedPayload,
+    bytes_min=bytes_of_bodies(2),
     expected_s=10.0,
     stores=2,
     quorum=2,
