@@ -205,9 +205,13 @@ class Trial:
             self.verdict.broken(2, f"{urn} was answered, and reading it said {answer.outcome}")
         return answer
 
-    async def round_trip(self, customer: Customer, unstored: list[str]) -> str:
-        """Deliver a fresh body and read it back; return its URN, or note that there is none."""
-        body, task_id = self.body(), self.next_task()
+    async def round_trip(
+        self, customer: Customer, unstored: list[str], body: Body | None = None
+    ) -> str:
+        """Deliver a body, a fresh one if none is given, and read it back; return its URN, or note
+        that there is none.
+        """
+        body, task_id = body or self.body(), self.next_task()
         answer = await self.deliver(customer, task_id, body)
         if answer.urn:
             await self.read_back(customer, answer.urn, body)

@@ -36,6 +36,7 @@ STRESS_FOLDER = "stress"
 RECOVERY_INTERVAL_S = 0.1
 LEASE_S, RENEW_S = 15.0, 1.0
 BODY_IDLE_S = 10.0
+ANSWER_WITHIN_S, DECIDE_WITHIN_S = 30.0, 300.0
 DRAIN_S = 2.0
 
 
@@ -80,6 +81,16 @@ class World:
     def prefix(self) -> str:
         """Below which every blob of the run lies."""
         return f"{self.parts.deployment_id}/{self.parts.namespace}/"
+
+    @property
+    def decisive(self) -> tuple[RunStore, ...]:
+        """Stores, the first one among them, without which the others make no quorum: all but those
+        of one failure domain fewer than it needs.
+        """
+        first = self.stores[0].domain
+        others = dict.fromkeys(s.domain for s in reversed(self.stores) if s.domain != first)
+        left = list(others)[: self.config.quorum - 1]
+        return tuple(each for each in self.stores if each.domain not in left)
 
     @property
     def shelves(self) -> dict[str, Shelf]:
@@ -156,6 +167,8 @@ def run_config(config: Config, run_id: str, *, stores: int, quorum: int) -> Conf
         enable_stress=False,
         workers=1,
         body_idle_s=BODY_IDLE_S,
+        answer_within_s=ANSWER_WITHIN_S,
+        decide_within_s=DECIDE_WITHIN_S,
         drain_s=DRAIN_S,
         instance_lease_s=LEASE_S,
         instance_renew_s=RENEW_S,

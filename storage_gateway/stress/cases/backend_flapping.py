@@ -9,7 +9,8 @@ import msgspec
 from storage_gateway.backends.health import FAILURES_MAX
 from storage_gateway.errors import BackendUnavailable
 from storage_gateway.records import INPUT
-from storage_gateway.stress.contract import Case
+from storage_gateway.stress.bodies import Body
+from storage_gateway.stress.contract import Case, bytes_of_bodies
 from storage_gateway.stress.load import Customer
 from storage_gateway.stress.parameters import Parameters, Sizes
 from storage_gateway.stress.record import OK
@@ -38,6 +39,8 @@ async def run(trial: Trial, parameters: BackendFlapping) -> None:
         customer = trial.customer(gateway, member)
         trial.begin_faults()
         await _ask_who_lacks_it(trial, customer, unstored)
+        refused = [trial.body(REFUSED_SIZE) for _ in range(FAILURES_MAX)]
+        taken = [trial.body() for _ in range(AFTERWARDS)]
 
         async def client(_number: int) -> None:
             await trial.round_trip(customer, unstored)
@@ -49,7 +52,7 @@ async def run(trial: Trial, parameters: BackendFlapping) -> None:
             flapping.cancel()
             await asyncio.gather(flapping, return_exceptions=True)
             await trial.world.heal()
-        await _write_to_who_failed(trial, customer, unstored)
+        await _write_to_who_failed(trial, customer, refused, taken, unstored)
     wrong = [
         f"{operation} came to {outcome}"
         for operation, counted in trial.record.outcomes.items()
@@ -59,7 +62,11 @@ async def run(trial: Trial, parameters: BackendFlapping) -> None:
     trial.require_all("nothing is answered but what to try again after", wrong)
     trial.require_all("every body is stored in the end", unstored)
     flaps = trial.notes["flaps"]
-    trial.verdict.require("stores went and came", met=bool(flaps), evidence=f"{dict(flaps)}")
+    trial.verdict.require(
+        "stores went and came",
+        met=bool(flaps.total()),
+        evidence=f"calls of stores that were gone: {dict(flaps)}",
+    )
 
 
 async def _ask_who_lacks_it(trial: Trial, customer: Customer, unstored: list[str]) -> None:
@@ -71,6 +78,7 @@ async def _ask_who_lacks_it(trial: Trial, customer: Customer, unstored: list[str
     if not stored.urn:
         unstored.append(f"{task_id} ended in {stored.outcome}")
         return
+    await trial.world.wait_late()
     await lacking.heal()
     for each in having:
         await each.suffer(GONE)
@@ -84,18 +92,20 @@ async def _ask_who_lacks_it(trial: Trial, customer: Customer, unstored: list[str
     await trial.read_back(customer, stored.urn, body)
 
 
-async def _write_to_who_failed(trial: Trial, customer: Customer, unstored: list[str]) -> None:
+async def _write_to_who_failed(
+    trial: Trial, customer: Customer, refused: list[Body], taken: list[Body], unstored: list[str]
+) -> None:
     """Let all stores fail so often that they would be left alone; then send as they are back."""
     for each in trial.world.stores:
         await each.suffer(GONE)
-    for _ in range(FAILURES_MAX):
-        body, task_id = trial.body(REFUSED_SIZE), trial.next_task()
+    for body in refused:
+        task_id = trial.next_task()
         trial.ledger.offer(customer.member, task_id, INPUT, body)
         await customer.upload(task_id, body)
     await trial.world.heal()
     before = trial.record.outcomes["upload"].copy()
-    for _ in range(AFTERWARDS):
-        await trial.round_trip(customer, unstored)
+    for body in taken:
+        await trial.round_trip(customer, unstored, body)
     after = trial.record.outcomes["upload"] - before
     trial.verdict.require(
         "stores that are back are written to at once, however often they failed",
@@ -105,19 +115,21 @@ async def _write_to_who_failed(trial: Trial, customer: Customer, unstored: list[
 
 
 async def _flap(trial: Trial, flap_s: float) -> None:
-    """Let others be gone, any number of them, over and over."""
+    """Let others be gone, any number of them, over and over; count what they were asked then."""
     chance, stores = trial.chance("flaps"), trial.world.stores
     flaps: collections.Counter[str] = collections.Counter()
     trial.notes["flaps"] = flaps
     while True:
         drawn = chance.below(1 << len(stores))
-        for number, each in enumerate(stores):
-            if drawn >> number & 1:
-                await each.suffer(GONE)
-                flaps[each.name] += 1
-            else:
-                await each.heal()
-        await asyncio.sleep(flap_s * chance.fraction())
+        gone = [each for number, each in enumerate(stores) if drawn >> number & 1]
+        for each in stores:
+            await (each.suffer(GONE) if each in gone else each.heal())
+        asked = [each.faulty.asked.total() for each in gone]
+        try:
+            await asyncio.sleep(flap_s * chance.fraction())
+        finally:
+            for each, before in zip(gone, asked, strict=True):
+                flaps[each.name] += each.faulty.asked.total() - before
 
 
 CASE = Case(
@@ -132,6 +144,7 @@ CASE = Case(
     " them.",
     invariants=(1, 2, 3, 4, 5, 7, 8),
     parameters=BackendFlapping,
+    bytes_min=bytes_of_bodies(AFTERWARDS + 2, *[REFUSED_SIZE] * FAILURES_MAX),
     expected_s=12.0,
     stores=3,
     quorum=2,

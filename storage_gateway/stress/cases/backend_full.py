@@ -1,10 +1,11 @@
 """``backend-full``: a store has no space left, then too few have any."""
 
 from storage_gateway.backends.faulty import StoreFaults
-from storage_gateway.errors import Erased, StorageFull
+from storage_gateway.errors import StorageFull
 from storage_gateway.records import INPUT, ObjectState
 from storage_gateway.stress.bodies import Body
 from storage_gateway.stress.contract import Case
+from storage_gateway.stress.erasing import erase_all
 from storage_gateway.stress.load import Customer
 from storage_gateway.stress.parameters import Parameters, Sizes
 from storage_gateway.stress.record import OK
@@ -27,18 +28,25 @@ class BackendFull(Parameters, kw_only=True, frozen=True):
     sizes: Sizes = (4096, 1_500_000)
 
 
+def bytes_of_all(parameters: BackendFull) -> int:
+    """Return what is sent and read back before the load, by one client, and after it."""
+    sizes = parameters.sizes
+    return 2 * ((KEPT + ERASED + 2) * max(sizes) + REFUSED_SIZE + sum(sizes))
+
+
 async def run(trial: Trial, _parameters: BackendFull) -> None:
-    """Let one store of three be full under load, then two; then there is space again."""
+    """Let one store of three be full under load, then too many; then there is space again."""
     member = await trial.member("stress")
     unstored: list[str] = []
     async with trial.world.gateway() as gateway:
         customer = trial.customer(gateway, member)
         stored = [await trial.round_trip(customer, unstored) for _ in range(KEPT + ERASED)]
         trial.begin_faults()
+        refused = _bodies(trial)
         await _store_with_one_full(trial, customer, unstored)
-        for each in trial.world.stores[:2]:
+        for each in trial.world.decisive:
             await each.suffer(FULL)
-        refused = await _refused(trial, customer)
+        await _require_refused(trial, customer, refused)
         await _require_of_use(trial, customer, stored[:KEPT], stored[KEPT:])
         await trial.world.heal()
         before = trial.record.outcomes["upload"].copy()
@@ -81,19 +89,21 @@ async def _store_with_one_full(trial: Trial, customer: Customer, unstored: list[
     )
 
 
-async def _refused(trial: Trial, customer: Customer) -> dict[str, Body]:
-    """Send a body of each size while no quorum has space; return them by their tasks."""
-    refused: dict[str, Body] = {}
+def _bodies(trial: Trial) -> dict[str, Body]:
+    """Return a body of each size, by the task that it is for."""
+    sizes = REFUSED_SIZE, *trial.parameters.sizes
+    return {trial.next_task(): trial.body(size) for size in sizes}
+
+
+async def _require_refused(trial: Trial, customer: Customer, bodies: dict[str, Body]) -> None:
+    """Send bodies while no quorum has space."""
     wrong = []
-    for size in (REFUSED_SIZE, *trial.parameters.sizes):
-        body, task_id = trial.body(size), trial.next_task()
-        refused[task_id] = body
+    for task_id, body in bodies.items():
         trial.ledger.offer(customer.member, task_id, INPUT, body)
         answer = await customer.upload(task_id, body)
         if (answer.status, answer.outcome) != (507, StorageFull.code):
-            wrong.append(f"{task_id} of {size} bytes came to {answer.status} {answer.outcome}")
+            wrong.append(f"{task_id} of {body.size} bytes came to {answer.status} {answer.outcome}")
     trial.require_all("without space for a quorum the answer is 507", wrong)
-    return refused
 
 
 async def _require_of_use(
@@ -106,15 +116,9 @@ async def _require_of_use(
         read = await customer.fetch(urn, size=body.size)
         if read.outcome != OK or read.digest != body.digest:
             wrong.append(f"reading {urn} came to {read.outcome}")
-    for urn in erased:
-        answer = await customer.erase(urn)
-        if answer.outcome == OK:
-            trial.ledger.erased.add(urn)
-        read = await customer.fetch(urn, size=0)
-        if (answer.outcome, read.outcome) != (OK, Erased.code):
-            seen = f"{answer.outcome}, reading it then to {read.outcome}"
-            wrong.append(f"erasing {urn} came to {seen}")
-    trial.require_all("reads and erasures go on without space", wrong)
+    criterion = "reads and erasures go on without space"
+    trial.require_all(criterion, wrong)
+    await erase_all(trial, customer, erased, criterion)
 
     async def is_clean() -> bool:
         states = {(await manifest_of(trial.world, urn)).state for urn in erased}
@@ -151,6 +155,7 @@ CASE = Case(
     " and erasures go on, and nothing of what failed is left; with space again the same is taken.",
     invariants=(1, 2, 3, 4, 5, 7, 8),
     parameters=BackendFull,
+    bytes_min=bytes_of_all,
     expected_s=10.0,
     stores=3,
     quorum=2,

@@ -21,6 +21,11 @@ class DuplicateSubmit(Parameters, kw_only=True, frozen=True):
     ] = 3
 
 
+def bytes_of_a_slot(parameters: DuplicateSubmit) -> int:
+    """Return what the bodies of one slot make, sent and read back."""
+    return 2 * parameters.copies * max(parameters.sizes)
+
+
 async def run(trial: Trial, parameters: DuplicateSubmit) -> None:
     """Send several bodies to one slot at one time: one is stored, the others are told which."""
     member = await trial.member("stress")
@@ -77,6 +82,7 @@ CASE = Case(
     " late ones with the URN of the one that is there.",
     invariants=(1, 2, 3, 4, 5, 7, 8),
     parameters=DuplicateSubmit,
+    bytes_min=bytes_of_a_slot,
     expected_s=6.0,
     run=run,
 )

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Sequence
 
 from storage_gateway.backends.faulty import StoreFaults
-from storage_gateway.errors import BackendUnavailable, Erased
+from storage_gateway.errors import BackendUnavailable
 from storage_gateway.stress.bodies import Body
 from storage_gateway.stress.contract import Case
+from storage_gateway.stress.erasing import erase_all
 from storage_gateway.stress.load import Answer, Customer
 from storage_gateway.stress.parameters import Parameters, Sizes
 from storage_gateway.stress.record import OK
@@ -38,7 +39,7 @@ async def run(trial: Trial, parameters: LostAcknowledgement) -> None:
     member = await trial.member("stress")
     unstored: list[str] = []
     stored: list[str] = []
-    first, *_ = stores = trial.world.stores
+    first, *others = stores = trial.world.stores
     async with trial.world.gateway() as gateway:
         customer = trial.customer(gateway, member)
 
@@ -47,13 +48,18 @@ async def run(trial: Trial, parameters: LostAcknowledgement) -> None:
 
         trial.begin_faults()
         await first.suffer(LOSES)
+        of_one = _Lost(first, "finish")
         waves = [trial.body() for _ in range(parameters.clients)]
         await trial.crowd(client)
+        heard = of_one.heard()
         with_one = dict(trial.record.outcomes["upload"])
         sent = {trial.next_task(): body for body in waves}
         for each in stores:
             await each.suffer(LOSES)
+        of_all = [_Lost(each, "delete") for each in stores]
+        of_all += [_Lost(each, "finish") for each in others]  # the first one is left alone by now
         urns = await _refused_then_stored(trial, customer, sent, stored[: parameters.clients])
+        heard += [why for each in of_all for why in each.heard()]
         unstored += [f"{task_id} was not stored" for task_id in sent if task_id not in urns]
         await require_once(trial, customer, sent, urns)
     trial.require_all("every body is stored in the end", unstored)
@@ -62,7 +68,7 @@ async def run(trial: Trial, parameters: LostAcknowledgement) -> None:
         met=set(with_one) == {OK},
         evidence=f"uploads while one was not heard: {with_one}",
     )
-    _require_lost(trial, stores)
+    trial.require_all("answers to writes and deletes were lost in each store", heard)
 
 
 async def _refused_then_stored(
@@ -83,7 +89,7 @@ async def _refused_then_stored(
         for task_id, body in sent.items()
     ]
     retried = trial.record.retries
-    await _erase(trial, customer, doomed)
+    await erase_all(trial, customer, doomed, "what is erased is gone at once")
     await trial.eventually(
         lambda: trial.record.retries >= retried + len(again), within_s=REFUSALS_S_MAX
     )
@@ -92,30 +98,25 @@ async def _refused_then_stored(
     return {t: answer.urn for t, answer in zip(sent, found, strict=True) if answer.urn}
 
 
-async def _erase(trial: Trial, customer: Customer, doomed: Sequence[str]) -> None:
-    """Erase objects whose stores delete them and are not heard."""
-    wrong = []
-    for urn in doomed:
-        trial.ledger.erased.add(urn)
-        answer = await customer.erase(urn)
-        read = await customer.fetch(urn, size=0)
-        if (answer.outcome, read.outcome) != (OK, Erased.code):
-            wrong.append(f"{urn}: erasing came to {answer.outcome}, reading to {read.outcome}")
-    trial.require_all("what is erased is gone at once", wrong)
+class _Lost:
+    """Whether a store lost answers to an operation since then."""
 
+    def __init__(self, store: RunStore, operation: str) -> None:
+        self._store, self._operation = store, operation
+        self._before = self._counts()
 
-def _require_lost(trial: Trial, stores: Sequence[RunStore]) -> None:
-    kinds = ("lost_answer finish", "lost_answer delete")
-    heard = [
-        f"{each.name} lost nothing"
-        for each in stores
-        if not (
-            each.proxy.happened
-            if each.proxy is not None
-            else all(each.faulty.injected[kind] for kind in kinds)
-        )
-    ]
-    trial.require_all("answers to writes and deletes were lost in each store", heard)
+    def heard(self) -> list[str]:
+        """Return that it lost none, if so it is."""
+        if all(now > before for now, before in zip(self._counts(), self._before, strict=True)):
+            return []
+        return [f"{self._store.name} lost no answer to {self._operation}"]
+
+    def _counts(self) -> tuple[int, ...]:
+        # A proxy sees connections only; meanwhile each call through it loses its answer.
+        faulty, proxy = self._store.faulty, self._store.proxy
+        if proxy is None:
+            return (faulty.injected[f"lost_answer {self._operation}"],)
+        return proxy.happened, faulty.asked[self._operation]
 
 
 CASE = Case(

@@ -48,6 +48,11 @@ class PartialReplica(Parameters, kw_only=True, frozen=True):
     ] = (SIZE_MIN, 2 * SEGMENT + 1)
 
 
+def bytes_of_a_wave(parameters: PartialReplica) -> int:
+    """Return what a body of each client makes, sent and read back."""
+    return 2 * parameters.clients * max(parameters.sizes)
+
+
 @dataclass(slots=True)
 class _Midway:
     """Where bodies wait until the store that is to fail has their first segments."""
@@ -172,6 +177,7 @@ CASE = Case(
     " catalog says what the store lacks.",
     invariants=(1, 2, 3, 4, 5, 7, 8),
     parameters=PartialReplica,
+    bytes_min=bytes_of_a_wave,
     expected_s=12.0,
     stores=3,
     quorum=2,

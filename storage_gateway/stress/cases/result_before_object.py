@@ -13,7 +13,7 @@ from storage_gateway.backends.faulty import StoreFaults
 from storage_gateway.catalog.tables import intents
 from storage_gateway.errors import NotFound
 from storage_gateway.records import OUTPUT
-from storage_gateway.stress.contract import Case
+from storage_gateway.stress.contract import Case, bytes_of_bodies
 from storage_gateway.stress.load import Answer, Customer
 from storage_gateway.stress.parameters import Parameters, Sizes
 from storage_gateway.stress.record import OK
@@ -186,6 +186,7 @@ CASE = Case(
     " and whole through both gateways; nobody is told anything else.",
     invariants=(1, 2, 3, 4, 5, 7, 8),
     parameters=ResultBeforeObject,
+    bytes_min=bytes_of_bodies(len(HELD_AT) + 1),
     expected_s=10.0,
     run=run,
 )

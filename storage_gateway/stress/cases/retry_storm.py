@@ -5,7 +5,6 @@ import time
 from collections.abc import Awaitable, Callable
 
 from crypto import SEGMENT_SIZE
-from storage_gateway.backends.faulty import OPERATIONS, StoreFaults
 from storage_gateway.backends.health import FAILURES_MAX, RESTED_S
 from storage_gateway.backends.s3 import S3Store
 from storage_gateway.backends.s3_client import RETRIES_SAVED_MAX, RETRY_SHARE
@@ -14,14 +13,9 @@ from storage_gateway.stress.contract import Case
 from storage_gateway.stress.load import Customer
 from storage_gateway.stress.parameters import Clients, Parameters, Sizes
 from storage_gateway.stress.record import OK
-from storage_gateway.stress.run_stores import Ailment, RunStore
-from storage_gateway.stress.tcp_faults import FaultKind, ProxyFault
+from storage_gateway.stress.run_stores import GONE, RunStore
 from storage_gateway.stress.trial import LoadSpent, Trial
 
-FAILS = Ailment(
-    calls=StoreFaults(refused=dict.fromkeys(OPERATIONS, 1.0)),
-    wire=ProxyFault(kind=FaultKind.REFUSE),
-)
 RETRIES_MIN = 5
 """Of each client, on the average, before there is a quorum again."""
 STORM_S_MAX = 30.0
@@ -41,10 +35,10 @@ def bytes_of_all(parameters: RetryStorm) -> int:
 
 
 async def run(trial: Trial, _parameters: RetryStorm) -> None:
-    """Let one of three stores fail under load; then two, so that all clients send again."""
+    """Let one of three stores fail under load; then so many that all clients send again."""
     member = await trial.member("stress")
     unstored: list[str] = []
-    first, second, _ = trial.world.stores[:3]
+    first, *others = trial.world.decisive
     buckets = [
         _Bucket(each.store) for each in trial.world.stores if isinstance(each.store, S3Store)
     ]
@@ -56,11 +50,12 @@ async def run(trial: Trial, _parameters: RetryStorm) -> None:
 
         storm = [trial.body() for _ in range(trial.parameters.clients)]
         trial.begin_faults()
-        await first.suffer(FAILS)
+        await first.suffer(GONE)
         await _left_alone(trial, first, client)
         with_one = dict(trial.record.outcomes["upload"])
-        await second.suffer(FAILS)
-        asked, sent = _writes_asked(second), trial.record.count("upload")
+        for each in others:
+            await each.suffer(GONE)
+        asked, sent = _writes_asked(others[0]), trial.record.count("upload")
         retries = trial.record.retries + RETRIES_MIN * len(storm)
         sending = [
             asyncio.create_task(trial.deliver(customer, trial.next_task(), body)) for body in storm
@@ -68,7 +63,7 @@ async def run(trial: Trial, _parameters: RetryStorm) -> None:
         stormy = await trial.eventually(
             lambda: trial.record.retries >= retries, within_s=STORM_S_MAX
         )
-        asked, sent = _writes_asked(second) - asked, trial.record.count("upload") - sent
+        asked, sent = _writes_asked(others[0]) - asked, trial.record.count("upload") - sent
         await trial.world.heal()
         answers = await asyncio.gather(*sending)
         unstored += [f"in the storm: {a.outcome}" for a in answers if not a.urn]

@@ -7,7 +7,8 @@ import msgspec
 
 from storage_gateway.backends.faulty import StoreFaults
 from storage_gateway.errors import BackendUnavailable
-from storage_gateway.stress.contract import Case
+from storage_gateway.stress.bodies import Body
+from storage_gateway.stress.contract import Case, bytes_of_bodies
 from storage_gateway.stress.parameters import Parameters, Sizes
 from storage_gateway.stress.record import OK
 from storage_gateway.stress.run_stores import Ailment
@@ -24,19 +25,20 @@ class TimeoutWrite(Parameters, kw_only=True, frozen=True):
     sizes: Sizes = (4096, 1_500_000)
     hang_s: Annotated[
         float,
-        msgspec.Meta(gt=0, le=30, description="When a store's client gives up, but of a bucket's"),
+        msgspec.Meta(gt=0, le=15, description="When a store's client gives up, but of a bucket's"),
     ] = 1.0
 
 
 async def run(trial: Trial, parameters: TimeoutWrite) -> None:
-    """Let one store of three hang under load; then two, so that no quorum is left, for a while."""
+    """Let one store of three hang under load; then so many that no quorum is left, for a while."""
     member = await trial.member("stress")
     hangs = Ailment(
         calls=StoreFaults(hang={"finish": 1.0}, hang_s=parameters.hang_s),
         wire=ProxyFault(kind=FaultKind.STALL, side=Side.REQUEST),
     )
     unstored: list[str] = []
-    first, second, *_ = trial.world.stores
+    first, *others = trial.world.decisive
+    last = trial.body()
     async with trial.world.gateway() as gateway:
         customer = trial.customer(gateway, member)
 
@@ -47,8 +49,9 @@ async def run(trial: Trial, parameters: TimeoutWrite) -> None:
         await first.suffer(hangs)
         await trial.crowd(client)
         with_one = dict(trial.record.outcomes["upload"])
-        await second.suffer(hangs)
-        await _refused_then_stored(trial, gateway, unstored)
+        for each in others:
+            await each.suffer(hangs)
+        await _refused_then_stored(trial, gateway, last, unstored)
     trial.require_all("every body is stored in the end", unstored)
     trial.verdict.require(
         "one store that hangs makes no upload fail",
@@ -60,10 +63,12 @@ async def run(trial: Trial, parameters: TimeoutWrite) -> None:
     )
 
 
-async def _refused_then_stored(trial: Trial, gateway: GatewayLike, unstored: list[str]) -> None:
+async def _refused_then_stored(
+    trial: Trial, gateway: GatewayLike, body: Body, unstored: list[str]
+) -> None:
     """Send while no quorum can be had; heal once it was said so; what is sent again is stored."""
     customer = trial.customer(gateway, trial.members["stress"])
-    sending = asyncio.create_task(trial.round_trip(customer, unstored))
+    sending = asyncio.create_task(trial.round_trip(customer, unstored, body))
 
     def refusals() -> int:
         return trial.record.count("upload", BackendUnavailable.code)
@@ -87,6 +92,7 @@ CASE = Case(
     " what is sent again afterwards is stored.",
     invariants=(1, 2, 3, 4, 5, 7, 8),
     parameters=TimeoutWrite,
+    bytes_min=bytes_of_bodies(2),
     expected_s=15.0,
     stores=3,
     quorum=2,
