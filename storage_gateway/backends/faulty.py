@@ -68,6 +68,8 @@ class FaultyStore:
         """How many faults there were, by kind and operation."""
         self.asked: collections.Counter[str] = collections.Counter()
         """How many calls there were, by operation."""
+        self.finishing = 0
+        """Blobs that it was asked to finish, and has not answered."""
         self._chances = {operation: Chance(seed, label, operation) for operation in OPERATIONS}
         self._lock = threading.Lock()
 
@@ -249,6 +251,13 @@ class _FaultyWriter:
         self._store.after_blocking("write")
 
     async def finish(self) -> tuple[str, ...]:
+        self._store.finishing += 1
+        try:
+            return await self._finish()
+        finally:
+            self._store.finishing -= 1
+
+    async def _finish(self) -> tuple[str, ...]:
         await self._store.before("finish")
         if self._store.is_forgotten():
             await self._inner.abort()

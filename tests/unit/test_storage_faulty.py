@@ -76,6 +76,17 @@ async def test_calls_that_were_slow_are_counted(store: FaultyStore) -> None:
     assert {"slow stat": 1} == store.injected
 
 
+async def test_a_write_that_is_not_answered_yet_is_counted(store: FaultyStore) -> None:
+    store.faults = StoreFaults(delay_s={"finish": 3600})
+    finishing = asyncio.create_task(store.create("a/0").finish())
+    await asyncio.sleep(0)
+    before = store.finishing
+    finishing.cancel()
+    await asyncio.gather(finishing, return_exceptions=True)
+
+    assert (1, 0) == (before, store.finishing)
+
+
 async def test_a_torn_write_keeps_a_part(store: FaultyStore) -> None:
     store.faults = StoreFaults(torn=ALWAYS)
     writer = store.create("a/0")

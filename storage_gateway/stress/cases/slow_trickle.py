@@ -2,7 +2,6 @@
 
 import asyncio
 import collections
-import statistics
 from typing import Annotated
 
 import msgspec
@@ -22,8 +21,6 @@ ANSWER_BYTES = 250
 """About what a bucket says to a put."""
 SLOW_READS_MAX = 0.25
 """Share of the reads that may go to the slow store once it is known: some, to measure it again."""
-WAITED_MAX = 0.25
-"""Share of `slow_s` by which uploads may take longer: half of it, if they waited for the store."""
 
 
 class SlowTrickle(Parameters, kw_only=True, frozen=True):
@@ -35,9 +32,9 @@ class SlowTrickle(Parameters, kw_only=True, frozen=True):
     ] = 2.0
 
 
-def bytes_of_two_waves(parameters: SlowTrickle) -> int:
-    """Return what two bodies of each client make, sent and read back."""
-    return 4 * parameters.clients * max(parameters.sizes)
+def bytes_of_a_wave(parameters: SlowTrickle) -> int:
+    """Return what a body of each client makes, sent and read back."""
+    return 2 * parameters.clients * max(parameters.sizes)
 
 
 async def run(trial: Trial, parameters: SlowTrickle) -> None:
@@ -46,27 +43,25 @@ async def run(trial: Trial, parameters: SlowTrickle) -> None:
     first = trial.world.stores[0]
     async with trial.world.gateway() as gateway:
         customer = trial.customer(gateway, member)
-        usual_s = [answer.seconds for _, answer, _ in await _upload(trial, customer)]
         trial.begin_faults()
         await first.suffer(_ailment(parameters.slow_s))
-        took_s: list[float] = []
+        at_work: list[int] = []
         reads: collections.Counter[str] = collections.Counter()
-        while not took_s or trial.goes_on():
+        while not at_work or trial.goes_on():
             try:
                 sent = await _upload(trial, customer)
             except LoadSpent:
                 break
-            reads += await _read(trial, customer, sent, skipped=0 if took_s else 1)
-            took_s += [answer.seconds for _, answer, _ in sent]
+            at_work.append(first.faulty.finishing)
+            reads += await _read(trial, customer, sent, skipped=0 if len(at_work) > 1 else 1)
     outcomes = dict(trial.record.outcomes["upload"])
     trial.verdict.require(
         "one slow store makes no upload fail", met=set(outcomes) == {OK}, evidence=f"{outcomes}"
     )
-    slow_s, before_s = statistics.median(took_s), statistics.median(usual_s)
     trial.verdict.require(
         "uploads do not wait for the slow store",
-        met=slow_s < before_s + WAITED_MAX * parameters.slow_s,
-        evidence=f"in the median {slow_s:.3f} s, before it was slow {before_s:.3f} s",
+        met=any(at_work),
+        evidence=f"writes that it had not ended when all were answered: {at_work[:10]}",
     )
     trial.verdict.require(
         "reads go to the quicker stores",
@@ -123,7 +118,7 @@ CASE = Case(
     " is known which is slow, and nothing fails.",
     invariants=(1, 2, 3, 4, 5, 7, 8),
     parameters=SlowTrickle,
-    bytes_min=bytes_of_two_waves,
+    bytes_min=bytes_of_a_wave,
     expected_s=10.0,
     stores=3,
     quorum=2,
