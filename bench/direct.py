@@ -40,6 +40,8 @@ class Batch:
     """Requests under way."""
     first: int = 0
     """The number of the first payload."""
+    in_rounds: bool = False
+    """Nothing is begun before all that is under way is answered, as by `bench.small.Requests`."""
 
 
 def blobs(batch: Batch) -> list[tuple[str, int]]:
@@ -70,8 +72,15 @@ def requests(batch: Batch, bodies: dict[int, list[bytes]]) -> list[Request]:
     return asked
 
 
-async def send(client: S3Client, asked: list[Request], at_once: int) -> None:
+async def send_all(client: S3Client, asked: list[Request], batch: Batch) -> None:
     """Send all requests, some at a time; see that each was answered in full."""
+    size = batch.at_once if batch.in_rounds else len(asked)
+    for start in range(0, len(asked), size):
+        await send(client, asked[start : start + size], batch.at_once)
+
+
+async def send(client: S3Client, asked: list[Request], at_once: int) -> None:
+    """Send requests, so many at a time, the next one as soon as one is answered."""
     waiting = iter(asked)
 
     async def work() -> None:
@@ -103,7 +112,7 @@ async def run(batch: Batch, settings: dict[str, str], bodies: dict[int, list[byt
     )
     try:
         before, began = _cpu_s(), time.perf_counter()
-        await send(client, asked, batch.at_once)
+        await send_all(client, asked, batch)
         wall_s, cpu_s = time.perf_counter() - began, _cpu_s() - before
     finally:
         await client.close()

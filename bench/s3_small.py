@@ -42,24 +42,31 @@ class Counted:
 def measure_small(
     plan: Plan, server: S3Server, ours: GatewayServer, bucket: str, alone: Direct
 ) -> list[Row]:
-    """Return puts and gets a second, with sixteen under way."""
-    count = max(plan.small_count, AT_ONCE)
-    names, _ = stored(ours, count=min(count, 8 * AT_ONCE))
+    """Return puts and gets a second, in rounds of sixteen, of as many different objects."""
+    count = max(plan.small_count // AT_ONCE, 1) * AT_ONCE
+    names, _ = stored(ours, count=count)
     firsts = itertools.count(0, count)
-    payload = partial(Batch, bucket=alone.bucket, count=count, payload_size=sealed_size(SIZE))
+    payload = partial(
+        Batch,
+        bucket=alone.bucket,
+        count=count,
+        payload_size=sealed_size(SIZE),
+        at_once=AT_ONCE,
+        in_rounds=True,
+    )
     rows: list[Row] = []
     for what, method, ask, batch in (
         (
             "upload",
             "PUT",
             upload_to(ours),
-            lambda: payload("put", at_once=AT_ONCE, first=next(firsts)),
+            lambda: payload("put", first=next(firsts)),
         ),
         (
             "plaintext fetch",
             "GET",
             fetch_from(names, PLAINTEXT),
-            lambda: payload("get", at_once=AT_ONCE),
+            lambda: payload("get"),
         ),
     ):
         requests = Requests(ours, ask, AT_ONCE, count)

@@ -16,7 +16,7 @@ from storage_gateway.catalog import Unit
 from storage_gateway.errors import BlobMissing, NotFound
 from storage_gateway.read import Loaded, Reads
 
-SHORT_PATIENCE_S = 0.5
+SHORT_PATIENCE_S = 2.0
 
 
 def a_miss_is_final(patch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@ should. Method: made-up figures for the rows; the requests of the client alone, 
 the steps of the null sealer by themselves. That it all runs: the quick run of test_bench.
 """
 
+import asyncio
 import os
 import stat
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from bench import backends, privacy
 from bench.backends import rows_of
-from bench.direct import Batch, blobs, requests
+from bench.direct import Batch, blobs, requests, send_all
 from bench.figures import Row, Sample, Verdict
 from bench.machine import NotMeasurable
 from bench.null_sealer import main, nothing_sealed
@@ -37,6 +38,7 @@ from crypto import (
     sealed_size,
 )
 from storage_gateway import read, write
+from storage_gateway.backends.s3_client import Request, S3Client
 from storage_gateway.leaves import Part
 from tests.servers.seaweedfs import SeaweedFS
 
@@ -116,6 +118,32 @@ def test_each_floor_stands_at_its_peer(core: float, expected: Verdict) -> None:
     assert wanted == found
     assert (3.0, 1.0) == rows[0].cpu
     assert "of its core" in rows[0].beside
+
+
+@dataclass
+class SlowAtFirst:
+    """A client whose first call takes as long as all others together."""
+
+    log: list[str] = field(default_factory=list)
+
+    async def call(self, request: Request) -> SimpleNamespace:
+        self.log.append(f"{request.key} begins")
+        for _ in range(10 if request.key == "0" else 0):
+            await asyncio.sleep(0)
+        self.log.append(f"{request.key} ends")
+        return SimpleNamespace(body=b"")
+
+
+@pytest.mark.parametrize("in_rounds", [True, False])
+async def test_a_round_begins_when_the_last_one_is_answered(in_rounds: bool) -> None:
+    client = SlowAtFirst()
+    asked = [Request(method="PUT", key=str(number), body=b"") for number in range(4)]
+    batch = Batch("put", "bucket", 4, 1, at_once=2, in_rounds=in_rounds)
+
+    await send_all(cast("S3Client", client), asked, batch)
+
+    assert in_rounds == (client.log.index("0 ends") < client.log.index("2 begins"))
+    assert 8 == len(client.log)
 
 
 @dataclass
