@@ -27,7 +27,7 @@ from .parameters import Parameters
 from .record import Record
 from .trial import Trial
 from .verdict import Verdict
-from .world import MakeGateway, World, open_world
+from .world import MakeGateway, World, bytes_max, open_world
 
 logger = logging.getLogger(__name__)
 
@@ -108,12 +108,13 @@ class Runner:
         ):
             member = await open_member(self._sessions, control_session(run.run_id))
             run.control = ControlGroup(http, self._serving_url, member, seed=seed)
+            allowed = await asyncio.to_thread(bytes_max, self._config, stores=run.case.stores)
             run.trial = Trial(
                 world=world,
                 parameters=parameters,
                 verdict=verdict,
                 http=http,
-                bytes_left=self._config.stress_bytes_max,
+                bytes_left=allowed,
                 children=Children(
                     world, run.run_id, seed, partial(self._record_children, run.run_id)
                 ),

@@ -46,7 +46,7 @@ from .errors import StressBusy, StressDisabled
 from .parameters import SEED_MAX, Parameters
 from .runner import Run, Runner
 from .verdict import FAIL
-from .world import MakeGateway
+from .world import MakeGateway, bytes_max
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Stress:
 
         """
         self._check_enabled()
-        self._check_limits(case, parameters)
+        await self._check_limits(case, parameters)
         await check_rights(self._config, self._catalog)
         seed = secrets.randbelow(SEED_MAX) if parameters.seed is None else parameters.seed
         run = Run(new_random_id(), case, parameters, seed)
@@ -161,7 +161,7 @@ class Stress:
         if not self._config.enable_stress:
             raise StressDisabled("stress runs are not enabled in this gateway")
 
-    def _check_limits(self, case: Case[Any], parameters: Parameters) -> None:
+    async def _check_limits(self, case: Case[Any], parameters: Parameters) -> None:
         config = self._config
         limits = (
             ("duration_s", parameters.duration_s, config.stress_duration_s_max),
@@ -171,10 +171,12 @@ class Stress:
         for name, asked, limit in limits:
             if asked > limit:
                 raise InvalidField(f"{name}: at most {limit:g}, by configuration", field=name)
-        if (needed := case.bytes_min(parameters)) > config.stress_bytes_max:
+        needed = case.bytes_min(parameters)
+        allowed = await asyncio.to_thread(bytes_max, config, stores=case.stores)
+        if needed > allowed:
             raise InvalidField(
                 f"sizes: the least that {case.name} sends and reads back is {needed} bytes with so"
-                f" many clients; a run may move {config.stress_bytes_max}, by configuration",
+                f" many clients; a run may move {allowed}, by configuration and free space",
                 field="sizes",
             )
 

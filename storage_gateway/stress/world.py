@@ -7,6 +7,7 @@ and its sessions are made for the run and are known to nobody else.
 
 import asyncio
 import collections
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -175,6 +176,19 @@ def run_config(config: Config, run_id: str, *, stores: int, quorum: int) -> Conf
         recovery_interval_s=RECOVERY_INTERVAL_S,
         late_write_horizon_s=horizon_of(backends),
     )
+
+
+def bytes_max(config: Config, *, stores: int) -> int:
+    """Return what the load of a run on the serving gateway's settings may send and read back: what
+    is configured, and no more than its own stores have room for beyond the reserve.
+    """
+    backends = backends_of(config)
+    own = len(run_backends(backends, config.data_dir, stores)) - len(backends)
+    if not own:
+        return config.stress_bytes_max
+    room = max(0, shutil.disk_usage(config.data_dir).free - config.reserve_bytes)
+    # Half of it is sent, and stored in each of them; the deployment's store may be there, too.
+    return min(config.stress_bytes_max, room // (own + 1))
 
 
 @asynccontextmanager

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from storage_gateway.config import Config
 from storage_gateway.stress.judge import AGE_VERSION_LINE, judge
 from storage_gateway.stress.trial import Trial
-from storage_gateway.stress.world import GatewayLike
+from storage_gateway.stress.world import GatewayLike, bytes_max
 from tests.gateway import eventually, running_gateway
 from tests.stress.runs import ask, carried_out, ended, failed, show, start
 
@@ -77,6 +78,16 @@ async def test_blobs_are_searched_however_large_the_catalog_is(
         run = await carried_out(gateway, "tiny-objects", duration_s=0.1, clients=1, sizes=[100])
 
     assert ["holds an age header" in said for said in failed(run)["3"]] == [True]
+
+
+async def test_a_run_whose_own_stores_have_no_room_is_refused(tmp_path: Path) -> None:
+    """Method: a reserve that no disk has."""
+    async with running_gateway(tmp_path, enable_stress=True, reserve_bytes=1 << 60) as gateway:
+        refused = await ask(gateway, "POST", "/v1/stress/flipped-bit", {"sizes": [100]})
+
+    assert (422, "sizes") == (refused.status, refused.json()["field"])
+    config = Config(data_dir=tmp_path, reserve_bytes=1 << 60)
+    assert config.stress_bytes_max == bytes_max(config, stores=1), "it has none of its own"
 
 
 async def test_a_run_leaves_the_mount_point_of_a_lost_disk_alone(
