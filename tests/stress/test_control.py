@@ -23,7 +23,7 @@ from storage_gateway.catalog import Catalog
 from storage_gateway.catalog.sessions import NewToken, insert_token
 from storage_gateway.errors import CatalogUnavailable
 from storage_gateway.records import Manifest, TokenKind
-from storage_gateway.stress import catalogs, runner, world
+from storage_gateway.stress import catalogs, run_parts, runner
 from storage_gateway.stress.bodies import MARK_SIZE
 from storage_gateway.stress.cases import CASES
 from storage_gateway.stress.control import ControlGroup
@@ -161,7 +161,7 @@ async def test_a_catalog_that_is_being_opened_at_the_stop_is_closed(
         opened.append(real(*args))
         return opened[0]
 
-    monkeypatch.setattr(world, "open_run_catalog", slowly)
+    monkeypatch.setattr(run_parts, "open_run_catalog", slowly)
     async with running_gateway(tmp_path, enable_stress=True) as gateway:
         run = await start(gateway, "tiny-objects", duration_s=60)
         assert await asyncio.to_thread(inside.wait, DEADLINE_S)
