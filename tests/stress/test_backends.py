@@ -6,17 +6,22 @@ Method: a real gateway over two folders; what lies in them is looked at during a
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from storage_gateway.config import Config
+from storage_gateway.stress.cases import CASES
+from storage_gateway.stress.contract import bytes_of_a_body
 from storage_gateway.stress.judge import AGE_VERSION_LINE, judge
 from storage_gateway.stress.trial import Trial
 from storage_gateway.stress.world import GatewayLike, bytes_max
 from tests.gateway import eventually, running_gateway
 from tests.stress.runs import ask, carried_out, ended, failed, show, start
+from tests.stress.test_cases import parameters_of
 
 NAMES = ("one", "two")
 SEARCHED = 1 << 16
+NEEDING_SEVERAL = [n for n, case in CASES.items() if case.bytes_min is not bytes_of_a_body]
 
 
 async def test_a_run_is_in_every_store_and_then_in_none(tmp_path: Path) -> None:
@@ -78,6 +83,33 @@ async def test_blobs_are_searched_however_large_the_catalog_is(
         run = await carried_out(gateway, "tiny-objects", duration_s=0.1, clients=1, sizes=[100])
 
     assert ["holds an age header" in said for said in failed(run)["3"]] == [True]
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("case", ["backend-full", "retry-storm", "timeout-write"])
+async def test_no_quorum_is_left_whatever_stores_there_are(tmp_path: Path, case: str) -> None:
+    """Method: four stores in three failure domains."""
+    backends = [
+        {"kind": "local", "name": n, "failure_domain": d, "path": str(tmp_path / n)}
+        for n, d in (("one", "here"), ("two", "here"), ("three", "there"), ("four", "far"))
+    ]
+    async with running_gateway(tmp_path, enable_stress=True, backends=backends) as gateway:
+        run = await carried_out(gateway, case, **parameters_of(case, 1, nightly=False))
+
+    assert {} == failed(run)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("case", NEEDING_SEVERAL)
+async def test_a_case_passes_with_the_least_it_needs(tmp_path: Path, case: str) -> None:
+    parameters = parameters_of(case, 1, nightly=False)
+    least = CASES[case].bytes_min(msgspec.convert(parameters, CASES[case].parameters))
+    async with running_gateway(tmp_path, enable_stress=True, stress_bytes_max=least) as gateway:
+        run = await carried_out(gateway, case, **parameters)
+
+    assert {} == failed(run)
 
 
 async def test_a_run_whose_own_stores_have_no_room_is_refused(tmp_path: Path) -> None:

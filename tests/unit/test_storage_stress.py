@@ -3,6 +3,8 @@ are those of the definition, and bodies differ everywhere. Method: the parts wit
 """
 
 import hashlib
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -10,6 +12,7 @@ from storage_gateway.stress.bodies import MARK_SIZE, PIECE_SIZE, Body
 from storage_gateway.stress.invariants import INVARIANTS
 from storage_gateway.stress.record import Record, spread
 from storage_gateway.stress.verdict import EVIDENCE_MAX, Verdict
+from storage_gateway.stress.world import World
 
 
 def test_what_was_not_judged_has_failed() -> None:
@@ -91,3 +94,29 @@ def test_a_body_has_its_size_and_digest_and_is_like_no_other(size: int) -> None:
         assert body.mark not in b"".join(Body("1/2", size).pieces())
     pieces = [content[at : at + PIECE_SIZE] for at in range(0, size, PIECE_SIZE)]
     assert len(pieces) == len(set(pieces))
+
+
+@pytest.mark.parametrize(
+    ("domains", "quorum", "expected"),
+    [
+        ("abc", 2, "ab"),
+        ("abc", 1, "abc"),
+        ("abc", 3, "a"),
+        ("aabc", 2, "aab"),
+        ("abca", 2, "aba"),
+        ("abcd", 2, "abc"),
+        ("abcc", 2, "ab"),
+    ],
+)
+def test_without_the_decisive_stores_there_is_no_quorum(
+    domains: str, quorum: int, expected: str
+) -> None:
+    stores = tuple(SimpleNamespace(domain=domain) for domain in domains)
+    world = cast("World", SimpleNamespace(stores=stores, config=SimpleNamespace(quorum=quorum)))
+
+    found = World.decisive.__get__(world)
+
+    assert expected == "".join(each.domain for each in found)
+    assert found[0] is stores[0]
+    left = set(domains) - {each.domain for each in found}
+    assert quorum - 1 == len(left)
