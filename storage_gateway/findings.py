@@ -1,6 +1,6 @@
 """What a check finds that is not as it should be, and what can be done about it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 RESTORE = "restore the store's files from a backup; the catalog is right"
 CONFIGURE = "configure the backend again, or restore the catalog from a backup"
@@ -18,3 +18,23 @@ class Finding:
     where: str
     detail: str
     remedy: str
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """What a check went through, and what it found."""
+
+    objects: int = 0
+    tombstones: int = 0
+    bytes_verified: int = 0
+    segments_pending: int = 0
+    """Wanted in a store that did not take them in time, or where they are bad."""
+    segments_bad: int = 0
+    """Of these: those that a read found missing or corrupt, as the catalog says."""
+    uploads_open: int = 0
+    graves: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    def find(self, kind: str, where: str, detail: str, remedy: str) -> None:
+        """Note something that is not as it should be."""
+        self.findings.append(Finding(kind, where, detail, remedy))

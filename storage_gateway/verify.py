@@ -4,27 +4,14 @@ Reads every byte that the catalog names, and lists the store for bytes that it d
 data folder at rest and beside a running gateway; changes nothing.
 """
 
-import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 
 from sqlalchemy import Connection
 
-from crypto import (
-    LEAF_CHUNKS,
-    LEAF_SIZE,
-    CryptoError,
-    Identity,
-    LeafMismatch,
-    OpenedHead,
-    check_leaf,
-    open_head,
-    opened_size,
-    stanza_class,
-)
-from urn import DAGBuilder, mint
+from crypto import Identity
+from urn import mint
 
 from .backends import Shelf
 from .backends.scratch import abandoned, probes_prefix
@@ -39,41 +26,17 @@ from .catalog.consistency import (
     read_blocks,
     slots_of_nothing,
 )
-from .catalog.copies import BAD, PENDING, PLACED, load_placements
-from .catalog.objects import is_committed, list_objects, load_manifest, load_segments
+from .catalog.objects import is_committed, list_objects, load_manifest
 from .catalog.stress_runs import find_running
 from .catalog.work import find_intent, has_grave, list_graves, list_intents
-from .errors import BlobMissing, GatewayError, NotFound
-from .findings import (
-    CLEAR,
-    CONFIGURE,
-    ERASE_AGAIN,
-    MOVE_AWAY,
-    RESTORE,
-    RESTORE_CATALOG,
-    Finding,
-)
+from .errors import BlobMissing, NotFound
+from .findings import CLEAR, ERASE_AGAIN, MOVE_AWAY, RESTORE, RESTORE_CATALOG, CheckReport
 from .parts import STRESS
-from .records import Manifest, ObjectState, Segment
+from .records import Manifest, ObjectState
 from .stores import now_utc
+from .verify_object import ObjectChecker
 
 PAGE = 200
-
-
-@dataclass(slots=True)
-class CheckReport:
-    """What a check went through, and what it found."""
-
-    objects: int = 0
-    tombstones: int = 0
-    bytes_verified: int = 0
-    segments_pending: int = 0
-    """Wanted in a store that did not take them in time, or where they are bad."""
-    segments_bad: int = 0
-    """Of these: those that a read found missing or corrupt, as the catalog says."""
-    uploads_open: int = 0
-    graves: int = 0
-    findings: list[Finding] = field(default_factory=list)
 
 
 class Checker:
@@ -107,6 +70,15 @@ class Checker:
         self.on_bytes = on_bytes
         self._clock = clock
         self._report = CheckReport()
+        self._find = self._report.find
+        self._objects = ObjectChecker(
+            catalog=catalog,
+            shelves=shelves,
+            identity=identity,
+            payloads=payloads,
+            report=self._report,
+            on_bytes=self._verified,
+        )
 
     def expected_bytes(self) -> int:
         """Return how many payload bytes there are to verify, when every store has them all."""
@@ -139,8 +111,8 @@ class Checker:
         self._check_runs()
         return self._report
 
-    def _find(self, kind: str, where: str, detail: str, remedy: str) -> None:
-        self._report.findings.append(Finding(kind, where, detail, remedy))
+    def _verified(self, count: int) -> None:
+        self.on_bytes(count)  # whoever shows progress sets it once it is known how much there is
 
     def _check_markers(self) -> None:
         for name, shelf in self._shelves.items():
@@ -253,32 +225,7 @@ class Checker:
             return
         self._report.objects += 1
         found_before = len(self._report.findings)
-        try:
-            opened = self._check_head(urn, manifest)
-            segments = self._catalog.read_blocking(lambda c: load_segments(c, manifest.payload_id))
-            placed, pending, bad = (
-                self._catalog.read_blocking(
-                    partial(load_placements, payload_id=manifest.payload_id, state=state)
-                )
-                for state in (PLACED, PENDING, BAD)
-            )
-            self._report.segments_bad += sum(map(len, bad.values()))
-            self._report.segments_pending += sum(map(len, [*pending.values(), *bad.values()]))
-            # Also what is known to be bad: it may have been restored since.
-            stored = {
-                name: placed.get(name, frozenset()) | bad.get(name, frozenset())
-                for name in placed | bad
-            }
-            self._check_placed(urn, segments, stored)
-            for name in self._shelves:
-                try:
-                    indexes = stored.get(name, frozenset())
-                    self._check_payload(urn, manifest, segments, opened, (name, indexes))
-                except (CryptoError, GatewayError) as error:
-                    # The copies in the other stores may be damaged, too.
-                    self._find("object", urn, f"{type(error).__name__}: {error}", RESTORE)
-        except (CryptoError, GatewayError) as error:
-            self._find("object", urn, f"{type(error).__name__}: {error}", RESTORE)
+        self._objects.check(urn, manifest)
         if self._erased_meanwhile(manifest.object_id):
             del self._report.findings[found_before:]
 
@@ -288,113 +235,3 @@ class Checker:
         except NotFound:
             return False
         return now.state is not ObjectState.COMMITTED
-
-    def _check_head(self, urn: str, manifest: Manifest) -> OpenedHead:
-        head = manifest.head or b""
-        opened = open_head(head, [self._identity])
-        opened.check_context(manifest.context())
-        recipients = [s for s in opened.header.stanzas if stanza_class(s) is not None]
-        if len(recipients) != len(manifest.wrapped_for):
-            detail = "the head is not wrapped for as many parties as the manifest says"
-            self._find("head", urn, detail, RESTORE_CATALOG)
-        if opened.file_key_print != manifest.file_key_print:
-            detail = "the head holds another file key than the manifest says"
-            self._find("head", urn, detail, RESTORE_CATALOG)
-        if len(head) + manifest.payload_size != manifest.sealed_size:
-            detail = "head and payload do not add up to the sealed size"
-            self._find("size", urn, detail, RESTORE_CATALOG)
-        return opened
-
-    def _check_placed(
-        self, urn: str, segments: tuple[Segment, ...], placed: Mapping[str, Collection[int]]
-    ) -> None:
-        for segment in segments:
-            stores = [name for name, indexes in placed.items() if segment.index in indexes]
-            if not any(name in self._shelves for name in stores):
-                where = ", ".join(stores) or "no store"
-                detail = f"segment {segment.index} is in {where}, which is not configured"
-                self._find("segment", urn, detail, CONFIGURE)
-
-    def _check_payload(
-        self,
-        urn: str,
-        manifest: Manifest,
-        segments: tuple[Segment, ...],
-        opened: OpenedHead,
-        stored: tuple[str, Collection[int]],
-    ) -> None:
-        """Check the copy in one store: all of it, or the segments that came there."""
-        store, indexes = stored
-        shelf = self._shelves[store]
-        prefix = f"{self._payloads}{manifest.payload_id}/"
-        self._check_segments(urn, stored, prefix, segments)
-        opener = opened.opener()
-        dag = DAGBuilder()
-        done = 0
-        for index, (key, segment, at) in enumerate(_leaves(prefix, segments)):
-            if segment.index not in indexes:
-                continue
-            offset, digest = at * LEAF_SIZE, segment.leaf_digests[at]
-            size = min(LEAF_SIZE, segment.size - offset)
-            sealed = shelf.read(key, offset, size)
-            if hashlib.sha256(sealed).digest() != digest:
-                detail = f"the leaf at byte {offset} of {key} in store {store} lacks its digest"
-                self._find("leaf", urn, detail, RESTORE)
-                return
-            # What reads compare; the bytes are right, so a tag that differs is the catalog's fault.
-            if at >= len(segment.leaf_tags) or not _has_tag(segment, at, sealed):
-                detail = f"the leaf at byte {offset} of {key} does not have its tag"
-                self._find("leaf", urn, detail, RESTORE_CATALOG)
-                return
-            done += size
-            last = index * LEAF_SIZE + size == manifest.payload_size
-            plaintext = bytearray(opened_size(size))
-            opener.open_run_into(index * LEAF_CHUNKS, sealed, plaintext, last=last)
-            dag.add_leaf(digest, size)
-            self._report.bytes_verified += size
-            self.on_bytes(size)
-        if len(indexes) < len(segments):
-            return
-        if done != manifest.payload_size or opened_size(done) != manifest.size:
-            detail = "the segments do not add up to the manifest's size"
-            self._find("size", urn, detail, RESTORE_CATALOG)
-        elif str(dag.finish()) != manifest.cid:
-            detail = "the payload has another CID than the manifest"
-            self._find("cid", urn, detail, RESTORE_CATALOG)
-
-    def _check_segments(
-        self,
-        urn: str,
-        stored: tuple[str, Collection[int]],
-        prefix: str,
-        segments: tuple[Segment, ...],
-    ) -> None:
-        store, indexes = stored
-        sizes = {blob.key: blob.size for blob in self._shelves[store].list(prefix)}
-        for expected, segment in enumerate(segments):
-            key = f"{prefix}{segment.index}"
-            if segment.index != expected:
-                self._find("segment", urn, f"segment {expected} has no row", RESTORE_CATALOG)
-            if len(segment.leaf_tags) > len(segment.leaf_digests):
-                self._find("segment", urn, f"{key} has more tags than leaves", RESTORE_CATALOG)
-            # What a store did not take in time may be there in part.
-            if sizes.pop(key, segment.size) != segment.size and segment.index in indexes:
-                self._find("segment", urn, f"{key} in store {store} has another size", RESTORE)
-        for key in sorted(sizes):
-            detail = f"stored in store {store}, but no segment names it"
-            self._find("orphan", key, detail, MOVE_AWAY)
-
-
-def _leaves(prefix: str, segments: tuple[Segment, ...]) -> Iterator[tuple[str, Segment, int]]:
-    """Yield the key, the segment and the position in it of each leaf."""
-    for segment in segments:
-        for at in range(len(segment.leaf_digests)):
-            yield f"{prefix}{segment.index}", segment, at
-
-
-def _has_tag(segment: Segment, at: int, sealed: bytes) -> bool:
-    try:
-        check_leaf(segment.tag_key, at, sealed, segment.leaf_tags[at])
-    except (LeafMismatch, ValueError):  # a key of another length is a damaged row, too
-        return False
-    return True

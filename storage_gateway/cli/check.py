@@ -16,6 +16,7 @@ from storage_gateway.catalog.work import find_deployment
 from storage_gateway.config import Config, ConfigError, load_config
 from storage_gateway.custody import load_identity
 from storage_gateway.errors import GatewayError
+from storage_gateway.findings import CheckReport
 from storage_gateway.parts import (
     CATALOG_FILE,
     marker_key,
@@ -23,7 +24,7 @@ from storage_gateway.parts import (
     payloads_prefix,
 )
 from storage_gateway.stores import open_stores
-from storage_gateway.verify import Checker, CheckReport
+from storage_gateway.verify import Checker
 
 from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, fail, progress
 

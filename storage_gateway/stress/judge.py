@@ -15,9 +15,10 @@ from storage_gateway.catalog.contents import read_contents
 from storage_gateway.catalog.copies import BAD, PLACED, load_placements
 from storage_gateway.catalog.objects import list_objects, load_segments
 from storage_gateway.errors import InternalError
+from storage_gateway.findings import CheckReport
 from storage_gateway.parts import marker_key
 from storage_gateway.records import Manifest, ObjectState, Segment
-from storage_gateway.verify import Checker, CheckReport
+from storage_gateway.verify import Checker
 from urn import mint
 
 from .bodies import MARK_SIZE

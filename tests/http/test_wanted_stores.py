@@ -21,7 +21,8 @@ from storage_gateway.backends.fs import RealFs
 from storage_gateway.catalog.tables import placements, sessions
 from storage_gateway.client import ClientError
 from storage_gateway.config import ConfigError
-from storage_gateway.verify import Checker, CheckReport
+from storage_gateway.findings import CheckReport
+from storage_gateway.verify import Checker
 from tests.gateway import (
     OpenSession,
     RunningGateway,

@@ -1,0 +1,194 @@
+"""Checking one object: its head, its segments, and each copy of its payload, byte for byte."""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
+
+from crypto import (
+    LEAF_CHUNKS,
+    LEAF_SIZE,
+    CryptoError,
+    Identity,
+    LeafMismatch,
+    OpenedHead,
+    check_leaf,
+    open_head,
+    opened_size,
+    stanza_class,
+)
+from urn import DAGBuilder
+
+from .backends import Shelf
+from .catalog import Catalog
+from .catalog.copies import BAD, PENDING, PLACED, load_placements
+from .catalog.objects import load_segments
+from .errors import GatewayError
+from .findings import CONFIGURE, MOVE_AWAY, RESTORE, RESTORE_CATALOG, CheckReport
+from .records import Manifest, Segment
+
+
+class ObjectChecker:
+    """Checks committed objects for `verify.Checker`; what it finds goes into the report."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        shelves: Mapping[str, Shelf],
+        identity: Identity,
+        payloads: str,
+        report: CheckReport,
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        """Arguments are those of `verify.Checker`."""
+        self._catalog = catalog
+        self._shelves = shelves
+        self._identity = identity
+        self._payloads = payloads
+        self._report = report
+        self._find = report.find
+        self._on_bytes = on_bytes
+
+    def check(self, urn: str, manifest: Manifest) -> None:
+        """Check an object in all stores that should have it.
+
+        Raises:
+            CatalogUnavailable: it cannot be read at all.
+
+        """
+        try:
+            opened = self._check_head(urn, manifest)
+            segments = self._catalog.read_blocking(lambda c: load_segments(c, manifest.payload_id))
+            placed, pending, bad = (
+                self._catalog.read_blocking(
+                    partial(load_placements, payload_id=manifest.payload_id, state=state)
+                )
+                for state in (PLACED, PENDING, BAD)
+            )
+            self._report.segments_bad += sum(map(len, bad.values()))
+            self._report.segments_pending += sum(map(len, [*pending.values(), *bad.values()]))
+            # Also what is known to be bad: it may have been restored since.
+            stored = {
+                name: placed.get(name, frozenset()) | bad.get(name, frozenset())
+                for name in placed | bad
+            }
+            self._check_placed(urn, segments, stored)
+            for name in self._shelves:
+                try:
+                    indexes = stored.get(name, frozenset())
+                    self._check_payload(urn, manifest, segments, opened, (name, indexes))
+                except (CryptoError, GatewayError) as error:
+                    # The copies in the other stores may be damaged, too.
+                    self._find("object", urn, f"{type(error).__name__}: {error}", RESTORE)
+        except (CryptoError, GatewayError) as error:
+            self._find("object", urn, f"{type(error).__name__}: {error}", RESTORE)
+
+    def _check_head(self, urn: str, manifest: Manifest) -> OpenedHead:
+        head = manifest.head or b""
+        opened = open_head(head, [self._identity])
+        opened.check_context(manifest.context())
+        recipients = [s for s in opened.header.stanzas if stanza_class(s) is not None]
+        if len(recipients) != len(manifest.wrapped_for):
+            detail = "the head is not wrapped for as many parties as the manifest says"
+            self._find("head", urn, detail, RESTORE_CATALOG)
+        if opened.file_key_print != manifest.file_key_print:
+            detail = "the head holds another file key than the manifest says"
+            self._find("head", urn, detail, RESTORE_CATALOG)
+        if len(head) + manifest.payload_size != manifest.sealed_size:
+            detail = "head and payload do not add up to the sealed size"
+            self._find("size", urn, detail, RESTORE_CATALOG)
+        return opened
+
+    def _check_placed(
+        self, urn: str, segments: tuple[Segment, ...], placed: Mapping[str, Collection[int]]
+    ) -> None:
+        for segment in segments:
+            stores = [name for name, indexes in placed.items() if segment.index in indexes]
+            if not any(name in self._shelves for name in stores):
+                where = ", ".join(stores) or "no store"
+                detail = f"segment {segment.index} is in {where}, which is not configured"
+                self._find("segment", urn, detail, CONFIGURE)
+
+    def _check_payload(
+        self,
+        urn: str,
+        manifest: Manifest,
+        segments: tuple[Segment, ...],
+        opened: OpenedHead,
+        stored: tuple[str, Collection[int]],
+    ) -> None:
+        """Check the copy in one store: all of it, or the segments that came there."""
+        store, indexes = stored
+        shelf = self._shelves[store]
+        prefix = f"{self._payloads}{manifest.payload_id}/"
+        self._check_segments(urn, stored, prefix, segments)
+        opener = opened.opener()
+        dag = DAGBuilder()
+        done = 0
+        for index, (key, segment, at) in enumerate(_leaves(prefix, segments)):
+            if segment.index not in indexes:
+                continue
+            offset, digest = at * LEAF_SIZE, segment.leaf_digests[at]
+            size = min(LEAF_SIZE, segment.size - offset)
+            sealed = shelf.read(key, offset, size)
+            if hashlib.sha256(sealed).digest() != digest:
+                detail = f"the leaf at byte {offset} of {key} in store {store} lacks its digest"
+                self._find("leaf", urn, detail, RESTORE)
+                return
+            # What reads compare; the bytes are right, so a tag that differs is the catalog's fault.
+            if at >= len(segment.leaf_tags) or not _has_tag(segment, at, sealed):
+                detail = f"the leaf at byte {offset} of {key} does not have its tag"
+                self._find("leaf", urn, detail, RESTORE_CATALOG)
+                return
+            done += size
+            last = index * LEAF_SIZE + size == manifest.payload_size
+            plaintext = bytearray(opened_size(size))
+            opener.open_run_into(index * LEAF_CHUNKS, sealed, plaintext, last=last)
+            dag.add_leaf(digest, size)
+            self._report.bytes_verified += size
+            self._on_bytes(size)
+        if len(indexes) < len(segments):
+            return
+        if done != manifest.payload_size or opened_size(done) != manifest.size:
+            detail = "the segments do not add up to the manifest's size"
+            self._find("size", urn, detail, RESTORE_CATALOG)
+        elif str(dag.finish()) != manifest.cid:
+            detail = "the payload has another CID than the manifest"
+            self._find("cid", urn, detail, RESTORE_CATALOG)
+
+    def _check_segments(
+        self,
+        urn: str,
+        stored: tuple[str, Collection[int]],
+        prefix: str,
+        segments: tuple[Segment, ...],
+    ) -> None:
+        store, indexes = stored
+        sizes = {blob.key: blob.size for blob in self._shelves[store].list(prefix)}
+        for expected, segment in enumerate(segments):
+            key = f"{prefix}{segment.index}"
+            if segment.index != expected:
+                self._find("segment", urn, f"segment {expected} has no row", RESTORE_CATALOG)
+            if len(segment.leaf_tags) > len(segment.leaf_digests):
+                self._find("segment", urn, f"{key} has more tags than leaves", RESTORE_CATALOG)
+            # What a store did not take in time may be there in part.
+            if sizes.pop(key, segment.size) != segment.size and segment.index in indexes:
+                self._find("segment", urn, f"{key} in store {store} has another size", RESTORE)
+        for key in sorted(sizes):
+            detail = f"stored in store {store}, but no segment names it"
+            self._find("orphan", key, detail, MOVE_AWAY)
+
+
+def _leaves(prefix: str, segments: tuple[Segment, ...]) -> Iterator[tuple[str, Segment, int]]:
+    """Yield the key, the segment and the position in it of each leaf."""
+    for segment in segments:
+        for at in range(len(segment.leaf_digests)):
+            yield f"{prefix}{segment.index}", segment, at
+
+
+def _has_tag(segment: Segment, at: int, sealed: bytes) -> bool:
+    try:
+        check_leaf(segment.tag_key, at, sealed, segment.leaf_tags[at])
+    except (LeafMismatch, ValueError):  # a key of another length is a damaged row, too
+        return False
+    return True
