@@ -4,17 +4,8 @@ Pure: does no I/O, reads no clock and no environment, draws no randomness, and n
 gateway or another kernel.
 """
 
-from urn.cid import (
-    CID,
-    LEAF_SIZE,
-    LINKS_MAX,
-    CIDError,
-    Codec,
-    DAGBuilder,
-    LeafError,
-    cid_of,
-    cid_of_leaves,
-)
+from urn.cid import CID, CIDError, Codec
+from urn.dag import LEAF_SIZE, DAGBuilder, LeafError, cid_of, cid_of_leaves
 from urn.names import (
     ACCEPTED,
     OBJECT_ID_LENGTH,
@@ -26,6 +17,7 @@ from urn.names import (
     new_object_id,
     parse_name,
 )
+from urn.node import LINKS_MAX, Entry, Link, NodeError, NodeType, encode_directory
 from urn.syntax import (
     URN,
     URN_LENGTH_MAX,
@@ -47,13 +39,18 @@ __all__ = [
     "CIDError",
     "Codec",
     "DAGBuilder",
+    "Entry",
     "ForeignName",
     "LeafError",
+    "Link",
     "NameFormatError",
+    "NodeError",
+    "NodeType",
     "ObjectName",
     "URNError",
     "cid_of",
     "cid_of_leaves",
+    "encode_directory",
     "equivalent",
     "format",
     "mint",

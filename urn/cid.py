@@ -1,29 +1,22 @@
-"""Content identifiers: the CID value and the streaming UnixFS tree that yields one.
+"""Content identifiers: the CID value, in the one binary and the one text form of the profile.
 
-Computes the CID that `ipfs add --cid-version=1 --raw-leaves --chunker=size-983280` answers
-(balanced tree, 174 links a node, SHA-256) from leaf digests alone. Pure: holds no content,
-stores no blocks, and accepts no other hash, codec or spelling than these.
+Pure: holds no content, and accepts no other version, hash, codec or spelling than these.
 """
 
 import builtins
 from base64 import b32decode, b32encode
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from hashlib import sha256
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
-LEAF_SIZE: Final = 983_280
-LINKS_MAX: Final = 174
+CID_SIZE: Final = 36
 
 _DIGEST_SIZE: Final = 32
 _VERSION: Final = b"\x01"
 _SHA2_256: Final = b"\x12\x20"
-_CID_SIZE: Final = 36
 _TEXT_LENGTH: Final = 59
 _MULTIBASE_BASE32: Final = "b"
 _BASE32: Final = frozenset("abcdefghijklmnopqrstuvwxyz234567")
-_LINKS_MAX_MIN: Final = 2
 
 
 class CIDError(ValueError):
@@ -42,10 +35,6 @@ class CIDError(ValueError):
 
     def __str__(self) -> str:
         return f"not a CID of this profile at position {self.position}: {self.reason}"
-
-
-class LeafError(ValueError):
-    """A leaf that cannot come next in the tree: wrong size, or after the last one."""
 
 
 class Codec(IntEnum):
@@ -80,7 +69,7 @@ class CID:
         object.__setattr__(self, "digest", builtins.bytes(memoryview(self.digest)))
         if len(self.digest) != _DIGEST_SIZE:
             reason = f"expected a SHA-256 digest of {_DIGEST_SIZE} bytes, got {len(self.digest)}"
-            raise CIDError(reason, _CID_SIZE - _DIGEST_SIZE)
+            raise CIDError(reason, CID_SIZE - _DIGEST_SIZE)
 
     def __str__(self) -> str:
         return _MULTIBASE_BASE32 + b32encode(self.bytes).decode("ascii").rstrip("=").lower()
@@ -115,9 +104,9 @@ class CID:
     @classmethod
     def from_bytes(cls, binary: builtins.bytes) -> Self:
         """Read the 36 binary bytes; raises `CIDError`, its position counted in bytes."""
-        if len(binary) != _CID_SIZE:
-            reason = f"expected {_CID_SIZE} bytes, there are {len(binary)}"
-            raise CIDError(reason, min(len(binary), _CID_SIZE))
+        if len(binary) != CID_SIZE:
+            reason = f"expected {CID_SIZE} bytes, there are {len(binary)}"
+            raise CIDError(reason, min(len(binary), CID_SIZE))
         if binary[:1] != _VERSION:
             raise CIDError(f"expected CID version 1, found {binary[0]}", 0)
         try:
@@ -129,128 +118,3 @@ class CID:
             reason = f"expected a 32-byte SHA-256 multihash, found {binary[2:4].hex()}"
             raise CIDError(reason, fault)
         return cls(codec, binary[4:])
-
-
-class _Link(NamedTuple):
-    cid: CID
-    content_size: int  # bytes of file content below
-    tree_size: int  # bytes of all blocks below, this one's included: Tsize
-
-
-class DAGBuilder:
-    """The CID of a file, from the SHA-256 digests of its leaves in order.
-
-    All leaves hold `leaf_size` bytes except the last, which holds 1 to `leaf_size`; the only leaf
-    of an empty file holds 0. Keeps at most `links_max` links for each level of the tree, whatever
-    the number of leaves. Source: the balanced layout of Kubo's importer (boxo
-    ipld/unixfs/importer/balanced): all leaves at one depth, nodes filled left to right.
-    """
-
-    def __init__(self, *, leaf_size: int = LEAF_SIZE, links_max: int = LINKS_MAX) -> None:
-        if leaf_size < 1 or links_max < _LINKS_MAX_MIN:
-            raise ValueError("expected leaf_size >= 1 and links_max >= 2")
-        self._leaf_size = leaf_size
-        self._links_max = links_max
-        self._levels: list[list[_Link]] = [[]]
-        self._ended = False
-
-    def add_leaf(self, digest: bytes, size: int) -> None:
-        """Append a leaf: the SHA-256 of its bytes, and how many there are.
-
-        Raises `LeafError` when the size cannot be or a shorter leaf has already ended the file.
-        """
-        if self._ended:
-            raise LeafError("no leaf can follow one shorter than leaf_size, nor finish()")
-        first = self._levels == [[]]
-        if not (0 if first else 1) <= size <= self._leaf_size:
-            raise LeafError(f"expected a leaf of 1 to {self._leaf_size} bytes, got {size}")
-        self._push(0, _Link(CID(Codec.RAW, digest), size, size))
-        self._ended = size < self._leaf_size
-
-    def finish(self) -> CID:
-        """Close the tree and return the CID of its root. No leaves: that of the empty file."""
-        self._ended = True
-        if self._levels == [[]]:
-            return CID(Codec.RAW, sha256().digest())
-        # Below the top even a single link gets its node, so that all leaves are at one depth; at
-        # the top a single link is the root itself.
-        level = 0
-        while level < len(self._levels) - 1 or len(self._levels[level]) > 1:
-            if self._levels[level]:
-                self._fold(level)
-            level += 1
-        return self._levels[level][0].cid
-
-    def _push(self, level: int, link: _Link) -> None:
-        if level == len(self._levels):
-            self._levels.append([])
-        self._levels[level].append(link)
-        if len(self._levels[level]) == self._links_max:
-            self._fold(level)
-
-    def _fold(self, level: int) -> None:
-        """Replace the links of a level by one link, a level higher, to the node that has them."""
-        node = _node(self._levels[level])
-        self._levels[level] = []
-        self._push(level + 1, node)
-
-
-def cid_of_leaves(
-    leaves: Iterable[tuple[bytes, int]], *, leaf_size: int = LEAF_SIZE, links_max: int = LINKS_MAX
-) -> CID:
-    """The CID of the file with these leaves, each a (SHA-256 digest, size in bytes), in order."""
-    builder = DAGBuilder(leaf_size=leaf_size, links_max=links_max)
-    for digest, size in leaves:
-        builder.add_leaf(digest, size)
-    return builder.finish()
-
-
-def cid_of(data: bytes, *, leaf_size: int = LEAF_SIZE, links_max: int = LINKS_MAX) -> CID:
-    """The CID of a file with this content."""
-    view = memoryview(data)
-    pieces = (view[start : start + leaf_size] for start in range(0, len(view), leaf_size))
-    leaves = ((sha256(piece).digest(), len(piece)) for piece in pieces)
-    return cid_of_leaves(leaves, leaf_size=leaf_size, links_max=links_max)
-
-
-def _node(links: list[_Link]) -> _Link:
-    """The link to the UnixFS file node that has these links."""
-    content_size = sum(link.content_size for link in links)
-    block = _encode_node(links, content_size)
-    cid = CID(Codec.DAG_PB, sha256(block).digest())
-    return _Link(cid, content_size, len(block) + sum(link.tree_size for link in links))
-
-
-def _encode_node(links: list[_Link], content_size: int) -> bytes:
-    """A dag-pb node with UnixFS data, as bytes.
-
-    Source: ipld.io/specs/codecs/dag-pb (links come before data although their field number is
-    higher; the name is present and empty) and specs.ipfs.tech/unixfs (Type = File, filesize,
-    blocksizes unpacked).
-    """
-    block = bytearray()
-    for link in links:
-        fields = _field(1, link.cid.bytes) + _field(2, b"") + _number(3, link.tree_size)
-        block += _field(2, fields)
-    sizes = b"".join(_number(4, link.content_size) for link in links)
-    block += _field(1, _number(1, 2) + _number(3, content_size) + sizes)
-    return bytes(block)
-
-
-def _field(number: int, value: bytes) -> bytes:
-    """A length-delimited Protocol Buffers field (wire type 2)."""
-    return bytes([number << 3 | 2]) + _varint(len(value)) + value
-
-
-def _number(number: int, value: int) -> bytes:
-    """A varint Protocol Buffers field (wire type 0)."""
-    return bytes([number << 3]) + _varint(value)
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:  # noqa: PLR2004 - seven bits a byte
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
