@@ -4,6 +4,18 @@ Pure: does no I/O, reads no clock and no environment, draws no randomness, and n
 gateway or another kernel.
 """
 
+from urn.car import (
+    CAR_BLOCK_MAX,
+    CAR_HEADER_MAX,
+    CARError,
+    CARForeignCID,
+    CARReader,
+    CARTruncated,
+    CARWrongBlock,
+    car_header,
+    car_section,
+    car_size,
+)
 from urn.cid import CID, CIDError, Codec
 from urn.dag import LEAF_SIZE, DAGBuilder, LeafError, cid_of, cid_of_leaves
 from urn.names import (
@@ -17,7 +29,16 @@ from urn.names import (
     new_object_id,
     parse_name,
 )
-from urn.node import LINKS_MAX, Entry, Link, NodeError, NodeType, encode_directory
+from urn.node import (
+    LINKS_MAX,
+    DirectoryNode,
+    Entry,
+    FileNode,
+    Link,
+    NodeError,
+    encode_directory,
+    parse_node,
+)
 from urn.syntax import (
     URN,
     URN_LENGTH_MAX,
@@ -29,6 +50,8 @@ from urn.syntax import (
 
 __all__ = [
     "ACCEPTED",
+    "CAR_BLOCK_MAX",
+    "CAR_HEADER_MAX",
     "CID",
     "LEAF_SIZE",
     "LINKS_MAX",
@@ -36,18 +59,27 @@ __all__ = [
     "OBJECT_ID_SIZE",
     "URN",
     "URN_LENGTH_MAX",
+    "CARError",
+    "CARForeignCID",
+    "CARReader",
+    "CARTruncated",
+    "CARWrongBlock",
     "CIDError",
     "Codec",
     "DAGBuilder",
+    "DirectoryNode",
     "Entry",
+    "FileNode",
     "ForeignName",
     "LeafError",
     "Link",
     "NameFormatError",
     "NodeError",
-    "NodeType",
     "ObjectName",
     "URNError",
+    "car_header",
+    "car_section",
+    "car_size",
     "cid_of",
     "cid_of_leaves",
     "encode_directory",
@@ -57,4 +89,5 @@ __all__ = [
     "new_object_id",
     "parse",
     "parse_name",
+    "parse_node",
 ]
