@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import urn
 from tests.requirements import ROOT
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 FOUND = Path(__file__).parent / "found"
 PUBLIC = ROOT.parent / "shared" / "vectors" / "age"
+SMALL_ARCHIVES = 5  # the others are of tens of thousands of bytes
 NAMES = [
     b"urn:blob:v4:" + b"a" * 31 + b"2",
     b"urn:blob:v4:"
@@ -54,6 +56,20 @@ def _known(target: str, envelopes: dict[str, Any]) -> Iterator[bytes]:
         texts = [entry["cid"] for entry in cids["files"] + cids["trees"]]
         yield from (text.encode("ascii") for text in texts)
         yield b"\x01\x55\x12\x20" + bytes(32)
+    elif target in {"node", "car"}:
+        cars = json.loads((VECTORS / "car.json").read_text("ascii"))
+        archives = [bytes.fromhex(entry["car"]) for entry in cars["files"]][:SMALL_ARCHIVES]
+        yield from archives if target == "car" else _nodes(archives)
+        if target == "node":
+            yield from (bytes.fromhex(entry["block"]) for entry in cars["directories"])
+
+
+def _nodes(archives: list[bytes]) -> Iterator[bytes]:
+    """Yield the nodes of files and directories that the archives hold."""
+    for archive in archives:
+        for cid, block in urn.CARReader().feed(archive):
+            if cid.codec is urn.Codec.DAG_PB:
+                yield block
 
 
 def _public_heads() -> Iterator[bytes]:

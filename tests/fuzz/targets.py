@@ -6,6 +6,7 @@ nothing but the parsers, so that it can be run under coverage.
 """
 
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Final
 
 import urn
@@ -29,6 +30,7 @@ from crypto import (
     parse_recipient,
     scan_head,
 )
+from urn.node import encode_file
 
 NONCE: Final = bytes(16)
 HYBRID_SEED_MIN: Final = 1000
@@ -114,6 +116,37 @@ def fuzz_cid(data: bytes) -> None:
         assert 0 <= error.position <= len(data)
 
 
+def fuzz_node(data: bytes) -> None:
+    """A node has one encoding, that of its links or entries."""
+    try:
+        node = urn.parse_node(data)
+    except urn.NodeError as error:
+        assert 0 <= error.position <= len(data)
+        return
+    if isinstance(node, urn.FileNode):
+        assert (node.link, data) == encode_file(node.links)
+    else:
+        assert (node.link, data) == urn.encode_directory(node.entries)
+
+
+def fuzz_car(data: bytes) -> None:
+    """An archive has one encoding, all in it is verified, and where pieces end means nothing."""
+    whole = _read_archive([data])
+    half = len(data) // 2
+    assert whole == _read_archive([data[:half], data[half:]])
+    assert whole == _read_archive([data[at : at + 1] for at in range(len(data))])
+    roots, blocks, position = whole
+    assert all(sha256(block).digest() == cid.digest for cid, block in blocks)
+    if not roots:
+        assert position is not None
+        return
+    written = urn.car_header(roots)
+    written += b"".join(urn.car_section(cid, len(block)) + block for cid, block in blocks)
+    assert data.startswith(written)
+    assert position is not None or data == written
+    assert position is None or position <= len(data)
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "header": fuzz_header,
     "head": fuzz_head,
@@ -121,7 +154,24 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "context": fuzz_context,
     "urn": fuzz_urn,
     "cid": fuzz_cid,
+    "node": fuzz_node,
+    "car": fuzz_car,
 }
+
+
+def _read_archive(
+    pieces: list[bytes],
+) -> tuple[tuple[urn.CID, ...], list[tuple[urn.CID, bytes]], int | None]:
+    """Return the roots, the blocks before any fault, and where that is."""
+    reader, blocks = urn.CARReader(), []
+    try:
+        for piece in pieces:
+            for cid, block in reader.feed(piece):
+                blocks.append((cid, block))
+        reader.finish()
+    except urn.CARError as error:
+        return reader.roots, blocks, error.position
+    return reader.roots, blocks, None
 
 
 def _recipient_text(text: str) -> str:

@@ -25,6 +25,8 @@ REFUSALS = {
     "context": "ContextError",
     "urn": "urn.URNError",
     "cid": "urn.CIDError",
+    "node": "urn.NodeError",
+    "car": "urn.CARError",
 }
 PARSERS = {"header": "parse_header", "context": "parse_context"}
 

@@ -10,7 +10,7 @@ from hashlib import sha256, shake_256
 from pathlib import Path
 from typing import Any, Final
 
-from urn import LEAF_SIZE
+from urn import CID, LEAF_SIZE, Codec, DAGBuilder, Entry, Link, encode_directory
 
 CID_VECTORS: Final[dict[str, Any]] = json.loads(
     (Path(__file__).parent.parent / "vectors" / "cid.json").read_text("utf-8")
@@ -55,3 +55,20 @@ def imagined_leaves(count: int, last_size: int) -> Iterator[tuple[bytes, int]]:
     for index in range(count):
         size = last_size if index == count - 1 else LEAF_SIZE
         yield sha256(index.to_bytes(8, "big")).digest(), size
+
+
+def wrapped_file(
+    name: str, data: bytes, leaf_size: int, links_max: int
+) -> tuple[Link, dict[CID, bytes]]:
+    """Return the link to a directory with one file in it, and all blocks below and its own."""
+    made: dict[CID, bytes] = {}
+    builder = DAGBuilder(leaf_size=leaf_size, links_max=links_max, on_node=made.__setitem__)
+    for start in range(0, len(data) or 1, leaf_size):
+        leaf = data[start : start + leaf_size]
+        cid = CID(Codec.RAW, sha256(leaf).digest())
+        made[cid] = leaf
+        builder.add_leaf(cid.digest, len(leaf))
+    file = builder.finish_link()
+    link, block = encode_directory([Entry(name, file.cid, file.tree_size)])
+    made[link.cid] = block
+    return link, made
