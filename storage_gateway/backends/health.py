@@ -11,6 +11,9 @@ FAILURES_MAX = 3
 RESTED_S = 5.0
 """How long it is left alone at first; twice as long after each probe that failed."""
 RESTED_S_MAX = 80.0
+REST_FACTOR = 3.0
+"""Who was asked to delete or to list and did not answer is left alone so many times as long as that
+took: longer than both together take, so that who does one after the other waits for neither."""
 OBSERVED_MAX = 64
 """Reads that are remembered of a store."""
 OBSERVED_SHARE = 0.2
@@ -63,14 +66,16 @@ class Breaker:
         self._open_until = None
         self._probed = False
 
-    def fail(self, now: float, *, probe: bool) -> None:
-        """Count a call that was not answered."""
+    def fail(self, now: float, *, probe: bool, rest_s: float | None = None) -> None:
+        """Count a call that was not answered; ``rest_s`` is how long it rests, if not as usual."""
         if self.is_closed:
             self._failures += 1
             if self._failures >= FAILURES_MAX:
+                self._rest_s = self._rest_s if rest_s is None else rest_s
                 self._open_until = now + self._rest_s
         elif probe:
-            self._rest_s = min(RESTED_S_MAX, 2 * self._rest_s)
+            longer_s = min(RESTED_S_MAX, 2 * self._rest_s)
+            self._rest_s = longer_s if rest_s is None else rest_s
             self._end_probe(now)
 
     def drop(self, now: float, *, probe: bool) -> None:

@@ -1,7 +1,15 @@
 """One of several stores that are one: where it stands, and how it did."""
 
-from .contract import KeyedStore
-from .health import Breaker, Latency
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from storage_gateway.errors import BackendUnavailable
+
+from .contract import BlobInfo, KeyedStore
+from .health import REST_FACTOR, Breaker, Latency
+
+T = TypeVar("T")
 
 
 class Member:
@@ -19,9 +27,58 @@ class Member:
         self.lagging = 0
         self.reads = Breaker()
         self.writes = Breaker()
+        self.deletes = Breaker()
+        """Not one for both: who may list and not delete would seem to be well every other time."""
+        self.lists = Breaker()
         self.latency = Latency()
 
     @property
     def name(self) -> str:
         """The store's name."""
         return self.store.name
+
+    async def delete(self, key: str) -> None:
+        """Remove a blob, unless the store rests.
+
+        Raises:
+            BackendUnavailable: it rests, or as in the contract; the blob may be there.
+
+        """
+        probe = self._enter(self.deletes)
+        await self._count(self.deletes, self.store.delete(key), probe=probe)
+
+    async def list(self, prefix: str) -> "list[BlobInfo]":
+        """Return what is in a folder, unless the store rests.
+
+        Raises:
+            BackendUnavailable: it rests, or as in the contract; anything may be there.
+
+        """
+        probe = self._enter(self.lists)
+        return await self._count(self.lists, _listed(self.store, prefix), probe=probe)
+
+    def _enter(self, breaker: Breaker) -> bool:
+        now = asyncio.get_running_loop().time()
+        if not breaker.is_closed and not breaker.wants_probe(now):
+            raise BackendUnavailable(f"store {self.name} did not answer lately")
+        return breaker.enter(now)
+
+    async def _count(self, breaker: Breaker, call: Awaitable[T], *, probe: bool) -> T:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            answer = await call
+        except BackendUnavailable:
+            now = clock()
+            # Who refuses at once holds up nobody: it may be asked again at once, too.
+            breaker.fail(now, probe=probe, rest_s=REST_FACTOR * (now - began))
+            raise
+        except BaseException:
+            breaker.drop(clock(), probe=probe)
+            raise
+        breaker.succeed()
+        return answer
+
+
+async def _listed(store: KeyedStore, prefix: str) -> list[BlobInfo]:
+    return [blob async for blob in store.list(prefix)]

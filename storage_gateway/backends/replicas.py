@@ -2,7 +2,8 @@
 
 A blob counts as stored once stores in ``write_quorum`` failure domains have it. A store that is
 slower than that goes on by itself; one that lies too far behind is left out until it has caught up.
-One that failed some times in a row is asked only now and then, or where no other is left.
+One that failed some times in a row is asked only now and then, or where no other is left. To delete
+and to list it is not asked then at all, and the others are: the deletion, or the list, has failed.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import TypeVar
 
 from storage_gateway.errors import BackendUnavailable, StorageFull
 
-from .contract import BlobInfo, Check, KeyedStore, Range, SegmentWriter
+from .contract import BlobInfo, Check, Range, SegmentWriter
 from .member import Member
 from .replica_reads import OnBad, ReplicaReads, unseen
 
@@ -130,7 +131,7 @@ class Replicas:
         """Remove a blob from all stores; those that can be reached lose it in any case."""
         not_seen = self._unseen()
         failed = await asyncio.gather(
-            *(member.store.delete(key) for member in self.members), return_exceptions=True
+            *(member.delete(key) for member in self.members), return_exceptions=True
         )
         _raise_first([*failed, *not_seen])
 
@@ -138,7 +139,7 @@ class Replicas:
         """Yield what is in any store, each key once; what can be reached before any error."""
         not_seen = self._unseen()
         failed = await asyncio.gather(
-            *(_listed(member.store, prefix) for member in self.members), return_exceptions=True
+            *(member.list(prefix) for member in self.members), return_exceptions=True
         )
         found = {blob.key: blob for blobs in failed if isinstance(blobs, list) for blob in blobs}
         for key in sorted(found):
@@ -304,10 +305,6 @@ async def _finish(writer: SegmentWriter) -> tuple[str, ...]:
 async def _let_go(writer: SegmentWriter) -> tuple[str, ...]:
     await writer.abort()
     return ()
-
-
-async def _listed(store: KeyedStore, prefix: str) -> list[BlobInfo]:
-    return [blob async for blob in store.list(prefix)]
 
 
 def _raise_first(outcomes: Sequence[object]) -> None:

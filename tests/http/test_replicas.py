@@ -16,8 +16,10 @@ import pytest
 from sqlalchemy import select
 
 from crypto import SEGMENT_SIZE
+from storage_gateway.backends import member as member_module
 from storage_gateway.backends.disk import Disk
 from storage_gateway.backends.fs import RealFs
+from storage_gateway.backends.health import Breaker
 from storage_gateway.catalog.tables import placements
 from storage_gateway.config import ConfigError
 from storage_gateway.verify import Checker
@@ -303,6 +305,39 @@ async def test_nothing_is_erased_before_every_store_was_seen_clean(folders: Fold
     assert [] == reached, "what could be reached is deleted at once"
     assert not early
     assert [[], []] == left
+
+
+async def test_nothing_is_erased_while_a_store_rests(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not asked, so nobody knows what it has: also when it would answer."""
+    async with running(folders, write_quorum=1) as (gateway, session):
+        document = await uploaded(gateway, session.path("t1"), session.user_token, b"content")
+        monkeypatch.setattr(member_module, "REST_FACTOR", 1e12)
+        one, recovery = gateway.gateway.parts.members[0], gateway.gateway.recovery
+        await folders.vanish("one")
+        await fetch(gateway, document["urn"], session.user_token, method="DELETE")
+        while one.lists.is_closed:
+            await recovery.run_once()
+        await folders.come_back("one")
+
+        async def has_waited() -> bool:
+            return not (await recovery.run_once()).graves_waiting
+
+        await eventually(has_waited, what="the wait for late writes")
+        report = await recovery.run_once()
+        early = await is_erased(gateway, session, document["urn"])
+        left = await folders.payload_files("one")
+        one.lists = Breaker()
+        await eventually(
+            lambda: is_erased(gateway, session, document["urn"]), what="the state erased"
+        )
+        left_at_last = await folders.payload_files("one")
+
+    assert (0, 1) == (report.graves_closed, report.failures)
+    assert not early
+    assert 1 == len(left), "it was asked although it rested"
+    assert [] == left_at_last
 
 
 async def test_nothing_is_erased_by_who_does_not_know_every_store_it_lies_in(
