@@ -1,4 +1,4 @@
-"""Names: RFC 8141 syntax, the names we mint and read, content identifiers.
+"""Names: RFC 8141 syntax, the names we mint and read; content identifiers, nodes, archives.
 
 Pure: does no I/O, reads no clock and no environment, draws no randomness, and never imports the
 gateway or another kernel.

@@ -92,9 +92,10 @@ def test_bytes_one_by_one_and_any_buffer_will_do() -> None:
     reader.finish()
     assert [LEAF] == found
 
-    whole = bytearray(CAR)
-    found = list(CARReader().feed(memoryview(whole)))
-    whole.clear()  # nobody holds it any more
+    reader, whole = CARReader(), bytearray(CAR)
+    found = list(reader.feed(whole))
+    whole.clear()  # which a bytearray refuses while a reader holds on to it
+    reader.finish()
     assert [LEAF] == found
     assert bytes is type(found[0][1])
 
