@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from .errors import InvalidField
+from .errors import InvalidField, SlotBusy, SlotTaken
 from .ids import check_scope_id
 
 PIECE_SIZE = 1 << 20
@@ -109,9 +109,14 @@ class Client:
     ) -> dict[str, Any]:
         """Upload a file-like object; return the answer with its URN, once it is committed.
 
+        An upload that holds the slot and waits for its write quorum is waited for, and not this
+        one sent: it may be the same, whose answer was lost. ``on_pending`` then finds ``earlier``
+        in the document.
+
         Raises:
             ClientError: the gateway refused, or the upload failed later; ``undecided`` when it
-                did not say in time what became of it.
+                did not say in time what became of it; ``slot_taken``, with the URN, also when one
+                that was waited for is committed.
 
         """
         try:
@@ -121,17 +126,42 @@ class Client:
             problem = {"code": error.code, "detail": error.detail, "remedy": error.remedy}
             raise ClientError(problem) from None
         query = {k: v for k, v in (("filename", filename), ("miner", miner)) if v is not None}
-        answer = await self._json(
-            "POST",
-            f"/v1/sessions/{session_id}/tasks/{task_id}/{direction}",
-            params=query,
-            data=_pieces(source, on_bytes),
-            headers={"Content-Type": content_type, "Expect": "100-continue"},
-        )
+        try:
+            answer = await self._json(
+                "POST",
+                f"/v1/sessions/{session_id}/tasks/{task_id}/{direction}",
+                params=query,
+                data=_pieces(source, on_bytes),
+                headers={"Content-Type": content_type, "Expect": "100-continue"},
+            )
+        except ClientError as busy:
+            if busy.code != SlotBusy.code or "status_url" not in busy.problem:
+                raise
+            raise await self._taken(str(busy.problem["status_url"]), on_pending) from None
         if answer.get("state") != "pending":
             return answer
         on_pending(answer)
         return await self._decided(answer)
+
+    async def _taken(self, status_url: str, on_pending: OnPending) -> ClientError:
+        """Return what to raise once an earlier upload has taken the slot.
+
+        Raises:
+            ClientError: it has not: it failed, or was not decided in time.
+
+        """
+        found = await self._json("GET", status_url, members=MEMBERS_OF_ALL | {"state"})
+        if found["state"] == "pending":
+            on_pending(found | {"earlier": True})
+        committed = await self._decided(found)
+        return ClientError(
+            {
+                "code": SlotTaken.code,
+                "detail": "the slot holds an object that was sent before",
+                "remedy": SlotTaken.remedy,
+                "urn": committed["urn"],
+            }
+        )
 
     async def _decided(self, pending: dict[str, Any]) -> dict[str, Any]:
         """Return what became of an upload that was answered with 202, if it was committed."""

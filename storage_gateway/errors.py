@@ -176,7 +176,7 @@ class SlotBusy(RequestError):
     code = "slot_busy"
     status = 409
     title = "Slot busy"
-    remedy = "Wait for the other upload to end, then list the session's objects."
+    remedy = "Wait for its end: ask 'status_url', if there is one, or list the session's objects."
     retry_after_s = 5
 
 

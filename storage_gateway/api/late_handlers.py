@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from storage_gateway.catalog import Unit
 from storage_gateway.catalog.outcomes import Outcome, OutcomeState, load_outcome
-from storage_gateway.errors import FileKeyReused, NotFound
+from storage_gateway.errors import FileKeyReused, NotFound, SlotBusy
 from storage_gateway.ids import check_scope_id
 from storage_gateway.late import CommitPending
 from storage_gateway.records import Caller
@@ -85,6 +85,24 @@ def or_pending(look: Unit[T], object_id: str, caller: Caller) -> Unit[T]:
             raise CommitPending(
                 "the upload is not committed yet", status_url=_status_url(outcome)
             ) from None
+
+    return unit
+
+
+def told_where(busy: SlotBusy, caller: Caller) -> Unit[SlotBusy]:
+    """Return the unit that makes of an error one for the caller: with the status URL of the upload
+    that holds the slot, if that was answered with 202. Who lost the answer finds it again so.
+    """
+
+    def unit(connection: Connection) -> SlotBusy:
+        try:
+            outcome = load_outcome(connection, str(busy.extensions.get("object_id", "")))
+            check_known(outcome.slot, caller)
+        except NotFound:
+            return SlotBusy(busy.detail)
+        if outcome.state is not OutcomeState.PENDING:
+            return SlotBusy(busy.detail)
+        return SlotBusy(busy.detail, status_url=_status_url(outcome))
 
     return unit
 

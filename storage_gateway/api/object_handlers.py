@@ -12,7 +12,7 @@ from crypto import Meta, MetaError
 from storage_gateway.catalog import Unit
 from storage_gateway.catalog.objects import load_manifest
 from storage_gateway.catalog.outcomes import Outcome
-from storage_gateway.errors import Erased, Forbidden, InvalidField, SlotTaken
+from storage_gateway.errors import Erased, Forbidden, InvalidField, SlotBusy, SlotTaken
 from storage_gateway.ids import check_scope_id
 from storage_gateway.late import Late
 from storage_gateway.read import Loaded, check_pin
@@ -30,7 +30,7 @@ from urn import mint
 
 from .access import LOOK, check_known
 from .body import read_pieces
-from .late_handlers import or_pending, pending_response
+from .late_handlers import or_pending, pending_response, told_where
 from .pace import pace_of
 from .representations import (
     PLAINTEXT_TYPE,
@@ -46,11 +46,11 @@ from .session_handlers import address_of
 SLICE_SIZE = 256 << 10
 
 
-def look_at_input(request: web.Request, _caller: Caller) -> Unit[tuple[Slot, Session]]:
+def look_at_input(request: web.Request, caller: Caller) -> Unit[tuple[Slot, Session]]:
     """Look at the slot of an input."""
     if "miner" in request.query:
         raise InvalidField("an input belongs to no miner", field="miner")
-    return _look_at(request, INPUT, None)
+    return _look_at(request, caller, INPUT, None)
 
 
 def look_at_output(request: web.Request, caller: Caller) -> Unit[tuple[Slot, Session]]:
@@ -63,17 +63,22 @@ def look_at_output(request: web.Request, caller: Caller) -> Unit[tuple[Slot, Ses
         miner = caller.miner
     elif miner is None:
         raise InvalidField("an operator must name the miner: ?miner=0x…", field="miner")
-    return _look_at(request, OUTPUT, miner)
+    return _look_at(request, caller, OUTPUT, miner)
 
 
-def _look_at(request: web.Request, direction: str, miner: str | None) -> Unit[tuple[Slot, Session]]:
+def _look_at(
+    request: web.Request, caller: Caller, direction: str, miner: str | None
+) -> Unit[tuple[Slot, Session]]:
     task_id = check_scope_id(request.match_info["task"], "task")
     slot = Slot(request.match_info["session"], task_id, direction, miner)
     look = request.app[SERVICES].uploads.look(slot)
 
     def unit(connection: Connection) -> tuple[Slot, Session]:
-        with _holder_named():
-            return slot, look(connection)
+        try:
+            with _holder_named():
+                return slot, look(connection)
+        except SlotBusy as error:
+            raise told_where(error, caller)(connection) from None
 
     return unit
 
@@ -88,7 +93,7 @@ def _holder_named() -> Iterator[None]:
         raise SlotTaken(error.detail, urn=name.urn) from None
 
 
-async def upload(request: web.Request, _caller: Caller) -> web.Response:
+async def upload(request: web.Request, caller: Caller) -> web.Response:
     """``POST /v1/sessions/{session}/tasks/{task}/input`` and ``…/output``."""
     slot, session = cast("tuple[Slot, Session]", request[LOOK])
     services = request.app[SERVICES]
@@ -98,8 +103,11 @@ async def upload(request: web.Request, _caller: Caller) -> web.Response:
         with services.under_way.request():
             return await _take_in(request, slot, session, late)
 
-    with _holder_named():
-        taken = await services.late.take_in(take_in)
+    try:
+        with _holder_named():
+            taken = await services.late.take_in(take_in)
+    except SlotBusy as error:  # since it was looked at
+        raise await services.catalog.read(told_where(error, caller)) from None
     if isinstance(taken, Outcome):
         return pending_response(taken)
     location = f"/v1/objects/{mint(taken.object_id).urn}"

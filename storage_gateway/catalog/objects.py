@@ -144,7 +144,7 @@ def check_slot_free(connection: Connection, slot: Slot) -> None:
     if holder is None:
         return
     if _MANIFEST.run(connection, {"object_id_is": holder}).first() is None:
-        raise SlotBusy("another upload to this slot is under way")
+        raise SlotBusy("another upload to this slot is under way", object_id=holder)
     raise SlotTaken("the slot already holds an object", object_id=holder)
 
 
@@ -153,7 +153,7 @@ def begin_upload(connection: Connection, owner: Ownership, *, object_id: str, sl
 
     Raises:
         SlotTaken: the slot holds an object; its id is in the extensions.
-        SlotBusy: another upload holds the slot.
+        SlotBusy: another upload holds the slot; its object's id is in the extensions.
 
     """
     row = _slot_columns(slot) | {"object_id": object_id, "payload_id": owner.payload_id}

@@ -127,7 +127,8 @@ async def _put(options: argparse.Namespace, token: str) -> int:
 def _say_pending(document: dict[str, Any], *, quiet: bool) -> None:
     if not quiet:
         until = f"by {document['decided_by']} it is committed or failed"
-        note("put", f"all is sent; waiting until enough stores have it: {until}")
+        what = "an earlier upload holds the slot" if document.get("earlier") else "all is sent"
+        note("put", f"{what}; waiting until enough stores have it: {until}")
 
 
 def _context_of(urn: str, manifest: dict[str, Any]) -> Context:
