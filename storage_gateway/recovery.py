@@ -14,7 +14,7 @@ from retention import ErasureStep, next_erasure_step
 
 from .backends import KeyedStore
 from .catalog import Catalog, now_ms
-from .catalog.outcomes import forget_outcomes
+from .catalog.outcomes import decide_all_overdue, forget_outcomes
 from .catalog.work import (
     ERASED,
     Grave,
@@ -38,6 +38,8 @@ class RecoveryReport:
     """What one pass did."""
 
     uploads_aborted: int = 0
+    uploads_overdue: int = 0
+    """Answered with 202, not decided in time, and failed by this pass."""
     graves_closed: int = 0
     graves_waiting: int = 0
     blobs_deleted: int = 0
@@ -84,6 +86,7 @@ class Recovery:
         report = RecoveryReport()
         await self._catalog.run(mend_times)
         began_ms = await self._catalog.read(now_ms)
+        report.uploads_overdue = await self._catalog.run(partial(decide_all_overdue, limit=PAGE))
         await self._settle_unburied(report)
         await self._settle_intents(report)
         await self._clear_graves(report, began_ms)
@@ -93,6 +96,7 @@ class Recovery:
                 "recovery pass",
                 extra={
                     "uploads_aborted": report.uploads_aborted,
+                    "uploads_overdue": report.uploads_overdue,
                     "graves_closed": report.graves_closed,
                     "blobs_deleted": report.blobs_deleted,
                     "failures": report.failures,

@@ -20,6 +20,9 @@ from .statements import Statement, key_of, miner_of
 from .tables import intents, outcomes
 from .work import free_slot
 
+OVERDUE_S = 5.0
+"""How long after its time an upload that nobody asks for is decided: by then its own task has given
+up, and has noted why."""
 OUTCOMES_KEPT_S = 24 * 3600
 """How long an outcome is told after the time by which it was decided."""
 
@@ -52,6 +55,16 @@ _ABORT = Statement(
         intents.c.state == IntentState.OPEN.value,
     )
     .values(state=IntentState.ABORTING.value)
+)
+_OVERDUE = Statement(
+    select(outcomes.c.payload_id)
+    .join(intents, intents.c.payload_id == outcomes.c.payload_id)
+    .where(
+        intents.c.state == IntentState.OPEN.value,
+        outcomes.c.decide_by_ms < bindparam("before_ms"),
+    )
+    .order_by(outcomes.c.payload_id)
+    .limit(bindparam("count"))
 )
 _FORGET = Statement(delete(outcomes).where(outcomes.c.decide_by_ms < bindparam("before_ms")))
 
@@ -163,9 +176,23 @@ def decide_overdue(connection: Connection, object_id: str) -> Outcome:
     outcome = load_outcome(connection, object_id)
     if not outcome.is_overdue:
         return outcome
-    if _ABORT.run(connection, {"payload_id_is": outcome.payload_id}).changed == 1:
-        free_slot(connection, outcome.payload_id)
+    _abort(connection, outcome.payload_id)
     return load_outcome(connection, object_id)
+
+
+def decide_all_overdue(connection: Connection, limit: int) -> int:
+    """Fail uploads that are overdue by `OVERDUE_S`, at most ``limit``; return how many."""
+    before_ms = now_ms(connection) - int(OVERDUE_S * 1000)
+    overdue = _OVERDUE.run(connection, {"before_ms": before_ms, "count": limit})
+    return sum(_abort(connection, row.payload_id) for row in list(overdue))
+
+
+def _abort(connection: Connection, payload_id: str) -> bool:
+    """Tell whether it was open, and is not any more."""
+    if _ABORT.run(connection, {"payload_id_is": payload_id}).changed != 1:
+        return False
+    free_slot(connection, payload_id)
+    return True
 
 
 def forget_outcomes(connection: Connection) -> None:

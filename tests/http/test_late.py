@@ -20,7 +20,7 @@ from sqlalchemy import select, update
 
 from storage_gateway import client, late
 from storage_gateway.backends.faulty import StoreFaults
-from storage_gateway.catalog.outcomes import OUTCOMES_KEPT_S
+from storage_gateway.catalog.outcomes import OUTCOMES_KEPT_S, OVERDUE_S
 from storage_gateway.catalog.tables import objects, outcomes
 from storage_gateway.client import Client, ClientError
 from storage_gateway.errors import CatalogUnavailable
@@ -328,6 +328,28 @@ async def test_what_is_overdue_is_decided_by_who_asks_and_its_owner_comes_too_la
     assert "failed" == still["state"]
     assert 1 == count
     assert b"another" == read.body
+
+
+@pytest.mark.both_databases
+async def test_what_is_overdue_is_decided_without_anybody_asking(tmp_path: Path) -> None:
+    """Its slot is free again though whoever holds it never comes to an end."""
+    async with deployed(tmp_path, recovery_interval_s=LONG_S) as d:
+        recovery = d.gateway.gateway.recovery
+        await d.sent()
+        await overdue(d.gateway, 0.0)
+        early = (await recovery.run_once()).uploads_overdue
+        await overdue(d.gateway, OVERDUE_S)
+        found = [(await recovery.run_once()).uploads_overdue for _ in range(2)]
+        d.two.hung = ()
+        again = await stored(d.gateway, d.session, b"another")
+        d.two.go_on.set()
+        await d.nothing_left()
+        count = await d.objects()
+
+    assert 0 == early, "its own task knows why it fails"
+    assert [1, 0] == found
+    assert "committed" == again["state"]
+    assert 1 == count
 
 
 @pytest.mark.both_databases
