@@ -36,6 +36,7 @@ __all__ = [
     "is_loopback",
     "load_config",
     "url_of",
+    "warnings_of",
 ]
 
 ENVIRONMENT_PREFIX = "GATEWAY_"
@@ -99,7 +100,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """How long a new body or download waits for memory before it is told to come again."""
     answer_within_s: Seconds = 30.0
     """A body that is there, and in one store at least, waits so long for the write quorum; then
-    the answer is 202. To be shorter than what proxies and clients wait for an answer."""
+    the answer is 202. To be shorter than what proxies and clients wait for an answer, and than the
+    ``deadline_s`` of buckets: see `warnings_of`."""
     decide_within_s: Seconds = 300.0
     """So long after a 202 the upload is committed or failed."""
     connections_max: Count = 1000
@@ -233,6 +235,19 @@ def _check_deadlines(config: Config) -> None:
                 f"backend {backend.name}: deadline_s ({backend.deadline_s:g}) must be below"
                 f" late_write_horizon_s ({config.late_write_horizon_s:g})"
             )
+
+
+def warnings_of(config: Config) -> list[str]:
+    """Return what is no error and still not meant, each as a sentence that says what to do."""
+    if len(config.backends) == 1 or config.quorum == 1:
+        return []  # whoever has it in one store has the quorum: no answer is late
+    return [
+        f"backend {backend.name}: deadline_s ({backend.deadline_s:g}) is not above answer_within_s"
+        f" ({config.answer_within_s:g}): an upload that waits for it is refused (503) before it"
+        " could be answered 202. Lower answer_within_s, unless that is what you want"
+        for backend in config.backends
+        if isinstance(backend, S3Backend) and backend.deadline_s <= config.answer_within_s
+    ]
 
 
 def _backends(text: str) -> object:

@@ -2,14 +2,17 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 
-from storage_gateway.config import Config, ConfigError, load_config
+from storage_gateway.config import Config, ConfigError, load_config, warnings_of
 from storage_gateway.errors import GatewayError
 
 from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, give_up_stdout
 from .process import fit_descriptors, prepare_process, require_descriptors, stop_on_signals
+
+logger = logging.getLogger(__name__)
 
 SETTINGS = (
     "data_dir",
@@ -34,6 +37,8 @@ def serve(options: argparse.Namespace) -> int:
         print(f"storage-gateway serve: {error}", file=sys.stderr)
         return EXIT_USAGE
     prepare_process(config.log_level)
+    for why in warnings_of(config):
+        logger.warning("look at this setting", extra={"why": why})
     try:
         require_descriptors()
         if config.workers > 1:

@@ -9,6 +9,7 @@ must start all the same.
 import asyncio
 import hashlib
 import io
+import json
 import shutil
 import socket
 import sqlite3
@@ -302,6 +303,27 @@ def test_a_port_that_is_taken(data_dir: Path) -> None:
 
     check_refusal(done, 1, "cannot listen", str(port))
     assert before == state(data_dir)
+
+
+def test_a_setting_that_cannot_be_meant_is_warned_of(tmp_path: Path) -> None:
+    """Before anything is done with it: here it cannot even start."""
+    (tmp_path / "file").touch()
+    bucket = {
+        "kind": "s3",
+        "name": "bucket",
+        "endpoint": "https://s3.example",
+        "bucket": "payloads",
+    }
+    keys = {"access_key": "AK", "secret_key": "secret", "deadline_s": 5}
+    disk = {"kind": "local", "name": "disk", "path": str(tmp_path / "disk")}
+    backends = {"GATEWAY_BACKENDS": json.dumps([bucket | keys, disk])}
+
+    done = command("serve", "--data-dir", tmp_path / "file", environment=backends)
+
+    assert 1 == done.status
+    (line,) = [line for line in done.err.splitlines() if line.startswith("{")]
+    assert "backend bucket: deadline_s (5) is not above answer_within_s (30)" in line
+    assert "warning" == json.loads(line)["level"]
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from crypto import Secret
 from storage_gateway.backends.s3_client import Proxy
-from storage_gateway.config import ConfigError, LocalBackend, S3Backend, load_config
+from storage_gateway.config import ConfigError, LocalBackend, S3Backend, load_config, warnings_of
 from storage_gateway.stores import s3_settings_of
 from storage_gateway.stress.children import _environment
 
@@ -225,6 +225,31 @@ def test_who_may_use_a_proxy_comes_from_a_file_and_is_not_shown(tmp_path: Path) 
     file.chmod(0o644)
     with pytest.raises(ConfigError, match="may be read by others"):
         s3_settings_of(backend)
+
+
+@pytest.mark.parametrize(
+    ("answer_within_s", "named"),
+    [(9.9, []), (10, ["backend bucket"]), (60, ["backend bucket", "backend slow"])],
+)
+def test_a_bucket_that_fails_before_an_answer_is_due_is_told_of(
+    answer_within_s: float, named: list[str]
+) -> None:
+    quick, slow = (
+        S3 | {"deadline_s": 10},
+        S3 | {"name": "slow", "bucket": "other", "deadline_s": 60},
+    )
+    disk: dict[str, object] = {"kind": "local", "name": "disk", "path": "/srv/disk"}
+
+    def warned(*said: dict[str, object], **settings: object) -> list[str]:
+        options = {"data_dir": "/srv", "backends": list(said), "answer_within_s": answer_within_s}
+        return warnings_of(load_config(file=None, environment={}, options=options | settings))
+
+    told = warned(quick, disk, slow)
+
+    assert named == [why.partition(":")[0] for why in told]
+    assert all("Lower answer_within_s" in why for why in told)
+    assert [] == warned(quick), "with one store no answer is late"
+    assert [] == warned(quick, disk, slow, write_quorum=1), "the first one is the quorum"
 
 
 def test_processes_of_a_stress_run_do_not_inherit_the_secret(
