@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tests.interop.node_modules import HOW, node_home
 from tests.requirements import need
+from urn.cid import CID
 
 from .s3 import HOST, free_ports
 from .server_process import ServerProcess
@@ -26,6 +27,8 @@ from .server_process import ServerProcess
 SCRIPTS = Path(__file__).parent / "ipfs_node"
 DAEMON = "daemon.mjs"
 ANSWERS_WITHIN_S = 20
+MULTIHASH_AT = 2
+"""Bytes of a CID before it: version and codec."""
 
 
 @dataclass(slots=True)
@@ -79,12 +82,13 @@ class IpfsNode(ServerProcess):
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
         method: str = "POST",
+        within_s: float = ANSWERS_WITHIN_S,
     ) -> tuple[int, bytes]:
         """Return the status and body of a call: its name and query, as ``block/get?arg=<cid>``.
 
-        Raises OSError where there is no whole answer within 20 s.
+        Raises OSError where the node is silent for so many seconds, or breaks off.
         """
-        with closing(http.client.HTTPConnection(HOST, self.port, timeout=ANSWERS_WITHIN_S)) as node:
+        with closing(http.client.HTTPConnection(HOST, self.port, timeout=within_s)) as node:
             try:
                 node.request(method, f"/api/v0/{call}", body, dict(headers or {}))
                 with node.getresponse() as answer:
@@ -92,15 +96,30 @@ class IpfsNode(ServerProcess):
             except http.client.HTTPException as error:
                 raise OSError(str(error)) from error
 
-    def gc(self) -> list[str]:
-        """Remove what no pin holds; return the CIDs of what was removed."""
-        status, answer = self.ask("repo/gc")
-        assert status == HTTPStatus.OK, (status, answer)
-        return [json.loads(line)["Key"]["/"] for line in answer.splitlines()]
+    def gc(self) -> list[CID]:
+        """Remove what no pin holds; return what was removed, which is named as if all were raw."""
+        lines = self._told("repo/gc").splitlines()
+        return [CID.parse(json.loads(line)["Key"]["/"]) for line in lines]
 
-    def block_file(self, multihash: bytes) -> Path:
+    def pins(self, kind: str = "recursive") -> set[str]:
+        """Return the CIDs of the pins of a kind: ``recursive``, ``direct`` or ``indirect``."""
+        answer = self._told(f"pin/ls?type={kind}&cid-base=base32")
+        return set(json.loads(answer)["Keys"])
+
+    def clear(self) -> None:
+        """Remove every pin and every block."""
+        for cid in self.pins("recursive") | self.pins("direct"):
+            self._told(f"pin/rm?arg={cid}")
+        self.gc()
+
+    def _told(self, call: str) -> bytes:
+        status, answer = self.ask(call)
+        assert status == HTTPStatus.OK, (call, status, answer)
+        return answer
+
+    def block_file(self, cid: CID) -> Path:
         """Return where the one copy of a block is, or would be: by its hash, as Kubo has it."""
-        name = base64.b32encode(multihash).decode().rstrip("=")
+        name = base64.b32encode(cid.bytes[MULTIHASH_AT:]).decode().rstrip("=")
         return self.repo / "blocks" / name[-3:-1] / f"{name}.data"
 
 

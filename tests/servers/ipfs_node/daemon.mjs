@@ -10,9 +10,23 @@ Promise.withResolvers ??= function () {
   const promise = new this((resolved, rejected) => { resolve = resolved; reject = rejected })
   return { promise, resolve, reject }
 }
+const { Formidable } = await import('formidable')
 const { create } = await import('ipfs-core')
 const { HttpApi } = await import('ipfs-http-server')
 const { HttpGateway } = await import('ipfs-http-gateway')
+
+// What ends a body before its time is told to the form, and not to the part that is being read: an
+// import whose client went away would never end, and gc would wait for it for ever. With Kubo the
+// call ends with its client.
+Object.defineProperty(Formidable.prototype, 'onPart', {
+  set (take) {
+    const told = (part) => {
+      this.on('error', (error) => part.emit('error', error))
+      return take(part)
+    }
+    Object.defineProperty(this, 'onPart', { value: told })
+  }
+})
 
 const [repo, api, gateway, missing] = process.argv.slice(2)
 const node = await create({
