@@ -10,12 +10,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage_gateway.backends import LocalStore, Member, Range, Replicas
+import pytest
+
+from storage_gateway.backends import LocalStore, Member, Range, Replicas, replica_reads
+from storage_gateway.backends.health import OBSERVED_MIN
 from storage_gateway.backends.s3 import S3Store
+from storage_gateway.backends.s3_client import RETRIES_SAVED_MAX
 from storage_gateway.errors import BlobCorrupt
+from tests.servers.s3 import HOST, free_ports
 from tests.servers.seaweedfs import SeaweedFS
 
-from .s3 import s3_store
+from .s3 import MARKER, now, s3_store
+from .test_s3_faults import settings
 
 KEY = "d/main/payloads/p/0"
 CONTENT = b"content of a blob" * 1000
@@ -122,3 +128,34 @@ async def test_a_replica_that_was_exchanged_is_told_corrupt(
 
         assert CONTENT == await stores.read()
         assert [(KEY, "s3", "BlobCorrupt")] == stores.bad
+
+
+async def test_who_refuses_connections_is_left_alone_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is tried again, another store answers, and nobody hears of the failure: so it is one
+    only once nothing is left of the retries, and each such read takes at least one of them.
+    """
+    monkeypatch.setattr(replica_reads, "MEASURED_EVERY", 1)
+    monkeypatch.setattr(replica_reads, "HEDGE_SHARE", 1.0)
+    local = LocalStore(tmp_path / "store")
+    (port,) = free_ports(1)
+    at = settings(f"http://{HOST}:{port}")
+    bucket = S3Store(at, marker=MARKER, spool=tmp_path, clock=now)
+    refusing = Member(bucket, domain="a")
+    together = Replicas([refusing, Member(local, domain="b")], write_quorum=1)
+    for _ in range(OBSERVED_MIN):
+        refusing.latency.observe(0.001, 0.0)  # as quick as it was, before
+    try:
+        await local.put(KEY, CONTENT)
+        reads = 0
+        while refusing.reads.is_closed and reads < 5 * RETRIES_SAVED_MAX:
+            assert CONTENT == await Both(together, bucket, local, []).read()
+            reads += 1
+    finally:
+        await together.close()
+        await bucket.close()
+        await asyncio.to_thread(local.close)
+
+    assert not refusing.reads.is_closed
+    assert bucket.attempts > bucket.calls, "it was tried again as long as that was allowed"
