@@ -1,8 +1,5 @@
 """Goal: the IPFS node of the tests is what the tests take it for. Method: ask it by its RPC, spoil
 what it keeps, kill it in the middle of an import.
-
-What it says is Kubo's where nothing else is said. Kubo's own words are from its documentation of
-the RPC and its source (core/commands): none of it was run here.
 """
 
 import json
@@ -128,9 +125,8 @@ def test_a_block_is_one_file_that_can_be_spoilt(ipfs: IpfsNode) -> None:
 
     assert (200, b"spoilt") == ipfs.ask(f"block/get?arg={block.cid}")
     put(ipfs, block)
-    assert (
-        b"spoilt" == file.read_bytes()
-    )  # Kubo writes it anew unless Datastore.WriteThrough is off
+    # Kubo writes it anew where its setting Datastore.WriteThrough is on.
+    assert b"spoilt" == file.read_bytes()
 
 
 def test_a_block_that_was_lost_comes_back_with_an_import(ipfs: IpfsNode) -> None:

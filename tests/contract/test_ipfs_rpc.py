@@ -1,7 +1,8 @@
 """Goal: what the calls of an IPFS node's RPC answer, of which this software asks for some, is as
 the backend takes it. Method: each call by hand, when all is well and when it is not.
 
-Where js-ipfs and Kubo (0.42, by its source) differ, the test says so.
+Where js-ipfs and Kubo differ, the test says so: by Kubo's documentation of the RPC and its source
+(core/commands), for it was not run.
 """
 
 import json
@@ -190,7 +191,7 @@ def test_the_node_tells_of_itself_and_its_storage(ipfs: IpfsNode) -> None:
 
 
 def test_what_is_no_call_is_refused(ipfs: IpfsNode) -> None:
-    get = ipfs.ask("id", method="GET")  # Kubo: 405 without a reason in JSON
+    get = ipfs.ask("id", method="GET")
 
     assert (405, "Method Not Allowed") == refusal(get)
     assert (404, "Not Found") == refusal(ipfs.ask("no/such/call"))

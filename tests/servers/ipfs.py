@@ -3,7 +3,7 @@ ports, its repo in a folder of its own. It has no peers and looks for none. Can 
 started again on the same ports and repo, and blocks can be spoilt below its API.
 
 It is not Kubo, of which no package has the server. Where the two differ, tests/contract/
-test_ipfs_node.py says so.
+test_ipfs_rpc.py says so.
 """
 
 import base64
