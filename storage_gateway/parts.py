@@ -56,6 +56,8 @@ COPIED_FILE = f"{CATALOG_FILE}.copied"
 """What becomes of the file once `catalog copy` has moved it to PostgreSQL."""
 START_S_MAX = 5.0
 """How long the start waits for one of several stores that is known: it can do without."""
+ALONE_S_MAX = 10.0
+"""How long for one that it cannot do without; longer is what requests may wait, not who starts."""
 MAIN = "main"
 """The namespace of a deployment's own objects. No setting: with another value nothing that is
 stored would be found."""
@@ -153,13 +155,21 @@ async def _check_marker(
     """
     marker = marker_key(deployment_id)
     known = await catalog.read(lambda c: has_marker(c, store.name))
+    spared = known and not alone
+    within_s = START_S_MAX if spared else ALONE_S_MAX
     try:
-        await _see_marker(store, marker, within_s=START_S_MAX if known and not alone else None)
+        async with asyncio.timeout(within_s):
+            await store.stat(marker)
+    except TimeoutError:
+        said = f"store {store.name} did not answer within {within_s:g} seconds"
+        if not spared:  # whatever else is asked of it now would wait as long again, and longer
+            why = "it is the only one" if known else "it was never looked at"
+            raise BackendUnavailable(f"{said}, and {why}: start again when it does") from None
+        _do_without(member, said)
+        return
     except (BlobMissing, BackendUnavailable) as error:
-        if known and not alone and isinstance(error, BackendUnavailable):
-            member.ready = False
-            told = {"store": store.name, "why": str(error)}
-            logger.warning("store out of reach at start", extra=told)
+        if spared and isinstance(error, BackendUnavailable):
+            _do_without(member, str(error))
             return
         if known and isinstance(store, S3Store):
             raise  # it says whether it is another bucket or merely out of reach
@@ -175,13 +185,9 @@ async def _check_marker(
         await catalog.run(lambda c: record_marker(c, store.name))
 
 
-async def _see_marker(store: OpenStore, marker: str, *, within_s: float | None) -> None:
-    try:
-        async with asyncio.timeout(within_s):
-            await store.stat(marker)
-    except TimeoutError:
-        said = f"store {store.name} did not answer within {within_s:g} seconds"
-        raise BackendUnavailable(said) from None
+def _do_without(member: Member, why: str) -> None:
+    member.ready = False
+    logger.warning("store out of reach at start", extra={"store": member.name, "why": why})
 
 
 async def make_marker(store: KeyedStore, marker: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 from storage_gateway import parts, readiness
 from storage_gateway.backends.s3_client import Request, S3Client
 from storage_gateway.config import ConfigError
+from storage_gateway.errors import BackendUnavailable
 from tests.commands import command_beside
 from tests.contract.s3 import now, s3_settings, settings_file
 from tests.gateway import RunningGateway, eventually, running_gateway
@@ -176,3 +177,30 @@ async def test_a_start_does_not_wait_for_one_of_several_buckets_that_hangs(
     assert (200, "degraded") == (hung.status, hung.json()["status"])
     assert [False, True] == [store["ready"] for store in hung.json()["stores"]]
     assert "ok" == back.json()["status"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_start_says_soon_that_the_only_bucket_hangs(
+    tmp_path: Path,
+    s3_server: SeaweedFS,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    known: bool,
+) -> None:
+    if known:
+        async with running(tmp_path, backend_of(s3_server, bucket)):
+            pass
+    monkeypatch.setattr(parts, "ALONE_S_MAX", 0.3)
+    why = "it is the only one" if known else "it was never looked at"
+
+    await asyncio.to_thread(s3_server.stop)
+    try:
+        began_s = time.monotonic()
+        with pytest.raises(BackendUnavailable, match=rf"did not answer within .* {why}: start"):
+            async with running(tmp_path, backend_of(s3_server, bucket)):
+                pass
+        took_s = time.monotonic() - began_s
+    finally:
+        await asyncio.to_thread(s3_server.resume)
+
+    assert took_s < 10, "not the bucket's own deadline of 60 seconds"
