@@ -86,7 +86,7 @@ async def test_a_stop_does_not_wait_for_the_pages(
     async def no_more() -> bool:
         return not await rewrites()
 
-    async with gateway_process(data_dir) as gateway:
+    async with gateway_process(data_dir, module="tests.endless_rewrites") as gateway:
         await asyncio.to_thread(postgres.hold_rewrites, databases.made[data_dir])
         session = await open_session(gateway)
         document = await uploaded(gateway, session.path("t1"), session.user_token, b"to be erased")
@@ -97,8 +97,14 @@ async def test_a_stop_does_not_wait_for_the_pages(
             postgres.send_signal(signal.SIGSTOP)
         try:
             gateway.send_signal(signal.SIGTERM)
-            await gateway.wait(within_s=60)
+            status = await gateway.wait(within_s=60)
         finally:
             postgres.send_signal(signal.SIGCONT)
         # A server that looks keeps nobody out for a client that is gone.
         await eventually(no_more, what="the end of the rewrite")
+
+    said = (await asyncio.to_thread(gateway.log.read_text)).splitlines()[-1]
+    if hangs:  # nobody is there who could take the lease back
+        assert (1, True) == (status, "serve: the catalog did not answer" in said), said
+    else:
+        assert 0 == status, said
