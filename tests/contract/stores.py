@@ -85,11 +85,12 @@ async def _s3(server: S3Server, tmp_path: Path) -> AsyncIterator[OpenStore]:
         )
 
 
-BY_NIGHT = frozenset({"juicefs"})
-"""Kinds that have quick tests of their own by day."""
+BY_NIGHT = frozenset({"ceph", "juicefs"})
+"""Kinds whose servers are not installed by day, or have quick tests of their own."""
 Open = Callable[[pytest.FixtureRequest, Path], AbstractAsyncContextManager[OpenStore]]
 
 KINDS: dict[str, Open] = {
+    "ceph": lambda request, folder: _s3(request.getfixturevalue("ceph_server"), folder),
     "faulty": lambda _, folder: _faulty(folder),
     "juicefs": lambda request, folder: _s3(request.getfixturevalue("juicefs_server"), folder),
     "local": lambda _, folder: _local(folder),

@@ -25,6 +25,7 @@ from tests.gateway import (
 )
 from tests.http.raw import exchange, request
 from tests.http.steps import PLAINTEXT, SEGMENT, fetch, made_bytes, upload, uploaded
+from tests.servers.s3 import S3Server
 from tests.servers.seaweedfs import SeaweedFS
 from tests.stress.runs import carried_out, failed
 
@@ -35,7 +36,7 @@ PATIENCE = {"attempt_s": 2.0, "deadline_s": 2.0}
 HORIZON_S = 2.5
 
 
-def s3_backend(server: SeaweedFS, bucket: str) -> dict[str, object]:
+def s3_backend(server: S3Server, bucket: str) -> dict[str, object]:
     return {
         "kind": "s3",
         "name": "bucket",

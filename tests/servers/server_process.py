@@ -52,7 +52,7 @@ class ServerProcess(ABC):
             assert time.monotonic() < until, self.log[-2000:]
             time.sleep(0.02)
             if self.process is not None and self.process.poll() is not None:
-                assert PORT_TAKEN in self.log[-4000:], self.log[-2000:]
+                assert PORT_TAKEN in self.log[-4000:].lower(), self.log[-2000:]
                 self._spawn()
         self._served = True
 

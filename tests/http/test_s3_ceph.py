@@ -1,0 +1,123 @@
+"""Goal: a gateway whose only bucket is on Ceph does all that it does elsewhere, and loses nothing
+when the server dies in the midst of it. Method: a real cluster of one disk, whose gateway is killed
+and started again; by night only.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from storage_gateway.config import ConfigError
+from tests.contract.s3 import Bucket, new_bucket
+from tests.contract.test_probe import VERSIONING
+from tests.gateway import eventually, leftovers, payload_keys
+from tests.http.steps import PLAINTEXT, SEGMENT, fetch, made_bytes, upload, uploaded
+from tests.http.test_s3 import eventually_uploaded, running, s3_backend
+from tests.servers.ceph import Ceph
+
+pytestmark = pytest.mark.nightly
+
+
+@pytest.fixture
+async def bucket(ceph_server: Ceph) -> AsyncIterator[Bucket]:
+    async with new_bucket(ceph_server) as made:
+        yield made
+
+
+@pytest.mark.both_databases
+async def test_objects_are_kept_read_and_erased(
+    tmp_path: Path, ceph_server: Ceph, bucket: Bucket
+) -> None:
+    contents = [made_bytes(size) for size in (0, 1000, 2 * SEGMENT + 1)]
+    backend = s3_backend(ceph_server, bucket.name)
+    async with running(tmp_path, backend) as (gateway, session):
+        token = session.user_token
+        documents = [
+            await uploaded(gateway, session.path(f"t{at}"), token, content)
+            for at, content in enumerate(contents)
+        ]
+    async with running(tmp_path, backend) as (gateway, _):  # it finds them again
+        read = [await fetch(gateway, d["urn"], token, headers=[PLAINTEXT]) for d in documents]
+        sealed = await fetch(gateway, documents[2]["urn"], token)
+        kept = await payload_keys(gateway.catalog, gateway.gateway.parts.store)
+        for document in documents:
+            await fetch(gateway, document["urn"], token, method="DELETE")
+
+        async def are_erased() -> bool:
+            shown = [await fetch(gateway, d["urn"], token, part="/manifest") for d in documents]
+            return {"erased"} == {answer.json()["state"] for answer in shown}
+
+        await eventually(are_erased, what="erasing")
+        left = await payload_keys(gateway.catalog, gateway.gateway.parts.store)
+
+    assert contents == [answer.body for answer in read]
+    assert (200, documents[2]["sealed_size"]) == (sealed.status, len(sealed.body))
+    assert 1 + 1 + 3 == len(kept)
+    assert [] == left
+
+
+async def test_a_server_killed_among_uploads_loses_nothing_that_was_acknowledged(
+    tmp_path: Path, ceph_server: Ceph, bucket: Bucket
+) -> None:
+    contents = [made_bytes(size, seed=size) for size in (1000, SEGMENT + 1)]
+    kept: dict[str, bytes] = {}
+    async with running(tmp_path, s3_backend(ceph_server, bucket.name)) as (gateway, session):
+        token = session.user_token
+
+        async def keep_uploading(row: int) -> str:
+            for at in range(1000):
+                content = contents[at % 2]
+                answer = await upload(gateway, session.path(f"t{row}x{at}"), token, content)
+                if answer.status != 201:
+                    answer.problem(503, "backend_unavailable")
+                    return f"t{row}x{at}"
+                kept[answer.json()["urn"]] = content
+            raise AssertionError("nobody noticed that the server was killed")
+
+        rows = asyncio.gather(*(keep_uploading(row) for row in range(4)))
+        await eventually(lambda: asyncio.sleep(0, len(kept) >= 8), what="a few uploads")
+        await asyncio.to_thread(ceph_server.kill)
+        refused = await rows
+        unread = await fetch(gateway, next(iter(kept)), token, headers=[PLAINTEXT])
+        await asyncio.to_thread(ceph_server.start)
+        for urn, content in kept.items():
+            read = await fetch(gateway, urn, token, headers=[PLAINTEXT])
+            assert (200, content) == (read.status, read.body)
+        for task in refused:
+            await eventually_uploaded(gateway, session, task, b"other")
+
+        async def is_clean() -> bool:
+            return not await leftovers(gateway.catalog, gateway.gateway.parts.store)
+
+        await eventually(is_clean, what="a bucket with nothing left over")
+
+    unread.problem(503, "backend_unavailable")
+
+
+async def test_a_quota_that_is_used_up_is_told_and_spoils_nothing(
+    tmp_path: Path, ceph_server: Ceph, bucket: Bucket
+) -> None:
+    content = made_bytes(SEGMENT)
+    async with running(tmp_path, s3_backend(ceph_server, bucket.name)) as (gateway, session):
+        token = session.user_token
+        document = await uploaded(gateway, session.path("t1"), token, content)
+        await asyncio.to_thread(ceph_server.set_quota, bucket.name, SEGMENT + SEGMENT // 2)
+        refused = await upload(gateway, session.path("t2"), token, content)
+        read = await fetch(gateway, document["urn"], token, headers=[PLAINTEXT])
+        await fetch(gateway, document["urn"], token, method="DELETE")
+        await eventually_uploaded(gateway, session, "t2", content)
+
+    refused.problem(507, "storage_full")
+    assert content == read.body
+
+
+async def test_a_bucket_that_keeps_versions_is_refused(
+    tmp_path: Path, ceph_server: Ceph, bucket: Bucket
+) -> None:
+    await bucket.set("versioning", VERSIONING.format("Enabled"))
+
+    with pytest.raises(ConfigError, match="cannot be used: the bucket keeps versions"):
+        async with running(tmp_path, s3_backend(ceph_server, bucket.name)):
+            raise AssertionError("it started")
