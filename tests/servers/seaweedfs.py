@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 from tests.requirements import absent
@@ -38,6 +39,7 @@ SETTINGS = (
     "-ip=127.0.0.1",
     "-ip.bind=127.0.0.1",
 )
+Kind = TypeVar("Kind", bound="SeaweedFS")
 
 
 def installed() -> str | None:
@@ -181,11 +183,18 @@ class SeaweedFS(ServerProcess):
 @contextmanager
 def seaweedfs(tls: tuple[Path, Path] | None = None) -> Iterator[SeaweedFS]:
     """Run a server until the end of the block; its files vanish with it."""
+    with running(SeaweedFS, tls) as server:
+        yield server
+
+
+@contextmanager
+def running(kind: type[Kind], tls: tuple[Path, Path] | None = None) -> Iterator[Kind]:
+    """Run a server of a kind; see `seaweedfs`."""
     program()
     # Not below pytest's folders: the path of a socket has some hundred bytes.
     folder = Path(tempfile.mkdtemp(prefix="gateway-s3-"))
     (folder / "data").mkdir()
-    server = SeaweedFS(folder, secrets.token_hex(8), secrets.token_hex(16), tls=tls)
+    server = kind(folder, secrets.token_hex(8), secrets.token_hex(16), tls=tls)
     try:
         server.start()
         yield server
