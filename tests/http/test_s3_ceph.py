@@ -67,7 +67,7 @@ async def test_a_server_killed_among_uploads_loses_nothing_that_was_acknowledged
         token = session.user_token
 
         async def keep_uploading(row: int) -> str:
-            for at in range(1000):
+            for at in range(100):
                 content = contents[at % 2]
                 answer = await upload(gateway, session.path(f"t{row}x{at}"), token, content)
                 if answer.status != 201:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.gateway import OpenSession, RunningGateway, eventually, leftovers, payload_keys
 from tests.http.steps import PLAINTEXT, SEGMENT, fetch, made_bytes, upload, uploaded
+from tests.http.test_replicas import placed
 from tests.http.test_s3 import eventually_uploaded, running, s3_backend
 from tests.servers.s3 import S3Server
 from tests.servers.seaweedfs import SeaweedFS
@@ -105,7 +106,7 @@ async def eventually_clean(
 async def test_one_bucket_of_two_is_full(
     tmp_path: Path, s3_server: SeaweedFS, full_soon: SmallDisk, write_quorum: int, status: int
 ) -> None:
-    content = made_bytes(SEGMENT + 1)
+    content = made_bytes(SEGMENT)
     async with new_bucket(full_soon) as narrow, new_bucket(s3_server) as wide:
         backends = [
             s3_backend(full_soon, narrow) | {"name": "narrow"},
@@ -116,6 +117,7 @@ async def test_one_bucket_of_two_is_full(
             before = await uploaded(gateway, session.path("t1"), token, content)
             await asyncio.to_thread(full_soon.fill, leave=SEGMENT // 2)
             during = await upload(gateway, session.path("t2"), token, content)
+            rows = await placed(gateway)
             kept = [before["urn"], *([during.json()["urn"]] if status == 201 else [])]
             read = [await fetch(gateway, urn, token, headers=[PLAINTEXT]) for urn in kept]
             for urn in kept:
@@ -126,4 +128,6 @@ async def test_one_bucket_of_two_is_full(
 
     assert status == during.status
     assert status == 201 or during.problem(503, "backend_unavailable")
+    missed = [(0, "narrow", "pending")] if status == 201 else []
+    assert missed == [row for row in rows if row[2] != "placed"]
     assert [content] * len(kept) == [answer.body for answer in read]

@@ -16,8 +16,8 @@ from .seaweedfs import SeaweedFS, running
 DISK_BYTES = 64 << 20
 OWN_MOUNTS = ("unshare", "--map-root-user", "--mount", "sh", "-c")
 MOUNT = 'mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@"'
-# By default it allows as many files of 128 MiB as the disk would hold: none. What it failed to write
-# it counts for half a minute, so that small files are taken for full while there is room again.
+# By default it allows as many files of 128 MiB as the disk would hold: none. What it failed to
+# write it counts for half a minute: small files are taken for full while there is room again.
 FILES = ("-volume.max=8", "-master.volumeSizeLimitMB=1024")
 FILLING = "filling"
 
