@@ -5,6 +5,7 @@ run over it as well. Here is what it does otherwise, and what it says in words o
 """
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from storage_gateway.backends.probe import probe
 from storage_gateway.backends.probe_report import ProbeReport
 from storage_gateway.backends.s3 import S3Store
 from storage_gateway.backends.s3_answers import Versioning
+from storage_gateway.backends.s3_client import Request
 from storage_gateway.backends.s3_signature import Credentials
 from storage_gateway.errors import BackendUnavailable, BlobMissing, StorageFull
 from storage_gateway.stress.tcp_faults import FaultKind, Side
@@ -81,6 +83,14 @@ async def test_versions_are_noticed_and_removed(
     assert found is report.versioning
     assert "versioning" in [finding.kind for finding in report.findings]
     assert refusals == [finding.kind for finding in report.refusals]
+    assert [] == await bucket.contents()
+
+
+async def test_a_wrong_digest_is_refused(bucket: Bucket) -> None:
+    headers = {"Content-MD5": base64.b64encode(bytes(16)).decode()}
+    with pytest.raises(BackendUnavailable, match="400 BadDigest"):
+        await bucket.client.call(Request(method="PUT", key=KEY, body=b"x", headers=headers))
+
     assert [] == await bucket.contents()
 
 
