@@ -76,6 +76,8 @@ def programs() -> None:
 class Ceph(ServerProcess):
     """One cluster, of which only the S3 API is known. `process` is its gateway."""
 
+    access_key: str
+    secret_key: str = field(repr=False)
     port: int = 0
     _below: "list[subprocess.Popen[bytes]]" = field(default_factory=list, init=False)
 
