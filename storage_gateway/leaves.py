@@ -40,6 +40,11 @@ class Part:
     ends_leaf: bool
     last: bool
 
+    @property
+    def is_all(self) -> bool:
+        """Whether it is the whole body."""
+        return self.last and self.leaf == self.offset == 0
+
 
 def floor_of(size: int | None, chunk: int) -> int:
     """Return what a body of ``size`` bytes (None: unknown) must be given to go on alone.

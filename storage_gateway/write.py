@@ -7,7 +7,6 @@ where the answer was that it is pending (`late`), before it is told to have fail
 
 import asyncio
 import logging
-import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -48,6 +47,7 @@ from .placing import Placer
 from .producing import sealing, verifying
 from .records import MINER, Manifest, Segment, Session, Slot, Wanted
 from .refusals import refusal_of
+from .room import Room
 from .settle import FIRST_INSTANCE_FENCE, Settler
 
 logger = logging.getLogger(__name__)
@@ -57,8 +57,6 @@ Body = AsyncGenerator[bytes]
 SETTLE_S_MAX = 10.0
 """How long a stop waits for failed uploads to be cleared away: a store that does not answer would
 keep it for hours. Recovery takes them up."""
-ROOM_FRESH_S = 0.1
-"""How long what `check_room` said holds. What comes in that time may take some of the reserve."""
 
 IN_CLEAR = Measure(LEAF_PLAINTEXT_SIZE, CHUNK_SIZE)
 AS_SEALED = Measure(LEAF_SIZE, SEALED_CHUNK_SIZE)
@@ -108,9 +106,8 @@ class Uploads:
         self._identity = identity
         self._instance_id = instance_id
         self._payloads = payloads
-        self._check_room = check_room
+        self._room = Room(check_room, threads)
         self._hold_lease = hold_lease
-        self._room_until_s: dict[Wanted, float] = {}
         self._settling: set[asyncio.Task[None]] = set()
 
     async def check(self, slot: Slot) -> Session:
@@ -284,7 +281,7 @@ class Uploads:
         progress: _Progress,
     ) -> tuple[Placer, list[Segment]]:
         async def open_segment(index: int, placed: Sequence[Segment]) -> None:
-            await self._require_room(draft.wanted)
+            await self._room.require(draft.wanted)
 
             def unit(connection: Connection) -> None:
                 if index == 0:
@@ -312,9 +309,12 @@ class Uploads:
                 )
                 async for part in payload.parts:
                     await self._hold_lease()
-                    produce = payload.produce(part)
-                    await placer.place(produce, len(part.data), ends_leaf=part.ends_leaf)
-                watching = self._watch(group, draft, owner, placer, payload.late)
+                    produce, size = payload.produce(part), len(part.data)
+                    if part.is_all and not _may_be_late(draft, payload):
+                        await placer.place_whole(produce, size)
+                    else:
+                        await placer.place(produce, size, ends_leaf=part.ends_leaf)
+                watching = self._watch(group, draft, owner, placer, payload)
                 unrecorded = await placer.finish()
                 if watching is not None:
                     watching.cancel()
@@ -331,17 +331,12 @@ class Uploads:
         draft: Draft,
         owner: Ownership,
         placer: Placer,
-        late: Late | None,
+        payload: Payload,
     ) -> "asyncio.Task[None] | None":
-        if late is None or len(draft.store.names) == 1:
+        if payload.late is None or not _may_be_late(draft, payload):
             return None
-        return group.create_task(late.watch(owner, draft.object_id, draft.slot, placer.wait_held))
-
-    async def _require_room(self, wanted: Wanted) -> None:
-        loop = asyncio.get_running_loop()
-        if loop.time() >= self._room_until_s.get(wanted, -math.inf):
-            await loop.run_in_executor(self._threads, self._check_room, wanted)
-            self._room_until_s[wanted] = loop.time() + ROOM_FRESH_S
+        watch = payload.late.watch(owner, draft.object_id, draft.slot, placer.wait_held)
+        return group.create_task(watch)
 
     async def _settle(
         self, draft: Draft, progress: _Progress, late: Late | None, error: BaseException
@@ -367,6 +362,10 @@ class Uploads:
                 "upload not settled yet",
                 extra={"payload_id": draft.payload_id, "code": failure.code},
             )
+
+
+def _may_be_late(draft: Draft, payload: Payload) -> bool:
+    return payload.late is not None and len(draft.store.names) > 1
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -143,6 +143,9 @@ class _ScriptedWriter:
         self._inner.write(offset, data)
         self._store.script.reach(f"write took effect {self._segment}")
 
+    def only_copies(self, size: int) -> bool:
+        return False
+
     async def finish(self) -> tuple[str, ...]:
         self._store.script.reach(f"finish begins {self._segment}")
         await self._store.wait_in_finish.wait()

@@ -44,8 +44,11 @@ async def read_pieces(request: web.Request, *, bytes_max: int, pace: Pace) -> As
     while True:
         began = clock()
         try:
-            async with asyncio.timeout(pace.patience_s()):
-                piece = await request.content.readany()
+            if request.content.is_eof():
+                piece = await request.content.readany()  # all has come: nothing is waited for
+            else:
+                async with asyncio.timeout(pace.patience_s()):
+                    piece = await request.content.readany()
         except TimeoutError:
             raise BodyTimeout("the body stalls, or comes slower than it must") from None
         except (RequestPayloadError, HttpProcessingError, ConnectionError):

@@ -110,8 +110,9 @@ async def upload(request: web.Request, caller: Caller) -> web.Response:
         raise await services.catalog.read(told_where(error, caller)) from None
     if isinstance(taken, Outcome):
         return pending_response(taken)
-    location = f"/v1/objects/{mint(taken.object_id).urn}"
-    return web.json_response(object_json(taken), status=201, headers={"Location": location})
+    document = object_json(taken)
+    location = f"/v1/objects/{document['urn']}"
+    return web.json_response(document, status=201, headers={"Location": location})
 
 
 async def _take_in(request: web.Request, slot: Slot, session: Session, late: Late) -> Manifest:

@@ -61,6 +61,11 @@ class SegmentWriter(Protocol):
 
         """
 
+    def only_copies(self, size: int) -> bool:
+        """Tell whether a first write of ``size`` bytes only copies them: that blocks nobody, and
+        may be done on the event loop.
+        """
+
     async def finish(self) -> tuple[str, ...]:
         """Make the blob durable under its key: after this it survives a power cut.
 

@@ -250,6 +250,9 @@ class _FaultyWriter:
         self._inner.write(offset, data)
         self._store.after_blocking("write")
 
+    def only_copies(self, size: int) -> bool:  # noqa: ARG002 - whatever its size
+        return False  # a fault may be one that takes its time
+
     async def finish(self) -> tuple[str, ...]:
         self._store.finishing += 1
         try:

@@ -111,6 +111,10 @@ class LocalSegmentWriter:
         """Write at an offset; see the contract."""
         self._blob.write(offset, data)
 
+    def only_copies(self, size: int) -> bool:  # noqa: ARG002 - whatever its size
+        """Say no: each write is one to a file; see the contract."""
+        return False
+
     async def finish(self) -> tuple[str, ...]:
         """Sync the file, then the folders that got a new name; see the contract."""
         await self._in_thread(self._blob.finish)

@@ -197,6 +197,10 @@ class ReplicatedWriter:
                 self._give_up(member, error)
         self._require_quorum([member for member, _ in self._living()])
 
+    def only_copies(self, size: int) -> bool:
+        """Tell whether every store only copies it; see the contract."""
+        return all(writer.only_copies(size) for _, writer in self._writers)
+
     async def finish(self) -> tuple[str, ...]:
         """Wait for a quorum, and a little for the others; see the contract."""
         began = self._clock()

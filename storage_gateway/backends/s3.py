@@ -30,7 +30,7 @@ from .s3_answers import ContentRange, MalformedAnswer, Page, read_content_range,
 from .s3_body import Content
 from .s3_client import Answer, Request, S3Client, S3Settings
 from .scratch import clear_abandoned
-from .spool import Spool
+from .spool import SPOOLED_MIN, Spool
 
 T = TypeVar("T")
 
@@ -122,15 +122,15 @@ class S3Store:
         """Store a blob; see the contract."""
         check_key(key)
         # One deadline for both: a put that is late may not come later than it says.
-        deadline_s = self.settings.deadline_s
-        try:
-            async with asyncio.timeout(deadline_s):
-                if key != self._marker:
+        until_s = self._client.deadline()
+        if key != self._marker and not self._is_marker_fresh():
+            try:
+                async with asyncio.timeout_at(until_s):
                     await self._check_marker()
-                await self._client.call(Request(method="PUT", key=key, body=data))
-        except TimeoutError:
-            said = f"did not answer within {deadline_s:g} seconds"
-            raise self._client.unavailable(said) from None
+            except TimeoutError:
+                said = f"did not answer within {self.settings.deadline_s:g} seconds"
+                raise self._client.unavailable(said) from None
+        await self._client.call(Request(method="PUT", key=key, body=data), until_s=until_s)
 
     async def get(self, key: str, offset: int, size: int) -> bytes:
         """Return a range; see the contract."""
@@ -233,12 +233,15 @@ class S3Store:
 
     async def _check_marker(self) -> None:
         """Raise BackendUnavailable unless the marker was read a moment ago, or can be read now."""
-        seen_s = self._marker_seen_s
-        if seen_s is not None and time.monotonic() - seen_s <= self._marker_fresh_s:
+        if self._is_marker_fresh():
             return
         if self._marker_read is None or self._marker_read.done():
             self._marker_read = asyncio.create_task(self._read_marker())
         await asyncio.shield(self._marker_read)
+
+    def _is_marker_fresh(self) -> bool:
+        seen_s = self._marker_seen_s
+        return seen_s is not None and time.monotonic() - seen_s <= self._marker_fresh_s
 
     async def _read_marker(self) -> None:
         asked_s = time.monotonic()
@@ -290,6 +293,10 @@ class S3SegmentWriter:
         if spool is None:
             raise self._let_go()
         spool.write(offset, data)
+
+    def only_copies(self, size: int) -> bool:
+        """Tell whether it stays in memory; see the contract."""
+        return size <= SPOOLED_MIN
 
     async def finish(self) -> tuple[str, ...]:
         """Send the blob; see the contract."""

@@ -158,35 +158,41 @@ class S3Client:
         """Close all connections; what is under way is broken off."""
         await self._session.close()
 
-    async def call(self, request: Request) -> Answer:
+    def deadline(self) -> float:
+        """Return when an operation that begins now must be done, by the event loop's clock."""
+        return asyncio.get_running_loop().time() + self.settings.deadline_s
+
+    async def call(self, request: Request, *, until_s: float | None = None) -> Answer:
         """Send a request, again where that may help; return the answer.
+
+        ``until_s`` is the `deadline` of an operation that began before this call.
 
         Raises:
             StorageFull, BackendUnavailable
 
         """
         self.calls += 1
+        until_s = until_s or self.deadline()
         digest = await self._digest(request.body)
         fault = Fault(
             FaultKind.TRANSIENT, f"did not answer within {self.settings.deadline_s:g} seconds"
         )
         self._retries.earn()
-        try:
-            async with asyncio.timeout(self.settings.deadline_s):
-                for attempt in range(ATTEMPTS_MAX):
-                    if attempt > 0:
-                        if not self._retries.spend():
-                            break
-                        wait_s = RETRY_S_FIRST * 2 ** (attempt - 1) * secrets.randbelow(1000) / 1000
-                        await asyncio.sleep(wait_s)
-                    try:
-                        return await self._attempt(request, digest)
-                    except _FailedError as failed:
-                        fault = failed.fault
-                        if fault.kind is not FaultKind.TRANSIENT:
-                            break
-        except TimeoutError:
-            pass  # what went wrong last tells more than that there was no more time
+        clock = asyncio.get_running_loop().time
+        for attempt in range(ATTEMPTS_MAX):
+            if attempt > 0:
+                wait_s = RETRY_S_FIRST * 2 ** (attempt - 1) * secrets.randbelow(1000) / 1000
+                if clock() + wait_s >= until_s or not self._retries.spend():
+                    break
+                await asyncio.sleep(wait_s)
+            try:
+                return await self._attempt(request, digest, until_s)
+            except _FailedError as failed:
+                if clock() >= until_s:
+                    break  # what went wrong before tells more than that there was no more time
+                fault = failed.fault
+                if fault.kind is not FaultKind.TRANSIENT:
+                    break
         if fault.kind is FaultKind.FULL:
             raise StorageFull(f"no space left in store {self.settings.name}")
         raise self.unavailable(fault.text)
@@ -200,7 +206,7 @@ class S3Client:
             return _NO_BODY
         return await digest_of(body) if self._signs_bodies else UNSIGNED_PAYLOAD
 
-    async def _attempt(self, request: Request, digest: str) -> Answer:
+    async def _attempt(self, request: Request, digest: str, until_s: float) -> Answer:
         path = f"{self._root}/{quoted(request.key, safe='/')}"
         query = query_string(request.query)
         headers = self._signer.headers(
@@ -219,9 +225,10 @@ class S3Client:
             headers.update(self._proxy_headers)
         body = None if request.body is None else Body(request.body)
         self.attempts += 1
+        attempt_until_s = asyncio.get_running_loop().time() + self.settings.attempt_s
         try:
             async with (
-                asyncio.timeout(self.settings.attempt_s),
+                asyncio.timeout_at(min(attempt_until_s, until_s)),
                 self._session.request(
                     request.method,
                     URL(f"{self._base}{path}{'?' if query else ''}{query}", encoded=True),

@@ -2,7 +2,8 @@
 
 One thread owns the one writing connection and puts up to 64 waiting units into one transaction,
 each in a savepoint of its own (group commit). A unit's answer is released only after COMMIT
-returned: an answer that was seen is durable (WAL with ``synchronous=FULL``).
+returned: an answer that was seen is durable (WAL with ``synchronous=FULL``). Those who read wait
+for two threads, each with a connection of its own, which takes what waits in one transaction too.
 """
 
 import asyncio
@@ -10,10 +11,10 @@ import contextlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -21,6 +22,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from storage_gateway.errors import CatalogUnavailable, StorageFull
 
+from .answers import Answer, release
 from .clock import Clock, attach_clock, true_time
 from .contract import Catalog, Unit, accept
 from .schema import prepare_schema, require_schema
@@ -29,6 +31,8 @@ T = TypeVar("T")
 
 GROUP_UNITS_MAX = 64
 READERS = 2
+READ_UNITS_MAX = 8
+"""In one transaction. Few: a unit that takes long keeps those beside it waiting."""
 BUSY_TIMEOUT_MS = 10_000
 CHECKPOINT_PATIENCE_S = 0.2
 CLOSED = "the catalog is closed"
@@ -47,14 +51,16 @@ class SQLiteCatalog(Catalog):
         self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._writer_engine = _make_engine(path, writing=True, clock=clock)
         self._reader_engine = _make_engine(path, writing=False, clock=clock)
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="catalog-read")
-        self._local = threading.local()
-        self._connections: list[Connection] = []
+        self._read_queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         # A daemon: a program that ends without closing the catalog must end all the same. What is
         # then cut off is a transaction whose answer nobody got.
         self._writer = threading.Thread(
             target=self._write_forever, name="catalog-write", daemon=True
         )
+        self._readers = [
+            threading.Thread(target=self._read_forever, name="catalog-read", daemon=True)
+            for _ in range(READERS)
+        ]
         # To ask and to close: what comes after the end of the queue would never be answered.
         self._lock = threading.Lock()
         self._closing = False
@@ -95,14 +101,13 @@ class SQLiteCatalog(Catalog):
         except BaseException:
             catalog._dispose()
             raise
-        catalog._writer.start()
+        for thread in (catalog._writer, *catalog._readers):
+            thread.start()
         return catalog
 
     async def run(self, unit: Unit[T]) -> T:
         """See `Catalog.run`."""
-        answer: _Answer[T] = _Answer(asyncio.get_running_loop())
-        self._enqueue(unit, answer)
-        return await answer.waiter
+        return await self._ask(self._queue, unit)
 
     def run_blocking(self, unit: Unit[T]) -> T:
         """See `Catalog.run_blocking`."""
@@ -110,40 +115,29 @@ class SQLiteCatalog(Catalog):
 
     def _submit(self, unit: Unit[T]) -> Future[T]:
         future: Future[T] = Future()
-        self._enqueue(unit, future)
+        self._enqueue(self._queue, unit, future)
         return future
-
-    def _enqueue(self, unit: Unit[T], answer: "Future[T] | _Answer[T]") -> None:
-        with self._lock:
-            if self._closing:
-                raise CatalogUnavailable(CLOSED)
-            self._queue.put((unit, answer))
 
     async def read(self, unit: Unit[T]) -> T:
         """See `Catalog.read`."""
-        return await asyncio.wrap_future(self._begin_read(unit))
+        return await self._ask(self._read_queue, unit)
 
     def read_blocking(self, unit: Unit[T]) -> T:
         """See `Catalog.read_blocking`."""
-        return self._begin_read(unit).result()
+        future: Future[T] = Future()
+        self._enqueue(self._read_queue, unit, future)
+        return future.result()
 
-    def _begin_read(self, unit: Unit[T]) -> Future[T]:
-        """Give a unit to the readers' threads: `close` waits for those and for nobody else's."""
+    async def _ask(self, asked: "_Queue", unit: Unit[T]) -> T:
+        answer: Answer[T] = Answer(asyncio.get_running_loop())
+        self._enqueue(asked, unit, answer)
+        return await answer.waiter
+
+    def _enqueue(self, asked: "_Queue", unit: Unit[T], answer: "Future[T] | Answer[T]") -> None:
         with self._lock:
             if self._closing:
                 raise CatalogUnavailable(CLOSED)
-            return self._readers.submit(self._read, unit)
-
-    def _read(self, unit: Unit[T]) -> T:
-        connection: Connection | None = getattr(self._local, "connection", None)
-        try:
-            if connection is None:
-                connection = self._local.connection = self._reader_engine.connect()
-                self._connections.append(connection)
-            with connection.begin():
-                return unit(connection)
-        except (DBAPIError, sqlite3.Error) as error:
-            raise CatalogUnavailable("the catalog cannot be read") from error
+            asked.put((unit, answer))
 
     def clean_pages(self) -> bool:
         """Write the whole log back, so that no page of it holds what was deleted.
@@ -171,10 +165,10 @@ class SQLiteCatalog(Catalog):
         with self._lock:
             self._closing = True
             self._queue.put(None)
-        self._writer.join()
-        self._readers.shutdown()
-        for connection in self._connections:
-            connection.close()
+            for _ in self._readers:
+                self._read_queue.put(None)
+        for thread in (self._writer, *self._readers):
+            thread.join()
         self._dispose()
 
     def _dispose(self) -> None:
@@ -183,46 +177,57 @@ class SQLiteCatalog(Catalog):
 
     def _write_forever(self) -> None:
         with self._writer_engine.connect() as connection:
-            while (first := self._queue.get()) is not None:
-                batch = [first]
-                ended = False
-                while len(batch) < GROUP_UNITS_MAX and not self._queue.empty():
-                    item = self._queue.get()
-                    if item is None:
-                        ended = True
-                        break
-                    batch.append(item)
+            for batch in _batches(self._queue, GROUP_UNITS_MAX):
                 _run_batch(connection, batch)
-                if ended:
-                    return
+
+    def _read_forever(self) -> None:
+        connection: Connection | None = None
+        for batch in _batches(self._read_queue, READ_UNITS_MAX):
+            try:
+                if connection is None:
+                    connection = self._reader_engine.connect()
+                with connection.begin():
+                    outcomes = [_read_unit(connection, unit) for unit, _ in batch]
+            except Exception as error:  # noqa: BLE001 - whoever waits is told
+                outcomes = [(None, _unreadable(error))] * len(batch)
+            release([answer for _, answer in batch], outcomes)
+        if connection is not None:
+            connection.close()
 
 
-class _Answer(Generic[T]):
-    """What a coroutine waits for: a `Future` for one event loop, at half of its cost.
-
-    Like one it may be answered from any thread, once, and does not mind that nobody waits any more.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self.waiter: asyncio.Future[T] = loop.create_future()
-
-    def set_running_or_notify_cancel(self) -> bool:
-        return True
-
-    def set_result(self, result: T) -> None:
-        self._tell(lambda: self.waiter.set_result(result))
-
-    def set_exception(self, error: BaseException) -> None:
-        self._tell(lambda: self.waiter.set_exception(error))
-
-    def _tell(self, tell: Callable[[], None]) -> None:
-        # A loop that was closed has nobody left who could hear it.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(lambda: None if self.waiter.done() else tell())
+_Asked = tuple[Unit[Any], Future[Any] | Answer[Any]]
+_Queue = queue.SimpleQueue[_Asked | None]
 
 
-_Asked = tuple[Unit[Any], Future[Any] | _Answer[Any]]
+def _batches(asked: _Queue, units_max: int) -> Iterator[list[_Asked]]:
+    """Yield what waits, as soon as anything does, until the queue ends."""
+    while (first := asked.get()) is not None:
+        batch = [first]
+        while len(batch) < units_max:
+            try:
+                item = asked.get_nowait()
+            except queue.Empty:  # another thread may be faster
+                break
+            if item is None:
+                yield batch
+                return
+            batch.append(item)
+        yield batch
+
+
+def _read_unit(connection: Connection, unit: Unit[Any]) -> tuple[Any, Exception | None]:
+    try:
+        return unit(connection), None
+    except Exception as error:  # noqa: BLE001 - it is the answer
+        return None, _unreadable(error)
+
+
+def _unreadable(error: Exception) -> Exception:
+    if not isinstance(error, (DBAPIError, sqlite3.Error)):
+        return error
+    unreadable = CatalogUnavailable("the catalog cannot be read")
+    unreadable.__cause__ = error
+    return unreadable
 
 
 def _run_batch(connection: Connection, batch: "list[_Asked]") -> None:
@@ -237,14 +242,7 @@ def _run_batch(connection: Connection, batch: "list[_Asked]") -> None:
     except Exception as error:  # noqa: BLE001 - the transaction failed: nobody may get an answer
         outcomes = [(None, _translate(error))] * len(batch)
         _end_transaction(connection)
-    for (_, future), (answer, failure) in zip(batch, outcomes, strict=True):
-        # A caller that was cancelled has cancelled its future; the unit took effect all the same.
-        if not future.set_running_or_notify_cancel():
-            continue
-        if failure is None:
-            future.set_result(answer)
-        else:
-            future.set_exception(failure)
+    release([answer for _, answer in batch], outcomes)
 
 
 def _run_unit(connection: Connection, unit: Unit[Any]) -> tuple[Any, Exception | None]:

@@ -10,7 +10,13 @@ from storage_gateway.config import Config, ConfigError, load_config, warnings_of
 from storage_gateway.errors import GatewayError
 
 from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, give_up_stdout
-from .process import fit_descriptors, prepare_process, require_descriptors, stop_on_signals
+from .process import (
+    fit_descriptors,
+    prepare_process,
+    require_descriptors,
+    settle_objects,
+    stop_on_signals,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +65,7 @@ async def _serve(config: Config) -> None:
     stop = stop_on_signals()
     gateway = Gateway(config)
     await gateway.start()
+    settle_objects()
     print(gateway.url)
     give_up_stdout()  # a server goes on when nobody reads that line
     await stop.wait()

@@ -17,7 +17,7 @@ from storage_gateway.errors import GatewayError
 from storage_gateway.line import WorkerEnd, worker_end
 
 from .output import EXIT_FAILED, EXIT_OK
-from .process import fit_descriptors, prepare_process, stop_on_signals
+from .process import fit_descriptors, prepare_process, settle_objects, stop_on_signals
 
 
 def work(arguments: Sequence[str]) -> int:
@@ -39,6 +39,7 @@ async def _serve(config: Config, line: WorkerEnd, url: str) -> None:
     stop = stop_on_signals()
     gateway = Gateway(config, handed=Handed(line=line, url=url, on_end=stop.set))
     await gateway.start()
+    settle_objects()
     await stop.wait()
     await gateway.stop()
 

@@ -215,6 +215,10 @@ class SimulatedWriter:
             store.world.note("store", f"{store.process.name}: write {short(self._key)} is torn")
             raise BackendUnavailable("the simulated store fails")
 
+    def only_copies(self, size: int) -> bool:
+        """Say no: threads are a part of what is simulated."""
+        return False
+
     async def finish(self) -> tuple[str, ...]:
         """Make it durable; see the contract."""
 
