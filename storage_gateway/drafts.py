@@ -3,7 +3,14 @@
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
-from crypto import Context, Recipient, opened_size, parse_recipient
+from crypto import (
+    AdoptedHead,
+    Context,
+    Recipient,
+    SealedHead,
+    opened_size,
+    parse_recipient,
+)
 from urn import DAGBuilder
 
 from .backends import KeyedStore
@@ -34,12 +41,13 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """What a payload is made of: parts of a body, what turns them into sealed bytes, the memory;
-    and who is told when it is late.
+    """What a payload is made of: parts of a body, what turns them into sealed bytes, the head that
+    they belong to, made when it is first asked for; the memory; and who is told when it is late.
     """
 
     parts: AsyncGenerator[Part]
     produce: Callable[[Part], Produce]
+    head: Callable[[], SealedHead | AdoptedHead]
     memory: Account
     late: Late | None
 
@@ -50,7 +58,7 @@ def recipients_of(parties: tuple[Party, ...]) -> list[Recipient]:
 
 
 def manifest_of(
-    draft: Draft, head: bytes, file_key_print: bytes, leaves: list[tuple[bytes, int]]
+    draft: Draft, head: SealedHead | AdoptedHead, leaves: list[tuple[bytes, int]]
 ) -> Manifest:
     """Return the manifest of a payload that is placed; its commit gives it sequence and time."""
     dag = DAGBuilder()
@@ -67,10 +75,10 @@ def manifest_of(
         cid=str(dag.finish()),
         size=opened_size(payload_size),
         payload_size=payload_size,
-        sealed_size=len(head) + payload_size,
+        sealed_size=len(head.head) + payload_size,
         wrapped_for=draft.parties,
-        file_key_print=file_key_print,
-        head=head,
+        file_key_print=head.file_key_print,
+        head=head.head,
         sequence=0,
         created_ms=0,
         backends=draft.wanted.backends,

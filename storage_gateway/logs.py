@@ -9,6 +9,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+_encode = json.JSONEncoder(default=str).encode
+"""Made once: `json.dumps` makes an encoder for every line."""
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
@@ -36,7 +38,7 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _encode(line)
 
 
 def configure_logs(level: str, worker: int | None = None) -> None:

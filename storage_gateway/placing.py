@@ -115,14 +115,16 @@ class Placer:
             if len(segment.leaves) == SEGMENT_LEAVES:
                 self._close_segment(segment)
 
-    async def place_whole(self, produce: Produce, size: int) -> None:
+    async def place_whole(self, prepare: Callable[[], Awaitable[Produce]], size: int) -> None:
         """Take a body that is one part, and nothing before it; return when it is durable.
 
         What `place` and `finish` do together, without their tasks: of a few KiB they cost more than
-        all that is done with the bytes.
+        all that is done with the bytes. ``prepare`` returns what makes the sealed ones. It is
+        called once the segment's row is committed: the disk works while others are sealed.
         """
         leaf = await self._next_leaf()
         segment = self._segments[-1]
+        produce = await prepare()
         if segment.writer.only_copies(sealed_size(size)):
             try:
                 leaf.place(produce())

@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import cache, partial
 
 from sqlalchemy import Connection
 
@@ -21,6 +22,7 @@ from crypto import (
     CryptoError,
     Identity,
     Meta,
+    SealedHead,
     adopt_head,
     intake_identity,
     new_head,
@@ -41,9 +43,9 @@ from .catalog.sessions import load_session
 from .drafts import Draft, Payload, manifest_of, recipients_of
 from .ids import new_random_id
 from .late import Late
-from .leaves import Measure, chained, cut_leaves, floor_of, split_head
+from .leaves import Measure, Part, chained, cut_leaves, floor_of, split_head
 from .memory import Budget
-from .placing import Placer
+from .placing import Placer, Produce
 from .producing import sealing, verifying
 from .records import MINER, Manifest, Segment, Session, Slot, Wanted
 from .refusals import refusal_of
@@ -108,6 +110,7 @@ class Uploads:
         self._payloads = payloads
         self._room = Room(check_room, threads)
         self._hold_lease = hold_lease
+        self._turn = asyncio.Lock()
         self._settling: set[asyncio.Task[None]] = set()
 
     async def check(self, slot: Slot) -> Session:
@@ -158,19 +161,24 @@ class Uploads:
         """
         async with self._memory.admit(floor_of(size, CHUNK_SIZE)) as memory:
             draft = self._draft(slot, session)
-            sealed_head = new_head(recipients_of(draft.parties), context=draft.context(), meta=meta)
-            # Opened again with the router's identity: what does not open is never committed.
-            open_head(sealed_head.head, [self._identity]).check_context(draft.context())
+
+            @cache
+            def sealed_head() -> SealedHead:
+                context = draft.context()
+                made = new_head(recipients_of(draft.parties), context=context, meta=meta)
+                # Opened again with the router's identity: what does not open is never committed.
+                open_head(made.head, [self._identity]).check_context(context)
+                return made
+
             return await self._take_in(
                 draft,
                 Payload(
                     cut_leaves(body, IN_CLEAR, memory, size=size),
-                    lambda part: sealing(sealed_head.sealer, part),
+                    lambda part: sealing(sealed_head().sealer, part),
+                    sealed_head,
                     memory,
                     late,
                 ),
-                head=sealed_head.head,
-                file_key_print=sealed_head.file_key_print,
             )
 
     async def adopt(
@@ -199,20 +207,18 @@ class Uploads:
                 # Of this session alone: a file that was sealed for another one, and lay on a disk
                 # that somebody else reads, must not be opened for whoever sends it here first.
                 intake = intake_identity(self._identity, slot.session_id)
-                adopted = adopt_head(
-                    head, intake, recipients_of(draft.parties), context=draft.context()
-                )
-                open_head(adopted.head, [self._identity]).check_context(draft.context())
+                context = draft.context()
+                adopted = adopt_head(head, intake, recipients_of(draft.parties), context=context)
+                open_head(adopted.head, [self._identity]).check_context(context)
                 return await self._take_in(
                     draft,
                     Payload(
                         cut_leaves(chained(rest, body), AS_SEALED, memory, size=size),
                         lambda part: verifying(adopted.opener, part),
+                        lambda: adopted,
                         memory,
                         late,
                     ),
-                    head=adopted.head,
-                    file_key_print=adopted.file_key_print,
                 )
         except CryptoError as error:
             raise refusal_of(error) from error
@@ -243,20 +249,13 @@ class Uploads:
             store=self._store_of(session.wanted),
         )
 
-    async def _take_in(
-        self,
-        draft: Draft,
-        payload: Payload,
-        *,
-        head: bytes,
-        file_key_print: bytes,
-    ) -> Manifest:
+    async def _take_in(self, draft: Draft, payload: Payload) -> Manifest:
         owner = Ownership(draft.payload_id, self._instance_id, FIRST_INSTANCE_FENCE)
         progress = _Progress()
         self._settler.working.add(draft.payload_id)
         try:
             placer, unrecorded = await self._place_all(draft, owner, payload, progress)
-            manifest = manifest_of(draft, head, file_key_print, placer.leaf_digests)
+            manifest = manifest_of(draft, payload.head(), placer.leaf_digests)
             logger.debug("commit began", extra={"payload_id": draft.payload_id})
             committed = await self._catalog.run(
                 lambda c: commit_upload(
@@ -309,11 +308,12 @@ class Uploads:
                 )
                 async for part in payload.parts:
                     await self._hold_lease()
-                    produce, size = payload.produce(part), len(part.data)
                     if part.is_all and not _may_be_late(draft, payload):
-                        await placer.place_whole(produce, size)
-                    else:
-                        await placer.place(produce, size, ends_leaf=part.ends_leaf)
+                        prepare = partial(self._prepare, payload, part)
+                        await placer.place_whole(prepare, len(part.data))
+                        continue
+                    produce = payload.produce(part)
+                    await placer.place(produce, len(part.data), ends_leaf=part.ends_leaf)
                 watching = self._watch(group, draft, owner, placer, payload)
                 unrecorded = await placer.finish()
                 if watching is not None:
@@ -324,6 +324,16 @@ class Uploads:
         finally:
             if placer is not None:
                 await placer.quiesce()
+
+    async def _prepare(self, payload: Payload, part: Part) -> Produce:
+        """Make the head of a small body, in a round of the event loop that is its own.
+
+        That takes a millisecond, and uploads that came together are told together that they may
+        begin. One after the other in one round, none would be sent before all were sealed.
+        """
+        async with self._turn:
+            await asyncio.sleep(0)
+        return payload.produce(part)
 
     def _watch(
         self,

@@ -215,10 +215,10 @@ def _foreign_fields(urn: URN) -> list[str]:
 
 
 def _check_object_id(object_id: str, position: int) -> None:
-    for index, character in enumerate(object_id[:OBJECT_ID_LENGTH]):
-        if character not in _BASE32:
-            reason = f"expected a-z or 2-7 in the object id, found {character!a}"
-            raise NameFormatError(reason, position + index)
+    if not _BASE32.issuperset(object_id[:OBJECT_ID_LENGTH]):
+        index = next(i for i, c in enumerate(object_id) if c not in _BASE32)
+        reason = f"expected a-z or 2-7 in the object id, found {object_id[index]!a}"
+        raise NameFormatError(reason, position + index)
     if len(object_id) != OBJECT_ID_LENGTH:
         reason = f"expected an object id of {OBJECT_ID_LENGTH} characters, got {len(object_id)}"
         raise NameFormatError(reason, position + min(len(object_id), OBJECT_ID_LENGTH))
