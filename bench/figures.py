@@ -49,7 +49,7 @@ class Row:
     A floor is the least ratio of medians (`ratio_min`), the most that it may be (`ratio_max`), or
     the most that our side itself may be (`ours_max`, in `unit`). `cpu` is what the server's CPU
     time comes to, ours and the peer's, in `cpu_unit`. `saturated` says that the server which both
-    sides ask was the limit of ours: then a low ratio says nothing of our side. `beside` is shown
+    sides ask was the limit of ours: then the ratio says nothing of our side. `beside` is shown
     with the CPU time.
     """
 
@@ -90,9 +90,9 @@ class Row:
         slow = self.ratio_min is not None and (ratio is None or ratio < self.ratio_min)
         dear = self.ratio_max is not None and (ratio is None or ratio > self.ratio_max)
         large = self.ours_max is not None and self.ours.median >= self.ours_max
-        if dear or large or (slow and not self.saturated):
+        if large or ((slow or dear) and not self.saturated):
             return Verdict.MISSED
-        return Verdict.SATURATED if slow else Verdict.HOLDS
+        return Verdict.SATURATED if slow or dear else Verdict.HOLDS
 
 
 def made_up(size: int) -> bytes:

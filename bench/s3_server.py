@@ -1,6 +1,7 @@
-"""The S3 server under the S3 figures: the tests' SeaweedFS, the fastest of those that can be had.
+"""The S3 servers under the S3 figures. The tests' SeaweedFS is the fastest of those that can be had
+with small objects. JuiceFS, which the tests have too, takes a third of its CPU time for large ones.
 
-The tests' own starter starts it: it finds free ports, tells nobody, and leaves nothing behind.
+The tests' own starters start them: they find free ports, tell nobody, and leave nothing behind.
 """
 
 import json
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tests.servers import juicefs
+from tests.servers.juicefs import JuiceFS
 from tests.servers.seaweedfs import HOW, SeaweedFS, installed, seaweedfs
 
 from .machine import cores, pinned
@@ -27,13 +30,24 @@ QUIET_CPU_S = 0.03
 class S3Server:
     """A running server, and buckets of it."""
 
-    seaweedfs: SeaweedFS
+    server: SeaweedFS | JuiceFS
+
+    @property
+    def seaweedfs(self) -> SeaweedFS:
+        """The server, where more is asked of it than its buckets."""
+        assert isinstance(self.server, SeaweedFS)
+        return self.server
+
+    @property
+    def port(self) -> int:
+        """The port of the S3 API."""
+        return self.server.port
 
     def cpu_s(self) -> float:
         """Return the CPU seconds used so far."""
-        process = self.seaweedfs.process
+        process = self.server.process
         assert process is not None
-        return Server(self.seaweedfs.endpoint, process.pid).cpu_s()
+        return Server(self.server.endpoint, process.pid).cpu_s()
 
     def wait_quiet(self) -> None:
         """Wait until it has done what it does after its answers: it deletes later than it says."""
@@ -45,17 +59,18 @@ class S3Server:
 
     def new_bucket(self) -> str:
         """Make a bucket that has got what a first write waits for."""
-        bucket = self.seaweedfs.new_bucket()
-        self.seaweedfs.store(bucket, "warm-up", bytes(WARM_UP_SIZE))
-        self.seaweedfs.remove(bucket, "warm-up")
+        bucket = self.server.new_bucket()
+        if isinstance(self.server, SeaweedFS):
+            self.server.store(bucket, "warm-up", bytes(WARM_UP_SIZE))
+            self.server.remove(bucket, "warm-up")
         return bucket
 
     def login(self, port: int | None = None) -> dict[str, str]:
         """Return where the server is, or a proxy before it, and who may ask."""
         return {
-            "endpoint": f"http://127.0.0.1:{port or self.seaweedfs.port}",
-            "access_key": self.seaweedfs.access_key,
-            "secret_key": self.seaweedfs.secret_key,
+            "endpoint": f"http://127.0.0.1:{port or self.port}",
+            "access_key": self.server.access_key,
+            "secret_key": self.server.secret_key,
         }
 
     def backend(self, name: str = "bucket", port: int | None = None) -> dict[str, str]:
@@ -78,4 +93,18 @@ def s3_server(plan: Plan, what: str) -> Iterator[S3Server | None]:
         return
     load_core, _ = cores()
     with pinned(load_core), seaweedfs() as server:
+        yield S3Server(server)
+
+
+@contextmanager
+def cheap_server(plan: Plan, what: str, otherwise: S3Server) -> Iterator[S3Server]:
+    """Run, on the same core, the server that takes least for a large object; without it, and with
+    a note, it is the other one.
+    """
+    if juicefs.installed() is None:
+        plan.notes.append(f"{what}: on SeaweedFS, there is no JuiceFS (to get it: {juicefs.HOW})")
+        yield otherwise
+        return
+    load_core, _ = cores()
+    with pinned(load_core), juicefs.juicefs() as server:
         yield S3Server(server)

@@ -35,11 +35,15 @@ GATEWAY = (
 )
 
 
+def installed() -> str | None:
+    """Return the path of the server, None where there is none."""
+    beside = Path(sys.executable).parent / "juicefs"
+    return str(beside) if beside.exists() else shutil.which("juicefs")
+
+
 def program() -> str:
     """Return the path of the server; skip or fail where there is none."""
-    beside = Path(sys.executable).parent / "juicefs"
-    found = str(beside) if beside.exists() else shutil.which("juicefs")
-    return found or absent("what needs an S3 server without preconditions (juicefs)", HOW)
+    return installed() or absent("what needs an S3 server without preconditions (juicefs)", HOW)
 
 
 @dataclass(slots=True)
