@@ -90,9 +90,11 @@ class Row:
         slow = self.ratio_min is not None and (ratio is None or ratio < self.ratio_min)
         dear = self.ratio_max is not None and (ratio is None or ratio > self.ratio_max)
         large = self.ours_max is not None and self.ours.median >= self.ours_max
-        if large or ((slow or dear) and not self.saturated):
+        # It excuses slowness, not dearness: a ceiling of seconds is one of time.
+        late = slow or (dear and self.unit == "s")
+        if large or (dear and not late) or (late and not self.saturated):
             return Verdict.MISSED
-        return Verdict.SATURATED if slow or dear else Verdict.HOLDS
+        return Verdict.SATURATED if late else Verdict.HOLDS
 
 
 def made_up(size: int) -> bytes:

@@ -45,10 +45,17 @@ from tests.servers.seaweedfs import SeaweedFS
 GIB = 1 << 30
 
 
-def row(ours: float, *, least: float | None = None, most: float | None = None, full: bool) -> Row:
+def row(
+    ours: float,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    full: bool,
+    unit: str = "s",
+) -> Row:
     return Row(
         "a row",
-        "s",
+        unit,
         Sample((ours,)),
         "peer",
         Sample((10.0,)),
@@ -68,7 +75,9 @@ def row(ours: float, *, least: float | None = None, most: float | None = None, f
         (row(6.9, least=0.7, full=True), Verdict.SATURATED),
         (row(13, most=1.3, full=False), Verdict.HOLDS),
         (row(13.1, most=1.3, full=False), Verdict.MISSED),
-        (row(13.1, most=1.3, full=True), Verdict.MISSED),  # it excuses slowness, not dearness
+        (row(13.1, most=1.3, full=True), Verdict.SATURATED),
+        # It excuses slowness, not dearness.
+        (row(13.1, most=1.3, full=True, unit="CPU s/GiB"), Verdict.MISSED),
         (row(1, full=True), Verdict.NO_FLOOR),
     ],
 )
