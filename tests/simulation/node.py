@@ -57,8 +57,12 @@ class Node:
 
     @property
     def idle(self) -> bool:
-        """Whether it is up and answers no request just now."""
-        return self.up and self._gateway.services.under_way._count == 0
+        """Whether it is up, answers no request just now, and has nothing to bury that it alone
+        knows of: the catalog's answer to that was lost, and its next pass asks again.
+        """
+        services = self._gateway.services
+        settled = not services.uploads._settler._unburied
+        return self.up and services.under_way._count == 0 and settled
 
     def start(self) -> None:
         """Start a process."""
