@@ -1,6 +1,7 @@
 """Putting a gateway together, starting and stopping it. The only place that knows every part."""
 
 import asyncio
+import logging
 import os
 import ssl
 from collections.abc import Callable
@@ -11,7 +12,14 @@ from pathlib import Path
 
 from aiohttp import web
 
-from .api import GatewayRunner, HandedSite, Services, make_application
+from .api import (
+    ADMIN_HOST,
+    GatewayRunner,
+    HandedSite,
+    Services,
+    make_admin_application,
+    make_application,
+)
 from .backends import Member
 from .config import Config, ConfigError, LocalBackend, cannot_listen, url_of
 from .erase import Erasure
@@ -21,6 +29,8 @@ from .instance import Instance
 from .late import LateUploads
 from .line import Report, WorkerEnd
 from .memory import Budget
+from .metrics import Metrics
+from .observed import observe_gateway
 from .parts import Parts, open_parts
 from .read import Reads
 from .readiness import OK, Readiness, Watch
@@ -33,6 +43,8 @@ from .stress import Stress
 from .wanted import WantedStores
 from .write import Uploads
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handed:
@@ -43,6 +55,8 @@ class Handed:
     """What the parent listens on."""
     on_end: Callable[[], None]
     """Called when the parent is gone."""
+    number: int = 0
+    """The worker's, from 0 on."""
 
 
 class Gateway:
@@ -62,6 +76,8 @@ class Gateway:
         self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="seal")
         self._opened = AsyncExitStack()
         self.url = ""
+        self.admin_url: str | None = None
+        self.metrics = Metrics()
 
     async def start(self) -> None:
         """Open or create everything, then listen; on any failure, close what was opened.
@@ -88,7 +104,9 @@ class Gateway:
     async def _start(self) -> None:
         config = self._config
         self._opened.push_async_callback(asyncio.to_thread, self._threads.shutdown)
-        self.parts = self._given_parts or await open_parts(config, self._opened)
+        self.parts = self._given_parts or await open_parts(
+            config, self._opened, self.metrics.observe_store
+        )
         self._instance = Instance(
             self.parts.catalog,
             new_random_id(),
@@ -105,6 +123,8 @@ class Gateway:
         self._opened.push_async_callback(_cancel, seeing)
         self._opened.push_async_callback(self._uploads.wait_settled)
         self._opened.push_async_callback(self.services.late.close)
+        if self._given_parts is None:
+            await self._listen_for_admin()  # before it is told that this process is there
         await self._listen()
         if self._given_parts is None:
             self._recover_stress()
@@ -131,11 +151,15 @@ class Gateway:
         settler = Settler(catalog, store, instance_id=instance_id, payloads=payloads)
         domains = {backend.name: backend.domain for backend in backends_of(config)}
         stores = WantedStores(store, domains, write_quorum=config.quorum)
+        memory = {
+            "write": Budget(config.write_memory_bytes, wait_s=config.memory_wait_s),
+            "read": Budget(config.read_memory_bytes, wait_s=config.memory_wait_s),
+        }
         self._uploads = Uploads(
             catalog=catalog,
             store=store,
             threads=self._threads,
-            memory=Budget(config.write_memory_bytes, wait_s=config.memory_wait_s),
+            memory=memory["write"],
             settler=settler,
             identity=parts.identity,
             instance_id=instance_id,
@@ -181,13 +205,15 @@ class Gateway:
                 store=store,
                 threads=self._threads,
                 identity=parts.identity,
-                memory=Budget(config.read_memory_bytes, wait_s=config.memory_wait_s),
+                memory=memory["read"],
                 payloads=payloads,
                 store_of=stores.for_reads,
             ),
             erasure=Erasure(catalog=catalog, settler=settler),
             check_ready=self._check_ready,
+            metrics=self.metrics,
         )
+        observe_gateway(self.metrics, members=parts.members, memory=memory, recovery=self.recovery)
 
     async def _listen(self) -> None:
         config, handed = self._config, self._handed
@@ -211,6 +237,22 @@ class Gateway:
         except OSError as error:
             raise cannot_listen(config, error) from error
         self.url = url_of(config, self._runner.addresses[0])
+
+    async def _listen_for_admin(self) -> None:
+        number = 0 if self._handed is None else self._handed.number
+        port = self._config.admin_port_of(number)
+        if port is None:
+            return
+        runner = web.AppRunner(make_admin_application(self.services), access_log=None)
+        await runner.setup()
+        self._opened.push_async_callback(runner.cleanup)
+        try:
+            await web.TCPSite(runner, ADMIN_HOST, port).start()
+        except OSError as error:
+            raise ConfigError(f"cannot listen on admin_port {port}: {error.strerror}") from error
+        host, port = runner.addresses[0][:2]
+        self.admin_url = f"http://{host}:{port}"
+        logger.info("metrics are told", extra={"url": f"{self.admin_url}/metrics"})
 
     def _check_room(self, wanted: Wanted = ALL_OPEN) -> None:
         """Keep the reserve: a full disk would leave no way to erase what fills it."""

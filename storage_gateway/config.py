@@ -49,7 +49,8 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=10 * 365 * 86400)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Memory = Annotated[int, msgspec.Meta(ge=2 << 20)]
 """At least so much that one download of the largest object fits."""
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+PORT_MAX = 65535
+Port = Annotated[int, msgspec.Meta(ge=0, le=PORT_MAX)]
 
 GIB = 1 << 30
 
@@ -74,6 +75,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     port: Port = 0
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     """Processes that share the port and the data folder."""
+    admin_port: Port | None = None
+    """Where metrics are told, to this machine only; of several workers each has a port of its own,
+    from this one on. None: nowhere."""
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     behind_proxy: str | None = None
@@ -124,6 +128,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def __post_init__(self) -> None:
         """Check what types alone cannot say."""
         self._check_backends()
+        self._check_admin_port()
         if self.instance_renew_s * 2 > self.instance_lease_s:
             raise ConfigError("instance_lease_s must be at least twice instance_renew_s")
         if self.answer_within_s >= self.decide_within_s:
@@ -145,6 +150,19 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 " in clear. Set tls_certificate and tls_key, or behind_proxy to the CIDR of the"
                 " proxy that ends TLS"
             )
+
+    def admin_port_of(self, worker: int) -> int | None:
+        """Return the admin port of a worker, by its number from 0 on."""
+        return self.admin_port + worker if self.admin_port else self.admin_port
+
+    def _check_admin_port(self) -> None:
+        last = self.admin_port_of(self.workers - 1)
+        if not last or self.admin_port is None:
+            return
+        if last > PORT_MAX:
+            raise ConfigError(f"admin_port: {self.workers} workers would need ports up to {last}")
+        if self.admin_port <= self.port <= last:
+            raise ConfigError(f"admin_port: port {self.port} is the one that requests come to")
 
     @property
     def quorum(self) -> int:

@@ -14,6 +14,7 @@ from crypto import Identity
 
 from .backends import KeyedStore, Member
 from .backends.disk import LOST_AND_FOUND
+from .backends.metered import Observe
 from .backends.s3 import S3Store
 from .bad_copies import BadCopies
 from .catalog import Catalog, PostgresCatalog, SQLiteCatalog
@@ -103,8 +104,12 @@ class Parts:
         return marker_key(self.deployment_id)
 
 
-async def open_parts(config: Config, opened: AsyncExitStack) -> Parts:
+async def open_parts(
+    config: Config, opened: AsyncExitStack, observe: Observe | None = None
+) -> Parts:
     """Open or create a deployment's own parts; ``opened`` is told how to close them.
+
+    ``observe`` is told of what the stores are asked for.
 
     Raises:
         ConfigError: something is there that does not belong together; nothing of it was changed.
@@ -118,7 +123,7 @@ async def open_parts(config: Config, opened: AsyncExitStack) -> Parts:
     candidate = new_random_id()
     deployment_id = await catalog.run(lambda c: load_deployment(c, candidate))
     stores = await open_stores(config, marker_key(deployment_id), opened)
-    members = members_of(config, stores)
+    members = members_of(config, stores, observe)
     await _refuse_unknown(catalog, members)
     for member, store in zip(members, stores, strict=True):
         await _check_marker(catalog, member, store, deployment_id, alone=len(members) == 1)

@@ -134,7 +134,7 @@ class _Watched:
     """A store, and what is known of it."""
 
     def __init__(self, member: Member, marker: str, clock: Callable[[], datetime]) -> None:
-        store = member.store
+        store = member.bare
         is_bucket = isinstance(store, S3Store)
 
         async def ask() -> None:
@@ -186,7 +186,7 @@ class _Watched:
         """Look at it; tell whether there is nothing left to be seen."""
         if not self.member.ready and await self.ask() != OK:
             return False
-        store = self.member.store
+        store = self.member.bare
         if not isinstance(store, S3Store):
             return True
         if self._report is None:

@@ -64,6 +64,9 @@ class Recovery:
         self._settler = settler
         self._payloads = payloads
         self._horizon_ms = int(horizon_s * 1000)
+        self.newest: RecoveryReport | None = None
+        """Of the last pass that came to its end."""
+        self.passes = 0
 
     async def run_forever(self, interval_s: float) -> None:
         """Run passes until cancelled; a pass that fails is logged and the next one tries again."""
@@ -102,6 +105,7 @@ class Recovery:
                     "failures": report.failures,
                 },
             )
+        self.newest, self.passes = report, self.passes + 1
         return report
 
     async def _settle_unburied(self, report: RecoveryReport) -> None:

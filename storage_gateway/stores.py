@@ -10,6 +10,7 @@ from crypto import Secret
 
 from .backend_settings import Backend, ConfigError, LocalBackend, S3Backend
 from .backends import KeyedStore, LocalStore, Member, OnBad, Replicas
+from .backends.metered import Observe
 from .backends.s3 import S3Store
 from .backends.s3_client import Proxy, S3Settings
 from .backends.s3_signature import Credentials
@@ -119,10 +120,12 @@ def _tls_of(backend: S3Backend) -> ssl.SSLContext | None:
         ) from None
 
 
-def members_of(config: Config, stores: Sequence[KeyedStore]) -> tuple[Member, ...]:
+def members_of(
+    config: Config, stores: Sequence[KeyedStore], observe: Observe | None = None
+) -> tuple[Member, ...]:
     """Return the stores with the failure domains that they stand in."""
     return tuple(
-        Member(store, domain=backend.domain)
+        Member(store, domain=backend.domain, observe=observe)
         for store, backend in zip(stores, backends_of(config), strict=True)
     )
 

@@ -78,7 +78,7 @@ class RunningGateway:
     @property
     def store(self) -> LocalStore:
         """The gateway's own store."""
-        store = self.gateway.parts.store
+        store = self.gateway.parts.members[0].bare
         assert isinstance(store, LocalStore)
         return store
 

@@ -63,6 +63,10 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         error = InternalError()
     if error is not None:
         response = _told(request, error, request_id, allowed)
+    seconds = time.perf_counter() - began
+    request.app[SERVICES].metrics.observe_request(
+        request.method, _route_of(request), response.status, seconds
+    )
     logger.info(
         "request",
         extra={
@@ -71,10 +75,16 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             "path": request.path,
             "status": response.status,
             "code": error.code if error else None,
-            "seconds": round(time.perf_counter() - began, 4),
+            "seconds": round(seconds, 4),
         },
     )
     return response
+
+
+def _route_of(request: web.Request) -> str:
+    """Return the path as the route table has it; a path that is not in it is anybody's text."""
+    resource = request.match_info.route.resource
+    return "none" if resource is None else resource.canonical
 
 
 def _told(

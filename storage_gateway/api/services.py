@@ -11,6 +11,7 @@ from storage_gateway.catalog import Catalog
 from storage_gateway.config import Config
 from storage_gateway.erase import Erasure
 from storage_gateway.late import LateUploads
+from storage_gateway.metrics import Metrics
 from storage_gateway.read import Reads
 from storage_gateway.readiness import Readiness
 from storage_gateway.sessions import Sessions
@@ -56,6 +57,7 @@ class Services:
     reads: Reads
     erasure: Erasure
     check_ready: Callable[[], Awaitable[Readiness]]
+    metrics: Metrics
     stress: Stress | None = None
     """None in the gateway of a stress run."""
     draining: bool = False

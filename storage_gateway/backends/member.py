@@ -8,6 +8,7 @@ from storage_gateway.errors import BackendUnavailable
 
 from .contract import BlobInfo, KeyedStore
 from .health import REST_FACTOR, Breaker, Latency
+from .metered import MeteredStore, Observe
 
 T = TypeVar("T")
 
@@ -15,12 +16,21 @@ T = TypeVar("T")
 class Member:
     """A store, where it stands, and how it did."""
 
-    def __init__(self, store: KeyedStore, *, domain: str, ready: bool = True) -> None:
-        """``domain`` is the failure domain.
+    def __init__(
+        self,
+        store: KeyedStore,
+        *,
+        domain: str,
+        ready: bool = True,
+        observe: Observe | None = None,
+    ) -> None:
+        """``domain`` is the failure domain; ``observe`` is told of what the store is asked for.
 
         A store that is not ``ready`` is not written to, and what it lacks is not missing.
         """
-        self.store = store
+        self.bare = store
+        """The store itself, for what only its kind can do."""
+        self.store: KeyedStore = store if observe is None else MeteredStore(store, observe)
         self.domain = domain
         self.ready = ready
         """It was seen to be this deployment's: else it may be a mount point without its disk."""

@@ -72,6 +72,9 @@ def _add_serve(commands: Commands) -> None:
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default 0: any free one)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default 1)")
+    parser.add_argument(
+        "--admin-port", type=int, metavar="N", help="metrics, for this machine only"
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
     parser.add_argument("--behind-proxy", metavar="CIDR", help="the proxy that ends TLS")
     parser.add_argument("--tls-certificate", type=Path, metavar="FILE", help="PEM, with the chain")

@@ -26,6 +26,7 @@ SETTINGS = (
     "host",
     "port",
     "workers",
+    "admin_port",
     "behind_proxy",
     "tls_certificate",
     "tls_key",

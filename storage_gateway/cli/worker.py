@@ -28,16 +28,18 @@ def work(arguments: Sequence[str]) -> int:
     try:
         config = load_config(file=file, environment=os.environ, options=told["options"])
         prepare_process(config.log_level, number)
-        asyncio.run(_serve(fit_descriptors(config), worker_end(down, reports), told["url"]))
+        line = worker_end(down, reports)
+        asyncio.run(_serve(fit_descriptors(config), line, told["url"], number))
     except (ConfigError, GatewayError) as error:
         print(f"storage-gateway serve: {error}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
 
 
-async def _serve(config: Config, line: WorkerEnd, url: str) -> None:
+async def _serve(config: Config, line: WorkerEnd, url: str, number: int) -> None:
     stop = stop_on_signals()
-    gateway = Gateway(config, handed=Handed(line=line, url=url, on_end=stop.set))
+    handed = Handed(line=line, url=url, on_end=stop.set, number=number - 1)
+    gateway = Gateway(config, handed=handed)
     await gateway.start()
     settle_objects()
     await stop.wait()

@@ -11,6 +11,8 @@ import pytest
 
 from storage_gateway.backends import KeyedStore, LocalStore, Member, Replicas
 from storage_gateway.backends.faulty import FaultyStore
+from storage_gateway.backends.metered import MeteredStore
+from storage_gateway.metrics import Metrics
 from tests.servers.s3 import S3Server
 
 from .s3 import s3_store
@@ -56,6 +58,12 @@ async def _faulty(tmp_path: Path) -> AsyncIterator[OpenStore]:
 
 
 @asynccontextmanager
+async def _metered(tmp_path: Path) -> AsyncIterator[OpenStore]:
+    async with _local(tmp_path) as opened:
+        yield replace(opened, store=MeteredStore(opened.store, Metrics().observe_store))
+
+
+@asynccontextmanager
 async def _replicas(tmp_path: Path) -> AsyncIterator[OpenStore]:
     """Two stores, both of which must have everything."""
     folders = [tmp_path / name for name in ("one", "two")]
@@ -94,6 +102,7 @@ KINDS: dict[str, Open] = {
     "faulty": lambda _, folder: _faulty(folder),
     "juicefs": lambda request, folder: _s3(request.getfixturevalue("juicefs_server"), folder),
     "local": lambda _, folder: _local(folder),
+    "metered": lambda _, folder: _metered(folder),
     "replicas": lambda _, folder: _replicas(folder),
     "s3": lambda request, folder: _s3(request.getfixturevalue("s3_server"), folder),
 }

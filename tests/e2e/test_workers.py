@@ -24,7 +24,7 @@ import pytest_asyncio
 from storage_gateway.client import Client, ClientError
 from tests.commands import command, command_beside
 from tests.gateway import GatewayProcess, eventually, gateway_process, open_session
-from tests.http.raw import EXPECT, Answer, Connection, connected, request
+from tests.http.raw import EXPECT, Answer, Connection, connected, exchange, request
 from tests.http.steps import LEAF, PLAINTEXT, SEGMENT, made_bytes
 from tests.processes import children_of, is_running, log_of, served_by, workers_of
 
@@ -338,3 +338,27 @@ async def _refuses(gateway: GatewayProcess) -> bool:
             return False
     except OSError:
         return True
+
+
+def two_free_ports() -> int:
+    """Return the first of two ports, one after the other, that nobody listens on."""
+    while True:
+        with socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            port: int = one.getsockname()[1]
+            try:
+                two.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+async def test_each_worker_tells_its_metrics_on_a_port_of_its_own(tmp_path: Path) -> None:
+    first = two_free_ports()
+    async with gateway_process(tmp_path / "data", workers=WORKERS, admin_port=first):
+        told = [
+            (await exchange(("127.0.0.1", port), request("GET", "/metrics"))).body
+            for port in (first, first + 1)
+        ]
+
+    assert all(b"storage_gateway_recovery_passes_total" in text for text in told)

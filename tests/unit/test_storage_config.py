@@ -27,6 +27,7 @@ EVERY_SETTING = {
     "catalog_url": "postgresql://gateway@[::1]:5432/catalog",
     "catalog_password_file": "/etc/password",
     "host": "::1",
+    "admin_port": "9420",
     "workers": "3",
     "port": "8420",
     "tls_certificate": "/etc/cert.pem",

@@ -1,0 +1,112 @@
+"""What one gateway process counts, and how it is at the moment: for `GET /metrics`.
+
+Labels take few values, all of them known beforehand: stores by their configured names, operations,
+codes, routes as they are written in the route table. Never an id, a name of an object, a URL.
+docs/metrics.md lists everything.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from . import __version__
+
+PREFIX = "storage_gateway_"
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+"""Upper bounds of the buckets that times are counted in."""
+
+Labels = tuple[str, ...]
+Values = Iterable[tuple[Labels, float]]
+Ask = Callable[[], Values]
+
+
+class Metrics:
+    """The metrics of one gateway; another one in the same process has its own."""
+
+    def __init__(self) -> None:
+        """Nothing is counted yet."""
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._states = _States()
+        self._registry.register(self._states)
+        self._operations = Histogram(
+            f"{PREFIX}store_operation_seconds",
+            "Operations of stores, by how they ended",
+            ("store", "operation", "outcome"),
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+        self._bytes = Counter(
+            f"{PREFIX}store_bytes",
+            "Bytes of blobs that stores took and gave",
+            ("store", "direction"),
+            registry=self._registry,
+        )
+        self._requests = Histogram(
+            f"{PREFIX}request_seconds",
+            "Requests until their answer was complete",
+            ("method", "route", "status"),
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+        self.gauge("build", "Always 1", ("version",), lambda: [((__version__,), 1)])
+
+    def observe_store(
+        self,
+        store: str,
+        operation: str,
+        *,
+        seconds: float,
+        outcome: str,
+        sent: int = 0,
+        received: int = 0,
+    ) -> None:
+        """Count an operation of a store; see `backends.metered.Observe`."""
+        self._operations.labels(store, operation, outcome).observe(seconds)
+        if sent:
+            self._bytes.labels(store, "sent").inc(sent)
+        if received:
+            self._bytes.labels(store, "received").inc(received)
+
+    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answered request; ``route`` is the path as the route table has it."""
+        self._requests.labels(method, route, str(status)).observe(seconds)
+
+    def gauge(self, name: str, text: str, labels: Labels, ask: Ask) -> None:
+        """Have ``ask`` say how something is whenever somebody wants to know."""
+        self._states.add(
+            lambda: _filled(GaugeMetricFamily(PREFIX + name, text, labels=labels), ask)
+        )
+
+    def counter(self, name: str, text: str, labels: Labels, ask: Ask) -> None:
+        """Have ``ask`` say how often something was so far, likewise."""
+        self._states.add(
+            lambda: _filled(CounterMetricFamily(PREFIX + name, text, labels=labels), ask)
+        )
+
+    def text(self) -> bytes:
+        """Return all of them, in the text format of Prometheus."""
+        return generate_latest(self._registry)
+
+
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, ask: Ask) -> Metric:
+    for labels, value in ask():
+        family.add_metric(labels, value)
+    return family
+
+
+class _States(Collector):
+    """What is asked for at the moment in which somebody wants to know."""
+
+    def __init__(self) -> None:
+        self._makers: list[Callable[[], Metric]] = []
+
+    def add(self, make: Callable[[], Metric]) -> None:
+        self._makers.append(make)
+
+    def collect(self) -> Iterator[Metric]:
+        for make in self._makers:
+            yield make()

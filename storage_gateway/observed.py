@@ -1,0 +1,87 @@
+"""Which parts of a gateway are asked how they are when somebody reads its metrics."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+
+from .backends import Member
+from .backends.s3 import S3Store
+from .memory import Budget
+from .metrics import Labels, Metrics
+from .recovery import Recovery
+
+
+def observe_gateway(
+    metrics: Metrics,
+    *,
+    members: Sequence[Member],
+    memory: Mapping[str, Budget],
+    recovery: Recovery,
+) -> None:
+    """Have ``metrics`` ask these parts; ``memory`` are the budgets by what they are for."""
+    buckets = [member.bare for member in members if isinstance(member.bare, S3Store)]
+    metrics.gauge(
+        "store_ready",
+        "1: it was seen to be this deployment's since the start",
+        ("store",),
+        lambda: [((member.name,), float(member.ready)) for member in members],
+    )
+    metrics.gauge(
+        "store_resting",
+        "1: it failed too often lately to be asked, unless no other is left",
+        ("store", "operation"),
+        lambda: _resting(members),
+    )
+    metrics.gauge(
+        "store_lagging",
+        "Blobs that a quorum has and it is still taking",
+        ("store",),
+        lambda: [((member.name,), member.lagging) for member in members],
+    )
+    metrics.counter(
+        "bucket_calls",
+        "Operations of S3 stores that were begun",
+        ("store",),
+        lambda: [((bucket.name,), bucket.calls) for bucket in buckets],
+    )
+    metrics.counter(
+        "bucket_attempts",
+        "Requests that were begun for them, each retry counted",
+        ("store",),
+        lambda: [((bucket.name,), bucket.attempts) for bucket in buckets],
+    )
+    metrics.gauge(
+        "memory_bytes",
+        "What transfers hold of their budgets",
+        ("budget",),
+        lambda: [((name,), budget.taken) for name, budget in memory.items()],
+    )
+    metrics.counter(
+        "recovery_passes",
+        "Recovery passes that came to their end",
+        (),
+        lambda: [((), recovery.passes)],
+    )
+    metrics.gauge(
+        "recovery_newest",
+        "What the newest pass found and did",
+        ("what",),
+        lambda: _newest(recovery),
+    )
+
+
+def _resting(members: Sequence[Member]) -> Iterator[tuple[Labels, float]]:
+    for member in members:
+        breakers = {
+            "read": member.reads,
+            "write": member.writes,
+            "delete": member.deletes,
+            "list": member.lists,
+        }
+        for operation, breaker in breakers.items():
+            yield (member.name, operation), float(not breaker.is_closed)
+
+
+def _newest(recovery: Recovery) -> Iterator[tuple[Labels, float]]:
+    if recovery.newest is not None:
+        for what, count in asdict(recovery.newest).items():
+            yield (what,), count

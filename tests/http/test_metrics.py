@@ -1,0 +1,167 @@
+"""Goal: what the admin port tells is right, complete, documented, and says nothing of anybody.
+
+Method: a real gateway over two folders; what happened to it is known, and is looked for in what a
+parser that is not ours reads.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from storage_gateway.config import ConfigError, load_config
+from storage_gateway.metrics import PREFIX
+from tests.gateway import REPOSITORY, RunningGateway, eventually, open_session, running_gateway
+from tests.http.raw import exchange, request
+from tests.http.steps import PLAINTEXT, fetch, made_bytes, upload, uploaded
+
+NAMES = ("one", "two")
+SIZE = 100_000
+
+
+def settings(folder: Path) -> dict[str, object]:
+    backends = [{"kind": "local", "name": name, "path": str(folder / name)} for name in NAMES]
+    return {"backends": backends, "admin_port": 0, "write_quorum": 1, "reserve_bytes": 0}
+
+
+async def scraped(gateway: RunningGateway) -> str:
+    admin = urlsplit(gateway.gateway.admin_url or "")
+    assert admin.hostname == "127.0.0.1"
+    answer = await exchange((admin.hostname, admin.port or 0), request("GET", "/metrics"))
+    assert 200 == answer.status
+    return answer.body.decode()
+
+
+def value(text: str, name: str, **labels: str) -> float:
+    """Return the sum of the samples that have these labels."""
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == PREFIX + name and labels.items() <= sample.labels.items()
+    )
+
+
+async def test_what_happened_is_counted(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, **settings(tmp_path)) as gateway:
+        session = await open_session(gateway, "metered")
+        token = session.user_token
+
+        async def passed() -> bool:
+            return gateway.gateway.recovery.newest is not None
+
+        document = await uploaded(gateway, session.path("t1"), token, made_bytes(SIZE))
+        await fetch(gateway, document["urn"], token, headers=[PLAINTEXT])
+        await upload(gateway, session.path("t1"), token, b"a slot that is taken")
+        await exchange(gateway.address, request("GET", "/no/such/path"))
+        await eventually(passed)
+        text = await scraped(gateway)
+
+    for store in NAMES:
+        assert 1 == value(
+            text, "store_operation_seconds_count", store=store, operation="write", outcome="ok"
+        )
+        assert SIZE < value(text, "store_bytes_total", store=store, direction="sent") < SIZE + 200
+        assert 1 == value(text, "store_ready", store=store)
+        assert 0 == value(text, "store_resting", store=store)
+    assert SIZE < value(text, "store_bytes_total", direction="received") < SIZE + 200
+    route = "/v1/sessions/{session}/tasks/{task}/input"
+    for status, count in (("201", 1), ("409", 1)):
+        assert count == value(text, "request_seconds_count", route=route, status=status)
+    assert 1 == value(text, "request_seconds_count", route="none", status="404")
+    assert 1 <= value(text, "recovery_passes_total")
+
+
+async def test_a_store_that_fails_is_seen(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, **settings(tmp_path)) as gateway:
+        session = await open_session(gateway, "metered")
+        (tmp_path / "two").rename(tmp_path / "away")
+        for task in ("t1", "t2", "t3", "t4"):
+            await uploaded(gateway, session.path(task), session.user_token, b"x")
+        text = await scraped(gateway)
+        (tmp_path / "away").rename(tmp_path / "two")
+
+    failed = value(
+        text, "store_operation_seconds_count", store="two", outcome="backend_unavailable"
+    )
+    assert failed >= 3
+    assert 1 == value(text, "store_resting", store="two", operation="write")
+    assert 0 == value(text, "store_resting", store="one")
+
+
+async def test_nothing_in_it_is_anybodys(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, **settings(tmp_path)) as gateway:
+        session = await open_session(gateway, "a.private.session")
+        token = session.user_token
+        document = await uploaded(gateway, session.path("private.task"), token, b"x")
+        await fetch(gateway, document["urn"], token, headers=[PLAINTEXT])
+        await exchange(gateway.address, request("GET", "/what.a.stranger.wrote", "a.wrong.token"))
+        text = await scraped(gateway)
+
+    assert value(text, "request_seconds_count") >= 3
+    private = [token, gateway.operator_token, document["urn"], document["cid"], session.session_id]
+    private += [document["urn"].rpartition(":")[2], "private.task", "stranger", "wrong"]
+    assert [] == [secret for secret in [*private, str(tmp_path)] if secret in text]
+
+
+async def test_every_metric_is_documented_and_nothing_else(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, **settings(tmp_path)) as gateway:
+        text = await scraped(gateway)
+
+    told: Mapping[str, str] = {
+        family.name: family.type for family in text_string_to_metric_families(text)
+    }
+    page = (REPOSITORY / "docs" / "metrics.md").read_text(encoding="utf-8")
+    documented = re.findall(rf"^\| `({PREFIX}\w+)` \| (\w+) \|", page, re.MULTILINE)
+    assert dict(documented) == {
+        name + "_total" * (kind == "counter"): kind for name, kind in told.items()
+    }
+
+
+async def test_without_a_port_nothing_is_told_and_never_on_the_main_one(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path) as gateway:
+        answer = await exchange(gateway.address, request("GET", "/metrics"))
+
+    assert gateway.gateway.admin_url is None
+    assert 404 == answer.status
+
+
+async def test_the_admin_port_tells_of_health_and_takes_nothing(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, **settings(tmp_path)) as gateway:
+        await scraped(gateway)
+        url = gateway.gateway.admin_url or ""
+        host, _, port = url.removeprefix("http://").partition(":")
+        statuses = {
+            path: (await exchange((host, int(port)), request("GET", path))).status
+            for path in ("/healthz", "/readyz", "/v1/stress")
+        }
+        posted = await exchange((host, int(port)), request("POST", "/metrics", body=b"x"))
+
+    assert {"/healthz": 200, "/readyz": 200, "/v1/stress": 404} == statuses
+    assert 405 == posted.status
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"admin_port": 65_535, "workers": 2}, "ports up to 65536"),
+        ({"admin_port": 8420, "port": 8420}, "is the one that requests come to"),
+        ({"admin_port": 8420, "port": 8421, "workers": 2}, "is the one that requests come to"),
+    ],
+)
+def test_ports_that_cannot_be_are_refused(
+    tmp_path: Path, options: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        load_config(file=None, environment={}, options={"data_dir": tmp_path} | options)
+
+
+async def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path / "a", **settings(tmp_path / "a")) as gateway:
+        port = int((gateway.gateway.admin_url or "").rpartition(":")[2])
+        with pytest.raises(ConfigError, match=f"cannot listen on admin_port {port}"):
+            async with running_gateway(tmp_path / "b", admin_port=port):
+                pass
