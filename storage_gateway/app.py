@@ -255,7 +255,12 @@ class Gateway:
         logger.info("metrics are told", extra={"url": f"{self.admin_url}/metrics"})
 
     def _check_room(self, wanted: Wanted = ALL_OPEN) -> None:
-        """Keep the reserve: a full disk would leave no way to erase what fills it."""
+        """Keep the reserve: a full disk would leave no way to erase what fills it.
+
+        What waits in spools is seen, as any file is. What uploads under way may still write is not
+        promised to them: two segments for each would refuse many small ones on a disk that has
+        gigabytes free, and one that fills ends uploads with 507, whose spools then vanish.
+        """
         config = self._config
         if not _has_room(config.data_dir, config.reserve_bytes):
             raise StorageFull("less than the reserve is free under the data folder")

@@ -88,7 +88,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     json_bytes_max: Count = 1 << 20
     reserve_bytes: Annotated[int, msgspec.Meta(ge=0)] = 256 << 20
     """Free space under the data folder that uploads leave alone: erasing needs room, too. What is
-    on its way to buckets may take some of it, up to two segments of 7.5 MiB an upload."""
+    on its way to buckets may take some of it, up to two segments of 7.5 MiB an upload
+    and bucket."""
     miners_max: Annotated[int, msgspec.Meta(ge=1, le=28)] = 28
     """Miners of one session: with user, router and our two foreign stanzas a header has 32."""
     page_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1000
