@@ -10,10 +10,21 @@ import hashlib
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from crypto import LEAF_PLAINTEXT_SIZE, LEAF_SIZE, SEGMENT_LEAVES, opened_size, sealed_size
+from crypto import (
+    LEAF_PLAINTEXT_SIZE,
+    LEAF_SIZE,
+    SEGMENT_LEAVES,
+    SealedHead,
+    new_head,
+    opened_size,
+    sealed_size,
+)
+from storage_gateway import write
+from storage_gateway.catalog.objects import begin_upload
 from storage_gateway.placing import LEAVES_IN_FLIGHT_MAX, SEGMENTS_UNPLACED_MAX
 from tests.gateway import eventually
 from tests.workers import PAYLOADS, Folder, Script, Worker
@@ -188,3 +199,39 @@ async def test_borders(worker: Worker, size: int) -> None:
     assert size == opened_size(sum(sizes))
     assert [-(-s // LEAF_SIZE) * 32 for s in sizes] == [row[2] for row in sorted(rows, key=str)]
     assert len(rows) == len(await worker.sql("SELECT * FROM placements WHERE state = 'placed'"))
+
+
+async def test_small_bodies_are_sealed_after_their_intents_each_in_a_round_of_its_own(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds, intents = 0, 0
+    sealed_in: list[int] = []
+    sealed_before_intents: list[int] = []
+    ended = asyncio.Event()
+
+    async def count_rounds() -> None:
+        nonlocal rounds
+        while not ended.is_set():
+            rounds += 1
+            await asyncio.sleep(0)
+
+    def counted_begin(*arguments: Any, **named: Any) -> None:  # noqa: ANN401 - handed on
+        nonlocal intents
+        begin_upload(*arguments, **named)
+        intents += 1
+
+    def counted_head(*arguments: Any, **named: Any) -> SealedHead:  # noqa: ANN401 - handed on
+        if len(sealed_in) >= intents:
+            sealed_before_intents.append(len(sealed_in))
+        sealed_in.append(rounds)
+        return new_head(*arguments, **named)
+
+    monkeypatch.setattr(write, "begin_upload", counted_begin)
+    monkeypatch.setattr(write, "new_head", counted_head)
+    counting = asyncio.create_task(count_rounds())
+    await asyncio.gather(*(worker.upload(str(n), Body(9).pieces()) for n in range(16)))
+    ended.set()
+    await counting
+
+    assert [] == sealed_before_intents
+    assert 16 == len(set(sealed_in)), sealed_in
