@@ -60,9 +60,10 @@ class Node:
         """Whether it is up, answers no request just now, and has nothing to bury that it alone
         knows of: the catalog's answer to that was lost, and its next pass asks again.
         """
+        if not self.up:
+            return False
         services = self._gateway.services
-        settled = not services.uploads._settler._unburied
-        return self.up and services.under_way._count == 0 and settled
+        return services.under_way._count == 0 and not services.uploads._settler._unburied
 
     def start(self) -> None:
         """Start a process."""
