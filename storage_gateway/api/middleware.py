@@ -65,7 +65,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = _told(request, error, request_id, allowed)
     seconds = time.perf_counter() - began
     request.app[SERVICES].metrics.observe_request(
-        request.method, _route_of(request), response.status, seconds
+        _method_of(request), _route_of(request), response.status, seconds
     )
     logger.info(
         "request",
@@ -79,6 +79,11 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         },
     )
     return response
+
+
+def _method_of(request: web.Request) -> str:
+    """Return the method if it is one of HTTP's own: any other is anybody's text."""
+    return request.method if request.method in hdrs.METH_ALL else "other"
 
 
 def _route_of(request: web.Request) -> str:

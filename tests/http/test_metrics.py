@@ -99,11 +99,13 @@ async def test_nothing_in_it_is_anybodys(tmp_path: Path) -> None:
         document = await uploaded(gateway, session.path("private.task"), token, b"x")
         await fetch(gateway, document["urn"], token, headers=[PLAINTEXT])
         await exchange(gateway.address, request("GET", "/what.a.stranger.wrote", "a.wrong.token"))
+        await exchange(gateway.address, request("PROPFIND", "/healthz"))
         text = await scraped(gateway)
 
     assert value(text, "request_seconds_count") >= 3
+    assert 1 == value(text, "request_seconds_count", method="other", status="405")
     private = [token, gateway.operator_token, document["urn"], document["cid"], session.session_id]
-    private += [document["urn"].rpartition(":")[2], "private.task", "stranger", "wrong"]
+    private += [document["urn"].rpartition(":")[2], "private.task", "stranger", "PROPFIND", "wrong"]
     assert [] == [secret for secret in [*private, str(tmp_path)] if secret in text]
 
 
