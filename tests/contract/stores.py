@@ -13,8 +13,10 @@ from storage_gateway.backends import KeyedStore, LocalStore, Member, Replicas
 from storage_gateway.backends.faulty import FaultyStore
 from storage_gateway.backends.metered import MeteredStore
 from storage_gateway.metrics import Metrics
+from tests.servers.ipfs import IpfsNode
 from tests.servers.s3 import S3Server
 
+from .ipfs import ipfs_store, truncate_leaf
 from .s3 import s3_store
 
 
@@ -93,6 +95,17 @@ async def _s3(server: S3Server, tmp_path: Path) -> AsyncIterator[OpenStore]:
         )
 
 
+@asynccontextmanager
+async def _ipfs(node: IpfsNode, tmp_path: Path) -> AsyncIterator[OpenStore]:
+    async with ipfs_store(node, tmp_path) as (store, pins):
+        yield OpenStore(
+            store=store,
+            vanish=node.kill,
+            come_back=node.start,
+            truncate=lambda key, size: truncate_leaf(node, pins, key, size),
+        )
+
+
 BY_NIGHT = frozenset({"ceph", "juicefs"})
 """Kinds whose servers are not installed by day, or have quick tests of their own."""
 Open = Callable[[pytest.FixtureRequest, Path], AbstractAsyncContextManager[OpenStore]]
@@ -100,6 +113,7 @@ Open = Callable[[pytest.FixtureRequest, Path], AbstractAsyncContextManager[OpenS
 KINDS: dict[str, Open] = {
     "ceph": lambda request, folder: _s3(request.getfixturevalue("ceph_server"), folder),
     "faulty": lambda _, folder: _faulty(folder),
+    "ipfs": lambda request, folder: _ipfs(request.getfixturevalue("ipfs"), folder),
     "juicefs": lambda request, folder: _s3(request.getfixturevalue("juicefs_server"), folder),
     "local": lambda _, folder: _local(folder),
     "metered": lambda _, folder: _metered(folder),

@@ -1,0 +1,207 @@
+"""Calls to an IPFS node, by the RPC of Kubo. Source: docs.ipfs.tech/reference/kubo/rpc
+
+Every call has a deadline, and one that is given up closes its connection, which ends it at the
+node. An answer is read to its end: what went wrong after its beginning is in there, or is missing
+from it. So nothing counts as done that the answer does not say was done.
+"""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+
+from crypto import Secret
+from storage_gateway.errors import BackendUnavailable
+from urn import CID
+
+ANSWER_BYTES_MAX = 64 << 10
+"""Of an answer that nobody asked to be longer."""
+_BOUNDARY = "storage-gateway-car"
+_FORM_HEAD = (
+    f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="payload.car"\r\n'
+    "Content-Type: application/vnd.ipld.car\r\n\r\n"
+).encode()
+_FORM_END = f"\r\n--{_BOUNDARY}--\r\n".encode()
+
+Pieces = Callable[[], AsyncIterator[bytes]]
+"""Makes the bytes of a body anew for each attempt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KuboSettings:
+    """Where a node is, who asks, and how long is waited for it. Times are seconds."""
+
+    name: str
+    """The store's name."""
+    api: str
+    """``http://HOST:PORT`` or ``https://…``: of the RPC, not of the gateway."""
+    authorization: Secret | None = field(default=None, repr=False)
+    """The value of the header, if the node asks for one."""
+    connect_s: float = 5.0
+    idle_s: float = 30.0
+    """How long an answer may pause, or not begin: an import is pinned before it is answered."""
+    deadline_s: float = 60.0
+    """For a call as a whole."""
+    connections_max: int = 32
+
+
+class Refused(Exception):
+    """The node answered that it cannot or will not; ``message`` is its own text, never shown."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__()
+        self.message = message
+
+
+class KuboClient:
+    """Asks one node. Made on the event loop that it is used on."""
+
+    def __init__(self, settings: KuboSettings, *, tls: ssl.SSLContext | None = None) -> None:
+        """``tls`` says whom to trust, if not the usual ones."""
+        self.settings = settings
+        headers = {"User-Agent": "storage-gateway"}
+        if settings.authorization is not None:
+            headers["Authorization"] = settings.authorization.expose().decode()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=settings.connections_max, ssl=tls or True),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=settings.connect_s, sock_read=settings.idle_s
+            ),
+            headers=headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        """Close all connections; what is under way is broken off."""
+        await self._session.close()
+
+    def unavailable(self, text: str) -> BackendUnavailable:
+        """Return an error that says what is wrong, not where the node is: clients see it."""
+        return BackendUnavailable(f"store {self.settings.name} {text}")
+
+    async def block(self, cid: CID, *, size_max: int) -> bytes:
+        """Return a block that the node has; it does not ask others for it.
+
+        Raises:
+            Refused: it does not have it, or cannot read it.
+            BackendUnavailable
+
+        """
+        args = {"arg": str(cid), "offline": "true"}
+        return await self._call("block/get", args, size_max=size_max)
+
+    async def is_pinned(self, cid: CID) -> bool:
+        """Tell whether the node keeps all that is below a root, for the root's own sake.
+
+        Raises:
+            BackendUnavailable
+
+        """
+        try:
+            answer = await self._call("pin/ls", {"arg": str(cid), "type": "recursive"})
+        except Refused as refused:
+            if "not pinned" in refused.message:
+                return False
+            raise self.unavailable("cannot tell what is pinned") from None
+        keys = self._object(answer).get("Keys")
+        if not isinstance(keys, Mapping) or len(keys) != 1:
+            raise self.unavailable("answered what is pinned with something else")
+        return True
+
+    async def unpin(self, cid: CID) -> None:
+        """Let the node forget a root, that is pinned or is not.
+
+        Raises:
+            BackendUnavailable
+
+        """
+        try:
+            answer = await self._call("pin/rm", {"arg": str(cid), "recursive": "true"})
+        except Refused as refused:
+            if "not pinned" in refused.message:
+                return
+            raise self.unavailable("does not remove a pin") from None
+        if not self._object(answer).get("Pins"):
+            raise self.unavailable("does not say that it removed a pin")
+
+    async def import_car(self, root: CID, pieces: Pieces) -> None:
+        """Have the node take an archive and pin its root, with all that is below it.
+
+        Raises:
+            BackendUnavailable: whether it did is then unknown.
+
+        """
+
+        async def form() -> AsyncIterator[bytes]:
+            yield _FORM_HEAD
+            async for piece in pieces():
+                yield piece
+            yield _FORM_END
+
+        args = {"pin-roots": "true", "offline": "true"}
+        try:
+            answer = await self._call("dag/import", args, body=form)
+        except Refused:
+            raise self.unavailable("does not take what it is sent") from None
+        for line in answer.splitlines():
+            said = self._object(line).get("Root")
+            if not isinstance(said, Mapping):
+                continue
+            if said.get("Cid") == {"/": str(root)} and not said.get("PinErrorMsg"):
+                return
+        raise self.unavailable("does not say that it pinned what it was sent")
+
+    def _object(self, answer: bytes) -> Mapping[str, Any]:
+        try:
+            said = json.loads(answer)
+        except (ValueError, RecursionError):
+            said = None
+        if not isinstance(said, dict):
+            raise self.unavailable("answered something that is not of Kubo's RPC")
+        return said
+
+    async def _call(
+        self,
+        command: str,
+        args: Mapping[str, str],
+        *,
+        body: Pieces | None = None,
+        size_max: int = ANSWER_BYTES_MAX,
+    ) -> bytes:
+        content_type = f"multipart/form-data; boundary={_BOUNDARY}"
+        try:
+            async with (
+                asyncio.timeout(self.settings.deadline_s),
+                self._session.post(
+                    f"{self.settings.api}/api/v0/{command}",
+                    params=args,
+                    data=None if body is None else body(),
+                    headers={} if body is None else {"Content-Type": content_type},
+                    allow_redirects=False,
+                ) as response,
+            ):
+                answer = await self._read(response, size_max)
+        except TimeoutError:
+            raise self.unavailable("did not answer in time") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise self.unavailable(f"cannot be asked ({type(error).__name__})") from None
+        if response.status == HTTPStatus.OK:
+            return answer
+        if response.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise Refused(str(self._object(answer).get("Message", "")))
+        raise self.unavailable(f"answered {response.status}")
+
+    async def _read(self, response: aiohttp.ClientResponse, size_max: int) -> bytes:
+        pieces, size = [], 0
+        async for piece in response.content.iter_any():
+            size += len(piece)
+            if size > size_max:
+                raise self.unavailable("answered more than it was asked for")
+            pieces.append(piece)
+        return b"".join(pieces)

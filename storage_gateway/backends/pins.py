@@ -1,0 +1,35 @@
+"""What a content-addressed store keeps under a key: it has no names of its own."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from urn import CID
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A blob, and the root that keeps it in the node."""
+
+    key: str
+    root: CID
+    size: int
+    leaves: tuple[bytes, ...]
+    """The SHA-256 of each leaf, in order."""
+
+
+class Pins(Protocol):
+    """Where pins are written down, durably, before the node is asked for them.
+
+    A pin stays until its payload is forgotten, also when it was removed from the node: what was on
+    its way may come late, and is found only by what is written here.
+    """
+
+    async def intend(self, pin: Pin) -> None:
+        """Write a pin down; again is the same."""
+
+    async def find(self, key: str) -> Pin | None:
+        """Return what was intended for a key."""
+
+    def below(self, prefix: str) -> AsyncIterator[Pin]:
+        """Yield all whose keys start with a prefix, in their order."""
