@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from crypto.context import Context
 from crypto.errors import HeaderError
-from crypto.geometry import opened_size
+from crypto.geometry import SEALED_CHUNK_SIZE, opened_size
 from crypto.head import OpenedHead, new_head, open_head
 from crypto.header import scan_head
 from crypto.keys import Identity, Recipient
@@ -81,10 +81,9 @@ def open_file(data: Buffer, identities: Sequence[Identity]) -> bytes:
 
 
 def _open_payload(opened: OpenedHead, payload: memoryview) -> bytes:
-    size = opened_size(len(payload))
     opener = opened.opener()
-    if size == 0:
-        # Nothing to return, but the one empty chunk must still be genuine.
-        opener.open_run_into(0, payload, bytearray(), last=True)
-        return b""
+    if len(payload) <= SEALED_CHUNK_SIZE:
+        # Also where nothing is returned: the one empty chunk must still be genuine.
+        return opener.open_only_chunk(payload)
+    size = opened_size(len(payload))
     return fill_bytes(size, lambda out: opener.open_run_into(0, payload, out, last=True))

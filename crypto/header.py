@@ -23,6 +23,7 @@ _MAC_LENGTH: Final = 43
 _CLASSES: Final = {labels.STANZA_X25519: "classic", labels.STANZA_HYBRID: "hybrid"}
 
 _ARGUMENTS: Final = re.compile(r"[!-~]+(?: [!-~]+)*")
+_OPENING: Final = re.compile(rf"-> {_ARGUMENTS.pattern}")
 # A first look at a stream in C speed: whole stanzas, then what may still become one or the end.
 # Each repetition begins with a byte that the one before cannot hold, which keeps it linear. No
 # possessive quantifier on a group: before Python 3.11.5 those keep half a repetition (CPython issue
@@ -161,9 +162,10 @@ class _Lines:
 
     def next(self) -> str:
         self._number += 1
-        if self._number - 2 >= len(self._lines):
-            raise self.fault("the header ends here; it was cut short")
-        return self._lines[self._number - 2]
+        try:
+            return self._lines[self._number - 2]
+        except IndexError:
+            raise self.fault("the header ends here; it was cut short") from None
 
     def at_end(self) -> bool:
         return self._number - 1 == len(self._lines) and not self._rest
@@ -176,9 +178,9 @@ def _parse_lines(lines: _Lines) -> Header:
     stanzas: list[Stanza] = []
     while (line := lines.next()).startswith("->"):
         _check_count(len(stanzas) + 1)
-        if not line.startswith("-> ") or not _ARGUMENTS.fullmatch(line, 3):
+        if not _OPENING.fullmatch(line):
             raise lines.fault("a stanza begins with '->' and words of printable ASCII")
-        kind, *args = line[3:].split(" ")
+        _, kind, *args = line.split(" ")
         stanzas.append(Stanza(kind, tuple(args), _parse_body(lines)))
     mac = _parse_end(line, lines)
     if not stanzas:

@@ -1,11 +1,13 @@
-"""Goal: the key derivation is HKDF-SHA256, byte for byte. Method: answers of RFC 5869."""
+"""Goal: key derivation is HKDF-SHA256 and the code HMAC-SHA256, byte for byte.
+Method: answers of RFC 5869 and RFC 4231.
+"""
 
 from __future__ import annotations
 
 import pytest
 
 from crypto import Secret
-from crypto.primitives import derive
+from crypto.primitives import derive, mac
 
 
 @pytest.mark.parametrize(
@@ -27,3 +29,22 @@ from crypto.primitives import derive
 )
 def test_the_answers_of_the_rfc(key: bytes, salt: bytes, info: bytes, expected: str) -> None:
     assert expected == derive(Secret(key), info, salt=salt).expose().hex()
+
+
+@pytest.mark.parametrize(
+    ("key", "message", "expected"),
+    [
+        (  # RFC 4231, 4.2
+            b"\x0b" * 20,
+            b"Hi There",
+            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
+        ),
+        (  # RFC 4231, 4.3: a key shorter than the code
+            b"Jefe",
+            b"what do ya want for nothing?",
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+        ),
+    ],
+)
+def test_the_codes_of_the_rfc(key: bytes, message: bytes, expected: str) -> None:
+    assert expected == mac(Secret(key), message).hex()

@@ -404,6 +404,29 @@ def test_a_short_chunk_that_is_not_the_last_is_refused_even_if_genuine(size: int
         Opener(KEY).open_run_into(0, A + chunk, bytearray(2 * CHUNK_SIZE), last=False)
 
 
+@pytest.mark.parametrize("size", [0, 1, 1024, CHUNK_SIZE - 1, CHUNK_SIZE])
+def test_a_payload_of_one_chunk_opens_at_once(size: int) -> None:
+    opener, plaintext = Opener(KEY), plaintext_of(size)
+    sealed = sealed_chunk(0, plaintext, last=True)
+
+    for _ in range(2):
+        assert plaintext == opener.open_only_chunk(sealed)
+        assert plaintext == opener.open_only_chunk(memoryview(bytearray(sealed)))
+
+
+@pytest.mark.parametrize(
+    "sealed",
+    [
+        b"", TAG_ONLY[:-1], A, B, C, flip(sealed_chunk(0, b"small", last=True), 3),
+        sealed_chunk(0, b"small", last=False), sealed_chunk(1, b"small", last=True), SEALED,
+        sealed_chunk(0, bytes(2 * CHUNK_SIZE), last=True),  # genuine, but no chunk is so long
+    ],
+)  # fmt: skip
+def test_what_is_not_the_only_chunk_of_a_payload_is_refused(sealed: bytes) -> None:
+    with pytest.raises(PayloadError):
+        Opener(KEY).open_only_chunk(sealed)
+
+
 def test_an_error_comes_at_once_where_nothing_is_held_back() -> None:
     with pytest.raises(PayloadError, match="chunk 0"):
         Opener(KEY).update(flip(A, 0))
