@@ -106,9 +106,17 @@ def interleave(
     sides: Mapping[str, Callable[[], float]],
     runs: int,
     on_value: Callable[[str, float], None] = lambda _side, _value: None,
+    *,
+    warm_up: bool = False,
 ) -> dict[str, Sample]:
-    """Measure the sides in turn, A B A B, so that drift of the machine meets both alike."""
+    """Measure the sides in turn, A B A B, so that drift of the machine meets both alike.
+
+    With `warm_up` there is one round more, the first, and it does not count for any side.
+    """
     values: dict[str, list[float]] = {name: [] for name in sides}
+    if warm_up:
+        for measure in sides.values():
+            measure()
     for _ in range(runs):
         for name, measure in sides.items():
             value = measure()

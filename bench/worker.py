@@ -21,6 +21,10 @@ def _make(name: str, folder: Path) -> sides.Side:
         from .ours import Ours  # noqa: PLC0415 - crypto is not in the peers' environment
 
         return Ours(folder, name)
+    if name == "leaves":
+        from .ours import OursByLeaf  # noqa: PLC0415 - as above
+
+        return OursByLeaf(folder)
     makers: dict[str, Callable[[Path], sides.Side]] = {
         "pyrage": sides.Pyrage,
         "age": sides.AgeCommand,

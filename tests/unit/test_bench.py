@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from bench.__main__ import Benchmarks, main
 from bench.figures import Row, Sample, Verdict, interleave, net_of, one_after_the_other, rate_of
-from bench.kernels import Peer, against, started
+from bench.kernels import Peer, against, both_ways, started
 from bench.machine import NotMeasurable, cores, require_space
+from bench.ours import OursByLeaf
 from bench.plan import Plan, quick_plan
 from bench.plot import draw, panels
 from bench.report import BEGIN, END, RegionMissing, markdown, replace_region, text_table
@@ -27,6 +28,7 @@ from bench.servers import bare_server
 from bench.sides import Side
 from bench.thin import Connection, TransferFailed
 from bench.worker import timed
+from crypto import LEAF_PLAINTEXT_SIZE, CryptoError
 from tests.requirements import ROOT
 from tests.servers.seaweedfs import installed
 
@@ -73,6 +75,22 @@ def test_sides_are_measured_in_turn() -> None:
 
     assert ["a", "b", "a", "b", "a", "b"] == asked
     assert {"a": Sample((1.0, 2.0, 3.0)), "b": Sample((4.0, 5.0, 6.0))} == samples
+
+
+def test_a_round_to_warm_up_counts_for_no_side() -> None:
+    asked: list[str] = []
+    told: list[tuple[str, float]] = []
+
+    def side(name: str) -> float:
+        asked.append(name)
+        return float(len(asked))
+
+    sides = {name: lambda name=name: side(name) for name in ("a", "b")}
+    samples = interleave(sides, 2, lambda *value: told.append(value), warm_up=True)
+
+    assert ["a", "b"] * 3 == asked
+    assert {"a": Sample((3.0, 5.0)), "b": Sample((4.0, 6.0))} == samples
+    assert [("a", 3.0), ("b", 4.0), ("a", 5.0), ("b", 6.0)] == told
 
 
 @given(st.lists(st.tuples(RATES, RATES), min_size=1))
@@ -161,6 +179,83 @@ def test_the_floor_stands_at_the_best_peer_that_counts() -> None:
 
     assert [("ODD", ""), ("FAST", ">= 1 x"), ("SLOW", "")] == compared(rates, {"slow", "fast"})
     assert [("", "")] == compared({"ours": 5.0}, {"slow"})
+
+
+@pytest.mark.parametrize(
+    ("leaves", "expected"),
+    [
+        ([], [("whole", 5.0, ">= 3 x"), ("whole", 5.0, "")]),
+        (
+            [7.0],
+            [
+                ("whole", 5.0, ""), ("whole", 5.0, ""),
+                ("by leaf", 7.0, ">= 3 x"), ("by leaf", 7.0, ""),
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_large_ones_are_judged_leaf_by_leaf_and_shown_in_one_piece(
+    leaves: list[float], expected: list[tuple[str, float, str]]
+) -> None:
+    rates = {"ours": 5.0, "slow": 1.0, "fast": 2.0}
+    if leaves:
+        rates["leaves"] = leaves[0]
+    samples = {side: Sample((rate,)) for side, rate in rates.items()}
+
+    rows = both_ways(
+        ("whole", "by leaf"),
+        "MB/s",
+        samples,
+        titles={"slow": "S", "fast": "F"},
+        counted={"slow", "fast"},
+        ratio_min=3.0,
+    )
+
+    assert ["F", "S"] * (1 + len(leaves)) == [found.peer_name for found in rows]
+    assert expected == [(found.name, found.ours.median, found.floor) for found in rows]
+
+
+class Forgetful(OursByLeaf):
+    """Does nothing any more from the second call of what it is told to forget."""
+
+    def __init__(self, folder: Path, forgets: str) -> None:
+        super().__init__(folder)
+        self.forgets = forgets
+        self.calls = {"seal": 0, "open": 0}
+
+    def seal(self) -> None:
+        self.calls["seal"] += 1
+        if self.forgets != "seal" or self.calls["seal"] == 1:
+            super().seal()
+        else:
+            before = bytes(self._payload)
+            super().seal()  # a new head, so that what lies there is of another key
+            self._payload[LEAF_PLAINTEXT_SIZE:] = before[LEAF_PLAINTEXT_SIZE:]
+
+    def open(self) -> None:
+        self.calls["open"] += 1
+        if self.forgets != "open" or self.calls["open"] == 1:
+            super().open()
+        else:
+            self.opened = self._plaintext
+
+
+@pytest.mark.parametrize("size", [1, LEAF_PLAINTEXT_SIZE, 2 * LEAF_PLAINTEXT_SIZE + 70_000])
+def test_leaf_by_leaf_the_same_buffers_serve_again(tmp_path: Path, size: int) -> None:
+    side = Forgetful(tmp_path, forgets="nothing")
+
+    for work in ("seal", "open", "seal"):
+        assert 1 == timed(side, work, size, 0.0)["count"]
+
+
+@pytest.mark.parametrize(("work", "refused"), [("open", AssertionError), ("seal", CryptoError)])
+def test_what_a_buffer_held_before_is_not_taken_for_work(
+    tmp_path: Path, work: str, refused: type[Exception]
+) -> None:
+    side = Forgetful(tmp_path, forgets=work)
+
+    with pytest.raises(refused):
+        timed(side, work, 2 * LEAF_PLAINTEXT_SIZE + 70_000, 0.0)
 
 
 class Reversing(Side):
