@@ -28,6 +28,7 @@ from .allowance import Allowance
 from .s3_answers import NO_SUCH_KEY, Fault, FaultKind, error_code, fault_of
 from .s3_body import Body, Content, digest_of
 from .s3_signature import UNSIGNED_PAYLOAD, Credentials, Signer, query_string, quoted
+from .spool import Spool
 
 ATTEMPTS_MAX = 4
 RETRY_S_FIRST = 0.1
@@ -173,7 +174,7 @@ class S3Client:
         """
         self.calls += 1
         until_s = until_s or self.deadline()
-        digest = await self._digest(request.body)
+        digest = await self._digest(request.body, until_s)
         fault = Fault(
             FaultKind.TRANSIENT, f"did not answer within {self.settings.deadline_s:g} seconds"
         )
@@ -185,6 +186,8 @@ class S3Client:
                 if clock() + wait_s >= until_s or not self._retries.spend():
                     break
                 await asyncio.sleep(wait_s)
+            if clock() >= until_s:
+                break  # a small request would be sent whole before its time is seen to be up
             try:
                 return await self._attempt(request, digest, until_s)
             except _FailedError as failed:
@@ -201,10 +204,18 @@ class S3Client:
         """Return an error that says what is wrong, not where the store is: clients see it."""
         return BackendUnavailable(f"store {self.settings.name} {text}")
 
-    async def _digest(self, body: Content | None) -> str:
+    async def _digest(self, body: Content | None, until_s: float) -> str:
         if body is None:
             return _NO_BODY
-        return await digest_of(body) if self._signs_bodies else UNSIGNED_PAYLOAD
+        if not self._signs_bodies:
+            return UNSIGNED_PAYLOAD
+        if not isinstance(body, Spool):
+            return await digest_of(body)
+        try:
+            async with asyncio.timeout_at(until_s):
+                return await digest_of(body)
+        except TimeoutError:
+            raise self.unavailable("waited for the gateway's own disk") from None
 
     async def _attempt(self, request: Request, digest: str, until_s: float) -> Answer:
         path = f"{self._root}/{quoted(request.key, safe='/')}"

@@ -20,6 +20,7 @@ import pytest
 from storage_gateway.backends.fs import RealFs
 from storage_gateway.backends.s3 import S3SegmentWriter, S3Store
 from storage_gateway.backends.s3_body import READ_AT_ONCE
+from storage_gateway.backends.s3_client import Request
 from storage_gateway.backends.spool import SPOOLED_MIN, Spool
 from storage_gateway.errors import BackendUnavailable, StorageFull
 from tests.servers.scripted import HANG, Received, Say, Script, Scripted, scripted
@@ -280,3 +281,40 @@ def anonymous_memory() -> int:
         pytest.skip("not tested: memory of segments on their way; to test it: run on Linux")
     lines = status.read_text().splitlines()
     return int(next(line for line in lines if line.startswith("RssAnon:")).split()[1]) << 10
+
+
+async def test_a_disk_that_hangs_while_a_segment_is_hashed_holds_nobody_beyond_the_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, hashed = threading.Event(), asyncio.Event()
+    loop, read = asyncio.get_running_loop(), Spool.read
+
+    def hang(spool: Spool, offset: int, size: int) -> bytes:
+        goes_on.wait(20)
+        loop.call_soon_threadsafe(hashed.set)
+        return read(spool, offset, size)
+
+    async with spooling(lambda _: DONE, tmp_path, deadline_s=0.3) as (store, server):
+        writer = await written(store)
+        monkeypatch.setattr(Spool, "read", hang)
+        try:
+            async with asyncio.timeout(10):
+                with pytest.raises(BackendUnavailable, match="own disk"):
+                    await writer.finish()
+        finally:
+            goes_on.set()
+        async with asyncio.timeout(20):
+            await hashed.wait()
+
+    assert [] == [request for request in server.received if request.method == "PUT"]
+
+
+async def test_what_is_late_before_it_is_sent_is_not_sent(tmp_path: Path) -> None:
+    async with spooling(lambda _: DONE, tmp_path) as (store, server):
+        await store.put(KEY, b"the connection is there")
+        client = store._client
+        late = Request(method="PUT", key=f"{KEY}0", body=b"x")
+        with pytest.raises(BackendUnavailable, match="did not answer within"):
+            await client.call(late, until_s=asyncio.get_running_loop().time())
+
+    assert 1 == sum(request.method == "PUT" for request in server.received)
