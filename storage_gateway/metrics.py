@@ -13,6 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from . import __version__
+from .backends.metered import Operation
 
 PREFIX = "storage_gateway_"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -54,22 +55,13 @@ class Metrics:
         )
         self.gauge("build", "Always 1", ("version",), lambda: [((__version__,), 1)])
 
-    def observe_store(
-        self,
-        store: str,
-        operation: str,
-        *,
-        seconds: float,
-        outcome: str,
-        sent: int = 0,
-        received: int = 0,
-    ) -> None:
-        """Count an operation of a store; see `backends.metered.Observe`."""
-        self._operations.labels(store, operation, outcome).observe(seconds)
-        if sent:
-            self._bytes.labels(store, "sent").inc(sent)
-        if received:
-            self._bytes.labels(store, "received").inc(received)
+    def observe_store(self, done: Operation) -> None:
+        """Count an operation of a store; may be called from any thread."""
+        self._operations.labels(done.store, done.operation, done.outcome).observe(done.seconds)
+        if done.sent:
+            self._bytes.labels(done.store, "sent").inc(done.sent)
+        if done.received:
+            self._bytes.labels(done.store, "received").inc(done.received)
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request; ``route`` is the path as the route table has it."""

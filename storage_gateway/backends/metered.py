@@ -6,10 +6,11 @@ Nothing else is changed: answers and errors are those of the store below.
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 from storage_gateway.errors import GatewayError
 
@@ -22,22 +23,22 @@ CANCELLED = "cancelled"
 UNEXPECTED = "unexpected"
 
 
-class Observe(Protocol):
-    """Told of each operation once it has ended; may be called from any thread."""
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a store was asked for, and how it ended."""
 
-    def __call__(
-        self,
-        store: str,
-        operation: str,
-        *,
-        seconds: float,
-        outcome: str,
-        sent: int = 0,
-        received: int = 0,
-    ) -> None:
-        """``outcome`` is `OK`, the code of an error of ours, `CANCELLED` or `UNEXPECTED`; ``sent``
-        and ``received`` are bytes of blobs, as far as they are known to have gone through.
-        """
+    store: str
+    operation: str
+    seconds: float
+    outcome: str
+    """`OK`, the code of an error of ours, `CANCELLED` or `UNEXPECTED`."""
+    sent: int = 0
+    received: int = 0
+    """Bytes of blobs, as far as they are known to have gone through; ``sent`` likewise."""
+
+
+Observe = Callable[[Operation], None]
+"""Told of each operation once it has ended; may be called from any thread."""
 
 
 class MeteredStore:
@@ -96,7 +97,7 @@ class MeteredStore:
 
     def failed(self, operation: str, seconds: float, error: GatewayError) -> None:
         """Tell of an operation that failed."""
-        self._observe(self.name, operation, seconds=seconds, outcome=error.code)
+        self._observe(Operation(self.name, operation, seconds, error.code))
 
     @contextmanager
     def timed(self, operation: str) -> "Iterator[_Seen]":
@@ -115,13 +116,9 @@ class MeteredStore:
             outcome = UNEXPECTED
             raise
         finally:
+            seconds = time.perf_counter() - began
             self._observe(
-                self.name,
-                operation,
-                seconds=time.perf_counter() - began,
-                outcome=outcome,
-                sent=seen.sent,
-                received=seen.received,
+                Operation(self.name, operation, seconds, outcome, seen.sent, seen.received)
             )
 
 

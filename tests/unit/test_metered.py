@@ -9,7 +9,7 @@ import pytest
 
 from storage_gateway.backends import LocalStore, Range
 from storage_gateway.backends.faulty import FaultyStore
-from storage_gateway.backends.metered import MeteredStore
+from storage_gateway.backends.metered import MeteredStore, Operation
 from storage_gateway.errors import BackendUnavailable, BlobMissing
 
 KEY = "deployment/main/payloads/payload/0"
@@ -21,18 +21,9 @@ class Seen:
     def __init__(self) -> None:
         self.told: list[tuple[str, str, str, int, int]] = []
 
-    def __call__(
-        self,
-        store: str,
-        operation: str,
-        *,
-        seconds: float,
-        outcome: str,
-        sent: int = 0,
-        received: int = 0,
-    ) -> None:
-        assert seconds >= 0
-        self.told.append((store, operation, outcome, sent, received))
+    def __call__(self, done: Operation) -> None:
+        assert done.seconds >= 0
+        self.told.append((done.store, done.operation, done.outcome, done.sent, done.received))
 
 
 @pytest.fixture
