@@ -14,13 +14,12 @@ for as long as they want.
 import asyncio
 import hashlib
 import time
-import weakref
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TypeVar
 
-from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
+from storage_gateway.errors import BlobCorrupt, BlobMissing
 from urn import (
     CID,
     LEAF_SIZE,
@@ -36,6 +35,7 @@ from .contract import BlobInfo, Check, Range, check_key
 from .kubo import KuboClient, Refused
 from .pins import Pin, Pins
 from .spool import Spool
+from .spooled import SpooledWriter, SpooledWriters
 
 T = TypeVar("T")
 
@@ -62,12 +62,9 @@ class IPFSStore:
         self._client = client
         self._pins = pins
         self._marker = marker
-        self._spool = spool
         self._marker_fresh_s = marker_fresh_s
         self._marker_seen_s: float | None = None
-        self._writers: weakref.WeakValueDictionary[str, IPFSSegmentWriter] = (
-            weakref.WeakValueDictionary()
-        )
+        self._writers = SpooledWriters(spool, store=self.name, send=self._send)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,11 +75,9 @@ class IPFSStore:
         """Close all connections; what is under way is broken off."""
         await self._client.close()
 
-    def create(self, key: str) -> "IPFSSegmentWriter":
+    def create(self, key: str) -> SpooledWriter:
         """Begin a blob; see the contract."""
-        spool = Spool(self._spool, store=self.name)
-        writer = self._writers[key] = IPFSSegmentWriter(self, key, spool)
-        return writer
+        return self._writers.create(key)
 
     async def put(self, key: str, data: bytes) -> None:
         """Store a small blob; see the contract."""
@@ -93,8 +88,7 @@ class IPFSStore:
         finally:
             await writer.abort()
 
-    async def take(self, key: str, spool: Spool) -> None:
-        """Store what is in a spool."""
+    async def _send(self, key: str, spool: Spool) -> None:
         check_key(key)
         if key != self._marker:
             await self._check_marker()
@@ -145,9 +139,7 @@ class IPFSStore:
     async def delete(self, key: str) -> None:
         """Let the node forget a blob; see the contract."""
         check_key(key)
-        writer = self._writers.get(key)
-        if writer is not None:
-            await writer.abort()
+        await self._writers.abort(key)
         await self._read_marker()
         pin = await self._pins.find(key)
         if pin is not None:
@@ -233,45 +225,3 @@ def _read(spool: Spool, offset: int, size: int) -> bytes:
     if spool.memory is not None:
         return bytes(spool.memory[offset : offset + size])
     return spool.read(offset, size)
-
-
-class IPFSSegmentWriter:
-    """One blob on its way to the node; see `SegmentWriter`."""
-
-    def __init__(self, store: IPFSStore, key: str, spool: Spool) -> None:
-        """Nothing is sent before `finish`."""
-        self.held = asyncio.Event()
-        self._store = store
-        self._key = key
-        self._spool: Spool | None = spool
-
-    def write(self, offset: int, data: memoryview) -> None:
-        """Keep ``data`` for its place; see the contract."""
-        check_key(self._key)
-        if self._spool is None:
-            raise self._let_go()
-        self._spool.write(offset, data)
-
-    def only_copies(self, size: int) -> bool:  # noqa: ARG002 - whatever its size
-        """Say no; see the contract."""
-        return False
-
-    async def finish(self) -> tuple[str, ...]:
-        """Send the blob; see the contract."""
-        spool, self._spool = self._spool, None
-        if spool is None:
-            raise self._let_go()
-        try:
-            await self._store.take(self._key, spool)
-        finally:
-            await spool.close()
-        return self._store.names
-
-    async def abort(self) -> None:
-        """Drop what was written; see the contract."""
-        spool, self._spool = self._spool, None
-        if spool is not None:
-            await spool.close()
-
-    def _let_go(self) -> BackendUnavailable:
-        return BackendUnavailable(f"{self._key} was let go of before it was written")

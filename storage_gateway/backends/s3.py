@@ -13,7 +13,6 @@ import asyncio
 import itertools
 import ssl
 import time
-import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
@@ -21,7 +20,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
 
-from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
+from storage_gateway.errors import BlobCorrupt, BlobMissing
 
 from .contract import BlobInfo, Check, Range, check_key
 from .probe import look, probe
@@ -30,7 +29,8 @@ from .s3_answers import ContentRange, MalformedAnswer, Page, read_content_range,
 from .s3_body import Content
 from .s3_client import Answer, Request, S3Client, S3Settings
 from .scratch import clear_abandoned
-from .spool import SPOOLED_MIN, Spool
+from .spool import Spool
+from .spooled import SpooledWriter, SpooledWriters
 
 T = TypeVar("T")
 
@@ -60,14 +60,11 @@ class S3Store:
         self.settings = settings
         self._client = S3Client(settings, clock=clock, tls=tls)
         self._marker = marker
-        self._spool = spool
         self._clock = clock
         self._marker_fresh_s = marker_fresh_s
         self._marker_seen_s: float | None = None
         self._marker_read: asyncio.Task[None] | None = None
-        self._writers: weakref.WeakValueDictionary[str, S3SegmentWriter] = (
-            weakref.WeakValueDictionary()
-        )
+        self._writers = SpooledWriters(spool, store=self.name, send=self._send)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,11 +109,12 @@ class S3Store:
         """Remove what probes left that were killed; tell whether nothing is to be removed later."""
         return await clear_abandoned(self._client, deployment_id, self._clock())
 
-    def create(self, key: str) -> "S3SegmentWriter":
+    def create(self, key: str) -> SpooledWriter:
         """Begin a blob; see the contract."""
-        spool = Spool(self._spool, store=self.name)
-        writer = self._writers[key] = S3SegmentWriter(self, key, spool)
-        return writer
+        return self._writers.create(key)
+
+    async def _send(self, key: str, spool: Spool) -> None:
+        await self.put(key, spool if spool.memory is None else spool.memory)
 
     async def put(self, key: str, data: Content) -> None:
         """Store a blob; see the contract."""
@@ -186,9 +184,7 @@ class S3Store:
     async def delete(self, key: str) -> None:
         """Remove a blob; see the contract."""
         check_key(key)
-        writer = self._writers.get(key)
-        if writer is not None:
-            await writer.abort()
+        await self._writers.abort(key)
         await self._check_marker()
         await self._client.call(Request(method="DELETE", key=key))
 
@@ -274,46 +270,3 @@ def _joined(ranges: Sequence[Range]) -> list[Range]:
         else:
             joined.append(r)
     return joined
-
-
-class S3SegmentWriter:
-    """One blob on its way to the bucket; see `SegmentWriter`."""
-
-    def __init__(self, store: S3Store, key: str, spool: Spool) -> None:
-        """Nothing is sent before `finish`."""
-        self.held = asyncio.Event()
-        self._store = store
-        self._key = key
-        self._spool: Spool | None = spool
-
-    def write(self, offset: int, data: memoryview) -> None:
-        """Keep ``data`` for its place; see the contract."""
-        check_key(self._key)
-        spool = self._spool
-        if spool is None:
-            raise self._let_go()
-        spool.write(offset, data)
-
-    def only_copies(self, size: int) -> bool:
-        """Tell whether it stays in memory; see the contract."""
-        return size <= SPOOLED_MIN
-
-    async def finish(self) -> tuple[str, ...]:
-        """Send the blob; see the contract."""
-        spool, self._spool = self._spool, None
-        if spool is None:
-            raise self._let_go()
-        try:
-            await self._store.put(self._key, spool if spool.memory is None else spool.memory)
-        finally:
-            await spool.close()
-        return self._store.names
-
-    async def abort(self) -> None:
-        """Drop what was written; see the contract."""
-        spool, self._spool = self._spool, None
-        if spool is not None:
-            await spool.close()
-
-    def _let_go(self) -> BackendUnavailable:
-        return BackendUnavailable(f"{self._key} was let go of before it was written")

@@ -15,6 +15,7 @@ from aiohttp import web
 from crypto import LEAF_SIZE
 from storage_gateway.backends.ipfs import IPFSStore
 from storage_gateway.backends.kubo import KuboClient, KuboSettings
+from storage_gateway.backends.spool import SPOOLED_MIN
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
 from tests.servers.ipfs import IpfsNode
 from urn import cid_of
@@ -45,6 +46,19 @@ async def test_any_tool_finds_the_bytes_by_the_cid_of_the_file(
     await store[0].put(KEY, DATA[:size])
 
     assert DATA[:size] == await cat(ipfs, DATA[:size])
+
+
+async def test_a_small_segment_waits_in_memory_and_needs_no_thread(
+    store: tuple[IPFSStore, PinsInMemory],
+) -> None:
+    writer = store[0].create(KEY)
+
+    assert writer.only_copies(SPOOLED_MIN)
+    assert not writer.only_copies(SPOOLED_MIN + 1)
+    writer.write(0, memoryview(DATA)[:SPOOLED_MIN])
+    await writer.finish()
+
+    assert DATA[:SPOOLED_MIN] == await store[0].get(KEY, 0, SPOOLED_MIN)
 
 
 async def test_the_same_bytes_under_two_keys_go_one_by_one(

@@ -18,10 +18,11 @@ from random import Random
 import pytest
 
 from storage_gateway.backends.fs import RealFs
-from storage_gateway.backends.s3 import S3SegmentWriter, S3Store
+from storage_gateway.backends.s3 import S3Store
 from storage_gateway.backends.s3_body import READ_AT_ONCE
 from storage_gateway.backends.s3_client import Request
 from storage_gateway.backends.spool import SPOOLED_MIN, Spool
+from storage_gateway.backends.spooled import SpooledWriter
 from storage_gateway.errors import BackendUnavailable, StorageFull
 from tests.servers.scripted import HANG, Received, Say, Script, Scripted, scripted
 
@@ -49,7 +50,7 @@ async def spooling(
             await store.close()
 
 
-async def written(store: S3Store, data: bytes = LARGE) -> S3SegmentWriter:
+async def written(store: S3Store, data: bytes = LARGE) -> SpooledWriter:
     writer = store.create(KEY)
     await asyncio.to_thread(writer.write, 0, memoryview(data))
     return writer

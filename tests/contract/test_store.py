@@ -235,6 +235,23 @@ async def test_leaves_may_come_in_any_order_from_any_thread(opened: OpenStore, s
     assert BlobInfo(KEY, len(data)) == await opened.store.stat(KEY)
 
 
+@pytest.mark.parametrize("size", [4096, 65_536, LEAF_SIZE])
+async def test_a_write_that_only_copies_may_be_done_on_the_event_loop(
+    opened: OpenStore, size: int
+) -> None:
+    """What blocks there fails any test (tests/conftest.py)."""
+    data = content(size)
+    writer = opened.store.create(KEY)
+
+    if writer.only_copies(size):
+        writer.write(0, memoryview(data))
+    else:
+        await asyncio.to_thread(writer.write, 0, memoryview(data))
+    await writer.finish()
+
+    assert data == await opened.store.get(KEY, 0, size)
+
+
 async def test_the_buffer_may_be_used_again_once_a_write_returned(opened: OpenStore) -> None:
     writer = opened.store.create(KEY)
     buffer = bytearray(b"first")
