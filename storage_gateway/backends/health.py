@@ -14,6 +14,8 @@ RESTED_S_MAX = 80.0
 REST_FACTOR = 3.0
 """Who was asked to delete or to list and did not answer is left alone so many times as long as that
 took: longer than both together take, so that who does one after the other waits for neither."""
+LONG_REST_S_MAX = 600.0
+"""But never longer than this: a disk that hung for two hours is well again, as likely as not."""
 OBSERVED_MAX = 64
 """Reads that are remembered of a store."""
 OBSERVED_SHARE = 0.2
@@ -28,6 +30,14 @@ HEDGE_MIN_S = 0.05
 HEDGE_MAX_S = 2.0
 """A store that hangs must not be waited for longer each time that it did."""
 NEARLY_ALL = 0.95
+
+
+def rest_after(took_s: float) -> float:
+    """Return how long to leave alone who did not answer for so long when asked to delete or list.
+
+    In seconds.
+    """
+    return min(LONG_REST_S_MAX, REST_FACTOR * took_s)
 
 
 class Breaker:

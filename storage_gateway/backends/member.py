@@ -7,7 +7,7 @@ from typing import TypeVar
 from storage_gateway.errors import BackendUnavailable
 
 from .contract import BlobInfo, KeyedStore
-from .health import REST_FACTOR, Breaker, Latency
+from .health import Breaker, Latency, rest_after
 from .metered import MeteredStore, Observe
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class Member:
         except BackendUnavailable:
             now = clock()
             # Who refuses at once holds up nobody: it may be asked again at once, too.
-            breaker.fail(now, probe=probe, rest_s=REST_FACTOR * (now - began))
+            breaker.fail(now, probe=probe, rest_s=rest_after(now - began))
             raise
         except BaseException:
             breaker.drop(clock(), probe=probe)

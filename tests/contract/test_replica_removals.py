@@ -8,7 +8,7 @@ import asyncio
 
 import pytest
 
-from storage_gateway.backends import Replicas, health, member
+from storage_gateway.backends import Replicas, health
 from storage_gateway.errors import BackendUnavailable
 from tests.gateway import eventually
 
@@ -25,7 +25,7 @@ def together(stores: Stores) -> Replicas:
 
 @pytest.fixture
 def rests_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(member, "REST_FACTOR", NEVER)
+    monkeypatch.setattr(health, "REST_FACTOR", NEVER)
 
 
 async def keys_until_error(together: Replicas) -> list[str]:
@@ -81,7 +81,7 @@ async def test_who_does_not_list_is_not_asked_to_and_no_list_is_whole(
 async def test_who_has_rested_is_tried_by_one_at_a_time_and_is_well_again(
     stores: Stores, together: Replicas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(member, "REST_FACTOR", 0.0)
+    monkeypatch.setattr(health, "REST_FACTOR", 0.0)
     stores.one.faults = DELETES_FAIL
     await deleted_in_vain(together, health.FAILURES_MAX)
     stores.one.heal()
@@ -105,7 +105,7 @@ async def test_who_has_rested_is_tried_by_one_at_a_time_and_is_well_again(
 async def test_a_probe_that_is_broken_off_ends(
     stores: Stores, together: Replicas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(member, "REST_FACTOR", 0.0)
+    monkeypatch.setattr(health, "REST_FACTOR", 0.0)
     stores.one.faults = DELETES_FAIL
     await deleted_in_vain(together, health.FAILURES_MAX)
     stores.one.heal()
@@ -129,11 +129,41 @@ def test_who_refuses_at_once_may_be_asked_at_once() -> None:
     """Only how long an answer took keeps others waiting."""
     breaker = health.Breaker()
     for _ in range(health.FAILURES_MAX):
-        breaker.fail(100.0, probe=False, rest_s=health.REST_FACTOR * 0.0)
+        breaker.fail(100.0, probe=False, rest_s=health.rest_after(0.0))
 
     assert not breaker.is_closed
     assert breaker.wants_probe(100.0)
     assert breaker.enter(100.0)
-    breaker.fail(160.0, probe=True, rest_s=health.REST_FACTOR * 60.0)
+    breaker.fail(160.0, probe=True, rest_s=health.rest_after(60.0))
     assert not breaker.wants_probe(160.0 + 120.0), "who deletes and lists waits for neither"
     assert breaker.wants_probe(160.0 + 180.0)
+
+
+@pytest.mark.parametrize("operation", ["delete", "list"])
+async def test_who_hung_for_hours_is_asked_again_before_as_many_have_passed(
+    stores: Stores, together: Replicas, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    """A disk that is there again must not wait for three times as long as it was away."""
+    loop, hung_s, skipped_s = asyncio.get_running_loop(), 7200.0, 0.0
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + skipped_s)
+
+    async def hang(_: str) -> None:
+        nonlocal skipped_s
+        skipped_s += hung_s
+        raise BackendUnavailable("it hung")
+
+    async def ask() -> None:
+        member = together.members[0]
+        await (member.delete(KEY) if operation == "delete" else member.list(FOLDER))
+
+    with monkeypatch.context() as hanging:
+        hanging.setattr(stores.one, "before", hang)
+        for _ in range(health.FAILURES_MAX):
+            with pytest.raises(BackendUnavailable, match="it hung"):
+                await ask()
+    with pytest.raises(BackendUnavailable, match="did not answer lately"):
+        await ask()
+
+    skipped_s += health.LONG_REST_S_MAX
+    await ask()

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import select
 
 from crypto import SEGMENT_SIZE
-from storage_gateway.backends import member as member_module
+from storage_gateway.backends import health
 from storage_gateway.backends.disk import Disk
 from storage_gateway.backends.fs import RealFs
 from storage_gateway.backends.health import Breaker
@@ -313,7 +313,7 @@ async def test_nothing_is_erased_while_a_store_rests(
     """It is not asked, so nobody knows what it has: also when it would answer."""
     async with running(folders, write_quorum=1) as (gateway, session):
         document = await uploaded(gateway, session.path("t1"), session.user_token, b"content")
-        monkeypatch.setattr(member_module, "REST_FACTOR", 1e12)
+        monkeypatch.setattr(health, "REST_FACTOR", 1e12)
         one, recovery = gateway.gateway.parts.members[0], gateway.gateway.recovery
         await folders.vanish("one")
         await fetch(gateway, document["urn"], session.user_token, method="DELETE")
