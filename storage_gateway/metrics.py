@@ -19,6 +19,8 @@ PREFIX = "storage_gateway_"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """Upper bounds of the buckets that times are counted in."""
+CUT_OFF = "cut_off"
+"""Instead of a status: the answer did not come to its end, or there was nobody left to hear it."""
 
 Labels = tuple[str, ...]
 Values = Iterable[tuple[Labels, float]]
@@ -48,7 +50,7 @@ class Metrics:
         )
         self._requests = Histogram(
             f"{PREFIX}request_seconds",
-            "Requests until their answer was complete",
+            "Requests until their answer was complete, or cut off",
             ("method", "route", "status"),
             buckets=SECONDS,
             registry=self._registry,
@@ -63,9 +65,11 @@ class Metrics:
         if done.received:
             self._bytes.labels(done.store, "received").inc(done.received)
 
-    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count an answered request; ``route`` is the path as the route table has it."""
-        self._requests.labels(method, route, str(status)).observe(seconds)
+    def observe_request(self, method: str, route: str, status: str, seconds: float) -> None:
+        """Count a request that has ended; ``route`` is the path as the route table has it, and
+        ``status`` that of its answer, or `CUT_OFF`.
+        """
+        self._requests.labels(method, route, status).observe(seconds)
 
     def gauge(self, name: str, text: str, labels: Labels, ask: Ask) -> None:
         """Have ``ask`` say how something is whenever somebody wants to know."""

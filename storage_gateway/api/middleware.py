@@ -18,6 +18,7 @@ from storage_gateway.errors import (
     NotFound,
     UnsupportedEncoding,
 )
+from storage_gateway.metrics import CUT_OFF
 
 from .pace import wait_read
 from .problems import COMMON_HEADERS, REQUEST_ID_HEADER, problem_response, request_id_of
@@ -41,11 +42,42 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     request_id = request_id_of(request.headers.get(REQUEST_ID_HEADER))
     request[REQUEST_ID] = request_id
     began = time.perf_counter()
-    error: GatewayError | None = None
+    status = CUT_OFF
+    try:
+        response, error = await _handled(request, handler, request_id)
+        status = str(response.status)
+    finally:
+        seconds = time.perf_counter() - began
+        request.app[SERVICES].metrics.observe_request(
+            _method_of(request), _route_of(request), status, seconds
+        )
+    logger.info(
+        "request",
+        extra={
+            "request_id": request_id,
+            "method": request.method,
+            "path": request.path,
+            "status": response.status,
+            "code": error.code if error else None,
+            "seconds": round(seconds, 4),
+        },
+    )
+    return response
+
+
+async def _handled(
+    request: web.Request, handler: Handler, request_id: str
+) -> tuple[web.StreamResponse, GatewayError | None]:
+    """Return the answer, and the error that it tells of.
+
+    Raises:
+        ConnectionError: the client is gone, or the answer had to be broken off.
+
+    """
     allowed = None
     try:
         _check_request(request)
-        response = await handler(request)
+        return await handler(request), None
     except GatewayError as raised:
         error = raised
     except web.HTTPMethodNotAllowed as raised:
@@ -61,24 +93,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception:
         logger.exception("unhandled error", extra={"request_id": request_id})
         error = InternalError()
-    if error is not None:
-        response = _told(request, error, request_id, allowed)
-    seconds = time.perf_counter() - began
-    request.app[SERVICES].metrics.observe_request(
-        _method_of(request), _route_of(request), response.status, seconds
-    )
-    logger.info(
-        "request",
-        extra={
-            "request_id": request_id,
-            "method": request.method,
-            "path": request.path,
-            "status": response.status,
-            "code": error.code if error else None,
-            "seconds": round(seconds, 4),
-        },
-    )
-    return response
+    return _told(request, error, request_id, allowed), error
 
 
 def _method_of(request: web.Request) -> str:

@@ -5,7 +5,7 @@ parser that is not ours reads.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from storage_gateway.config import ConfigError, load_config
 from storage_gateway.metrics import PREFIX
 from tests.gateway import REPOSITORY, RunningGateway, eventually, open_session, running_gateway
-from tests.http.raw import exchange, request
-from tests.http.steps import PLAINTEXT, fetch, made_bytes, upload, uploaded
+from tests.http.age_files import flipped
+from tests.http.raw import connected, exchange, request
+from tests.http.steps import LEAF, PLAINTEXT, fetch, made_bytes, upload, uploaded
 
 NAMES = ("one", "two")
 SIZE = 100_000
@@ -43,6 +44,22 @@ def value(text: str, name: str, **labels: str) -> float:
         for sample in family.samples
         if sample.name == PREFIX + name and labels.items() <= sample.labels.items()
     )
+
+
+def statuses(text: str, **labels: str) -> dict[str, float]:
+    """Return how many requests ended with which status."""
+    return {
+        sample.labels["status"]: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == f"{PREFIX}request_seconds_count"
+        and labels.items() <= sample.labels.items()
+    }
+
+
+def blobs_of(folder: Path) -> list[Path]:
+    """Return the files of the payloads in a store's folder."""
+    return [file for file in folder.glob("*/*/payloads/*/*") if file.is_file()]
 
 
 async def test_what_happened_is_counted(tmp_path: Path) -> None:
@@ -90,6 +107,54 @@ async def test_a_store_that_fails_is_seen(tmp_path: Path) -> None:
     assert failed >= 3
     assert 1 == value(text, "store_resting", store="two", operation="write")
     assert 0 == value(text, "store_resting", store="one")
+
+
+async def broken_off(gateway: RunningGateway, urn: str, token: str) -> None:
+    """Damage the object's last byte, in every store, and ask for it."""
+    files = [file for member in NAMES for file in blobs_of(gateway.data_dir.parent / member)]
+    assert len(NAMES) == len(files)
+    for file in files:
+        file.write_bytes(flipped(file.read_bytes(), -1))
+    answer = await fetch(gateway, urn, token)
+    assert (200, False) == (answer.status, answer.whole)
+
+
+async def left(gateway: RunningGateway, urn: str, token: str) -> None:
+    """Ask for it, and be gone once the answer has begun."""
+    async with connected(gateway.address) as connection:
+        await connection.send(request("GET", f"/v1/objects/{urn}", token))
+        await connection.reader.readuntil(b"\r\n\r\n")
+        connection.abort()
+
+
+async def left_by_the_gateway(gateway: RunningGateway, urn: str, token: str) -> None:
+    """Ask for it, read its beginning, and have the gateway stop."""
+    async with connected(gateway.address) as connection:
+        await connection.send(request("GET", f"/v1/objects/{urn}", token))
+        await connection.reader.readuntil(b"\r\n\r\n")
+        await gateway.gateway.stop()
+
+
+@pytest.mark.parametrize(
+    ("leaves", "end"), [(6, broken_off), (40, left), (40, left_by_the_gateway)]
+)
+async def test_what_is_cut_off_after_its_first_byte_is_counted_as_that(
+    tmp_path: Path, leaves: int, end: Callable[[RunningGateway, str, str], Awaitable[None]]
+) -> None:
+    """No kernel holds forty leaves for a reader that does not read."""
+    async with running_gateway(tmp_path, **settings(tmp_path), drain_s=0.01) as gateway:
+        session = await open_session(gateway, "metered")
+        token = session.user_token
+        document = await uploaded(gateway, session.path("t1"), token, made_bytes(leaves * LEAF))
+        await end(gateway, document["urn"], token)
+
+        async def told() -> dict[str, float]:
+            text = gateway.gateway.metrics.text().decode()
+            return statuses(text, route="/v1/objects/{urn}")
+
+        counted = await eventually(told, what="a request that has ended")
+
+    assert {"cut_off": 1} == counted
 
 
 async def test_nothing_in_it_is_anybodys(tmp_path: Path) -> None:
