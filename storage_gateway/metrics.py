@@ -5,6 +5,7 @@ codes, routes as they are written in the route table. Never an id, a name of an 
 docs/metrics.md lists everything.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -25,6 +26,9 @@ CUT_OFF = "cut_off"
 Labels = tuple[str, ...]
 Values = Iterable[tuple[Labels, float]]
 Ask = Callable[[], Values]
+_Family = GaugeMetricFamily | CounterMetricFamily
+
+logger = logging.getLogger(__name__)
 
 
 class Metrics:
@@ -73,36 +77,34 @@ class Metrics:
 
     def gauge(self, name: str, text: str, labels: Labels, ask: Ask) -> None:
         """Have ``ask`` say how something is whenever somebody wants to know."""
-        self._states.add(
-            lambda: _filled(GaugeMetricFamily(PREFIX + name, text, labels=labels), ask)
-        )
+        self._states.add(lambda: GaugeMetricFamily(PREFIX + name, text, labels=labels), ask)
 
     def counter(self, name: str, text: str, labels: Labels, ask: Ask) -> None:
         """Have ``ask`` say how often something was so far, likewise."""
-        self._states.add(
-            lambda: _filled(CounterMetricFamily(PREFIX + name, text, labels=labels), ask)
-        )
+        self._states.add(lambda: CounterMetricFamily(PREFIX + name, text, labels=labels), ask)
 
     def text(self) -> bytes:
         """Return all of them, in the text format of Prometheus."""
         return generate_latest(self._registry)
 
 
-def _filled(family: GaugeMetricFamily | CounterMetricFamily, ask: Ask) -> Metric:
-    for labels, value in ask():
-        family.add_metric(labels, value)
-    return family
-
-
 class _States(Collector):
     """What is asked for at the moment in which somebody wants to know."""
 
     def __init__(self) -> None:
-        self._makers: list[Callable[[], Metric]] = []
+        self._asked: list[tuple[Callable[[], _Family], Ask]] = []
 
-    def add(self, make: Callable[[], Metric]) -> None:
-        self._makers.append(make)
+    def add(self, make: Callable[[], _Family], ask: Ask) -> None:
+        self._asked.append((make, ask))
 
     def collect(self) -> Iterator[Metric]:
-        for make in self._makers:
-            yield make()
+        """Yield what can be told: the others are not to be lost with one that cannot."""
+        for make, ask in self._asked:
+            family = make()
+            try:
+                for labels, value in ask():
+                    family.add_metric(labels, value)
+            except Exception:
+                logger.exception("metric not told", extra={"metric": family.name})
+                continue
+            yield family
