@@ -38,6 +38,12 @@ def observe_gateway(
         lambda: [((member.name,), member.lagging) for member in members],
     )
     metrics.counter(
+        "store_hedged",
+        "Reads of it that took so long that another store was asked as well",
+        ("store",),
+        lambda: [((member.name,), member.hedged) for member in members],
+    )
+    metrics.counter(
         "bucket_calls",
         "Operations of S3 stores that were begun",
         ("store",),
@@ -62,8 +68,14 @@ def observe_gateway(
         lambda: [((), recovery.passes)],
     )
     metrics.gauge(
+        "recovery_newest_timestamp_seconds",
+        "When the newest of them began, by the catalog's clock",
+        (),
+        lambda: [] if recovery.newest_ms is None else [((), recovery.newest_ms / 1000)],
+    )
+    metrics.gauge(
         "recovery_newest",
-        "What the newest pass found and did",
+        "What the newest of them found and did",
         ("what",),
         lambda: _newest(recovery),
     )

@@ -66,6 +66,8 @@ class Recovery:
         self._horizon_ms = int(horizon_s * 1000)
         self.newest: RecoveryReport | None = None
         """Of the last pass that came to its end."""
+        self.newest_ms: int | None = None
+        """When that one began, by the catalog's clock."""
         self.passes = 0
 
     async def run_forever(self, interval_s: float) -> None:
@@ -105,7 +107,8 @@ class Recovery:
                     "failures": report.failures,
                 },
             )
-        self.newest, self.passes = report, self.passes + 1
+        self.newest, self.newest_ms = report, began_ms
+        self.passes += 1
         return report
 
     async def _settle_unburied(self, report: RecoveryReport) -> None:

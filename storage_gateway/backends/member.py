@@ -35,6 +35,8 @@ class Member:
         self.ready = ready
         """It was seen to be this deployment's: else it may be a mount point without its disk."""
         self.lagging = 0
+        self.hedged = 0
+        """Reads that it took so long for that another store was asked as well."""
         self.reads = Breaker()
         self.writes = Breaker()
         self.deletes = Breaker()

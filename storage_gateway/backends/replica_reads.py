@@ -173,6 +173,8 @@ class _Asking(Generic[T]):
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 if not done and self.reads.hedges.spend():
+                    (slow,) = self._at_work.values()
+                    slow.member.hedged += 1
                     self._begin(waiting.popleft())
                 for task in [task for task in self._at_work if task in done]:
                     if self._is_good(task, goes_on):

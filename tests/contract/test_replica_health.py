@@ -343,6 +343,7 @@ async def test_only_a_share_of_reads_is_asked_twice(stores: Stores) -> None:
     await asyncio.gather(*reading)
 
     assert saved == stores.two.asked["read"]
+    assert [saved, 0, 0] == [member.hedged for member in together.members]
 
 
 async def test_a_read_that_is_given_up_leaves_nothing_at_work(stores: Stores) -> None:

@@ -5,56 +5,20 @@ parser that is not ours reads.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from storage_gateway.config import ConfigError, load_config
 from storage_gateway.metrics import PREFIX
 from tests.gateway import REPOSITORY, RunningGateway, eventually, open_session, running_gateway
 from tests.http.age_files import flipped
 from tests.http.raw import connected, exchange, request
+from tests.http.scraping import NAMES, ended, families_of, scraped, settings, statuses, value
 from tests.http.steps import LEAF, PLAINTEXT, fetch, made_bytes, upload, uploaded
 
-NAMES = ("one", "two")
 SIZE = 100_000
-
-
-def settings(folder: Path) -> dict[str, object]:
-    backends = [{"kind": "local", "name": name, "path": str(folder / name)} for name in NAMES]
-    return {"backends": backends, "admin_port": 0, "write_quorum": 1, "reserve_bytes": 0}
-
-
-async def scraped(gateway: RunningGateway) -> str:
-    admin = urlsplit(gateway.gateway.admin_url or "")
-    assert admin.hostname == "127.0.0.1"
-    answer = await exchange((admin.hostname, admin.port or 0), request("GET", "/metrics"))
-    assert 200 == answer.status
-    return answer.body.decode()
-
-
-def value(text: str, name: str, **labels: str) -> float:
-    """Return the sum of the samples that have these labels."""
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == PREFIX + name and labels.items() <= sample.labels.items()
-    )
-
-
-def statuses(text: str, **labels: str) -> dict[str, float]:
-    """Return how many requests ended with which status."""
-    return {
-        sample.labels["status"]: sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == f"{PREFIX}request_seconds_count"
-        and labels.items() <= sample.labels.items()
-    }
 
 
 def blobs_of(folder: Path) -> list[Path]:
@@ -95,18 +59,30 @@ async def test_what_happened_is_counted(tmp_path: Path) -> None:
 async def test_a_store_that_fails_is_seen(tmp_path: Path) -> None:
     async with running_gateway(tmp_path, **settings(tmp_path)) as gateway:
         session = await open_session(gateway, "metered")
+        token = session.user_token
+        document = await uploaded(gateway, session.path("t0"), token, b"x")
         (tmp_path / "two").rename(tmp_path / "away")
         for task in ("t1", "t2", "t3", "t4"):
-            await uploaded(gateway, session.path(task), session.user_token, b"x")
+            await uploaded(gateway, session.path(task), token, b"x")
         text = await scraped(gateway)
-        (tmp_path / "away").rename(tmp_path / "two")
+        (tmp_path / "one").rename(tmp_path / "away-too")
+        read = await fetch(gateway, document["urn"], token)
+        erased = await fetch(gateway, document["urn"], token, method="DELETE")
+        later = await scraped(gateway)
+        for away, name in (("away", "two"), ("away-too", "one")):
+            (tmp_path / away).rename(tmp_path / name)
 
-    failed = value(
-        text, "store_operation_seconds_count", store="two", outcome="backend_unavailable"
-    )
-    assert failed >= 3
+    assert (503, 202) == (read.status, erased.status)
+    assert 3 <= ended(text, "write", "backend_unavailable", store="two")
+    assert 1 == ended(text, "write", "ok", store="two")
     assert 1 == value(text, "store_resting", store="two", operation="write")
     assert 0 == value(text, "store_resting", store="one")
+    for store in NAMES:
+        assert 0 == ended(text, "read", "backend_unavailable", store=store)
+        for operation in ("read", "list", "delete"):
+            assert 1 <= ended(later, operation, "backend_unavailable", store=store), operation
+        for operation in ("read", "delete"):
+            assert 0 == ended(later, operation, "ok", store=store), operation
 
 
 async def broken_off(gateway: RunningGateway, urn: str, token: str) -> None:
@@ -178,9 +154,7 @@ async def test_every_metric_is_documented_and_nothing_else(tmp_path: Path) -> No
     async with running_gateway(tmp_path, **settings(tmp_path)) as gateway:
         text = await scraped(gateway)
 
-    told: Mapping[str, str] = {
-        family.name: family.type for family in text_string_to_metric_families(text)
-    }
+    told = {family.name: family.type for family in families_of(text)}
     page = (REPOSITORY / "docs" / "metrics.md").read_text(encoding="utf-8")
     documented = re.findall(rf"^\| `({PREFIX}\w+)` \| (\w+) \|", page, re.MULTILINE)
     assert dict(documented) == {

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from storage_gateway.backends.s3 import S3Store
 from storage_gateway.config import ConfigError
 from storage_gateway.errors import BackendUnavailable
 from tests.gateway import (
@@ -24,6 +25,7 @@ from tests.gateway import (
     running_gateway,
 )
 from tests.http.raw import exchange, request
+from tests.http.scraping import value
 from tests.http.steps import PLAINTEXT, SEGMENT, fetch, made_bytes, upload, uploaded
 from tests.servers.s3 import S3Server
 from tests.servers.seaweedfs import SeaweedFS
@@ -155,6 +157,27 @@ async def test_a_bucket_beside_a_folder(tmp_path: Path, s3_server: SeaweedFS, bu
     assert content == read.body
     assert (200, "degraded") == (ready.status, ready.json()["status"])
     assert b"other" == again.body
+
+
+async def test_its_calls_are_told_apart_from_their_retries(
+    tmp_path: Path, s3_server: SeaweedFS, bucket: str
+) -> None:
+    folder: dict[str, object] = {"kind": "local", "name": "folder", "path": str(tmp_path / "f")}
+    bucket_backend = s3_backend(s3_server, bucket)
+    async with running(tmp_path, bucket_backend, folder, write_quorum=1) as (gateway, session):
+        store = gateway.gateway.parts.members[0].bare
+        assert isinstance(store, S3Store)
+        await asyncio.to_thread(s3_server.kill)
+        await uploaded(gateway, session.path("t1"), session.user_token, b"x")
+
+        async def was_retried() -> bool:
+            return store.attempts > store.calls + 1
+
+        await eventually(was_retried, what="a second attempt")
+        told = gateway.gateway.metrics.text().decode()
+        calls, attempts = (value(told, f"bucket_{what}_total") for what in ("calls", "attempts"))
+        assert (store.calls, store.attempts) == (calls, attempts)
+        assert calls + 1 < attempts
 
 
 async def test_a_bucket_that_lost_our_marker_is_not_written_to(
