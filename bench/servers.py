@@ -109,7 +109,7 @@ def gateway_of(
     with running(command, core, data_dir.with_suffix(".log"), environment) as served:
         url, pid = served
         operator = (data_dir / "operator-token").read_text(encoding="ascii").strip()
-        yield GatewayServer(url, pid, operator, _session_token(url, operator, data_dir))
+        yield GatewayServer(url, pid, operator, session_token(url, operator, data_dir))
 
 
 @contextmanager
@@ -141,7 +141,7 @@ def running(
             process.stdout.close()
 
 
-def _session_token(url: str, operator: str, data_dir: Path) -> str:
+def session_token(url: str, operator: str, data_dir: Path) -> str:
     """Open the session, or return the token of the one that this folder has already."""
     kept = data_dir / "bench-token"
     if kept.exists():

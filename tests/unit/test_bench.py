@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from xml.dom.minidom import parseString
 
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench import metering
 from bench.__main__ import Benchmarks, main
 from bench.figures import Row, Sample, Verdict, interleave, net_of, one_after_the_other, rate_of
 from bench.kernels import Peer, against, both_ways, started
@@ -26,9 +28,12 @@ from bench.plot import draw, panels
 from bench.report import BEGIN, END, RegionMissing, markdown, replace_region, text_table
 from bench.servers import bare_server
 from bench.sides import Side
+from bench.small import AT_ONCE
 from bench.thin import Connection, TransferFailed
 from bench.worker import timed
 from crypto import LEAF_PLAINTEXT_SIZE, CryptoError
+from storage_gateway.metrics import Metrics
+from storage_gateway.parts import open_parts
 from tests.requirements import ROOT
 from tests.servers.seaweedfs import installed
 
@@ -414,3 +419,24 @@ def test_a_quick_run_measures_everything_and_leaves_nothing(tmp_path: Path, scra
     assert any(note.startswith("pyrage: ") for note in document["notes"])
     assert all(found["ours"] > 0 for found in document["rows"])
     assert {"not_judged", "no_floor"} == {found["verdict"] for found in document["rows"]}
+
+
+async def test_of_two_gateways_one_is_metered(tmp_path: Path) -> None:
+    uploads = await metering.measure_uploads(tmp_path, 1, AT_ONCE)
+    alone = await metering.measure_alone(1, 100)
+
+    assert {metering.METERED, metering.SILENT} == set(uploads) == set(alone)
+    assert alone[metering.METERED].median > alone[metering.SILENT].median > 0
+
+
+@pytest.mark.parametrize("counts", ["stores", "requests"])
+async def test_two_gateways_of_which_both_are_metered_are_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: str
+) -> None:
+    if counts == "requests":
+        monkeypatch.setattr(metering, "_Silent", Metrics)
+    else:
+        observing = partial(open_parts, observe=Metrics().observe_store)
+        monkeypatch.setattr(metering, "open_parts", observing)
+    with pytest.raises(AssertionError, match="the sides are not what they are called"):
+        await metering.measure_uploads(tmp_path, 1, AT_ONCE)
