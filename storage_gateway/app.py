@@ -21,6 +21,7 @@ from .api import (
     make_application,
 )
 from .backends import Member
+from .backends.ipfs import IPFSStore
 from .config import Config, ConfigError, LocalBackend, cannot_listen, url_of
 from .erase import Erasure
 from .errors import StorageFull
@@ -269,15 +270,23 @@ class Gateway:
             for backend in config.backends
             if wanted.backends is None or backend.name in wanted.backends
         ]
-        # A bucket says that it is full when it is.
+        full = self._full_nodes()
         roomy = {
             backend.domain
             for backend in backends
-            if not isinstance(backend, LocalBackend)
-            or _has_room(backend.path, config.reserve_bytes)
+            if backend.name not in full
+            and (
+                # A bucket says that it is full when it is.
+                not isinstance(backend, LocalBackend)
+                or _has_room(backend.path, config.reserve_bytes)
+            )
         }
         if backends and len(roomy) < (wanted.write_quorum or config.quorum):
             raise StorageFull("less than the reserve is free in too many stores")
+
+    def _full_nodes(self) -> set[str]:
+        nodes = (m.bare for m in self.parts.members if isinstance(m.bare, IPFSStore))
+        return {node.name for node in nodes if node.is_full}
 
     async def _check_ready(self) -> Readiness:
         return await self._watch.check("draining" if self.services.draining else OK)

@@ -1,4 +1,6 @@
-"""Settings of the stores that payloads lie in: folders, and buckets of S3-compatible servers."""
+"""Settings of the stores that payloads lie in: folders, buckets of S3-compatible servers, IPFS
+nodes.
+"""
 
 import ipaddress
 import re
@@ -141,7 +143,53 @@ class S3Backend(_Backend, frozen=True, kw_only=True, tag="s3"):
             )
 
 
-Backend = LocalBackend | S3Backend
+class IPFSBackend(_Backend, frozen=True, kw_only=True, tag="ipfs"):
+    """An IPFS node whose RPC is that of Kubo; others may use it, too. Times are seconds."""
+
+    api: str
+    """``https://HOST[:PORT]`` of the RPC; ``http`` only on this machine. Who can reach it can do
+    anything to the node."""
+    authorization_file: Path | None = None
+    """Holds the value of the ``Authorization`` header; only the gateway's user may read it."""
+    ca_file: Path | None = None
+    """Certificates to trust instead of the system's."""
+    connect_s: Waiting = 5.0
+    idle_s: Waiting = 30.0
+    """How long an answer may pause, or not begin: an import is pinned before it is answered."""
+    deadline_s: Waiting = 60.0
+    """For one operation."""
+    connections_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 32
+    fill_max: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.9
+    """The share of what the node is set to store at most, with which nothing more is sent to it."""
+
+    def __post_init__(self) -> None:
+        """Check what types alone cannot say."""
+        scheme, host, _ = self._server()
+        if scheme == "http" and not is_loopback(host):
+            raise ConfigError(
+                f"backend {self.name}: api {self.api} is on another machine and not protected: say"
+                " https"
+            )
+
+    @property
+    def place(self) -> str:
+        """Where it is, however it is written: two backends are never in one place."""
+        scheme, host, port = self._server()
+        return f"the node at {scheme}://{host}:{port}"
+
+    def _server(self) -> tuple[str, str, int]:
+        server = _server_of(self.api)
+        if server is None:
+            raise ConfigError(
+                f"backend {self.name}: api must be https://HOST or https://HOST:PORT, without"
+                " /api/v0 and without credentials: put those into authorization_file"
+            )
+        return server
+
+
+Backend = LocalBackend | S3Backend | IPFSBackend
+RemoteBackend = S3Backend | IPFSBackend
+"""Those that are asked over a network."""
 
 
 def _server_of(url: str) -> tuple[str, str, int] | None:
@@ -179,7 +227,7 @@ def check_backends(backends: Sequence[Backend]) -> None:
     places = [backend.place for backend in backends]
     shared = next((place for place in places if places.count(place) > 1), None)
     if shared is not None:
-        raise ConfigError(f"two backends lie in {shared}: each needs a folder or bucket of its own")
+        raise ConfigError(f"two backends lie in {shared}: each needs a place of its own")
 
 
 def with_offchain(backends: object, environment: Mapping[str, str]) -> object:

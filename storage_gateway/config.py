@@ -17,7 +17,9 @@ from crypto import Secret
 from .backend_settings import (
     Backend,
     ConfigError,
+    IPFSBackend,
     LocalBackend,
+    RemoteBackend,
     S3Backend,
     check_backends,
     is_loopback,
@@ -29,6 +31,7 @@ __all__ = [
     "ENVIRONMENT_PREFIX",
     "Config",
     "ConfigError",
+    "IPFSBackend",
     "LocalBackend",
     "S3Backend",
     "cannot_listen",
@@ -249,7 +252,7 @@ def load_config(
 def _check_deadlines(config: Config) -> None:
     # What was given up must have landed, or never will, when its grave is closed.
     for backend in config.backends:
-        if isinstance(backend, S3Backend) and backend.deadline_s >= config.late_write_horizon_s:
+        if isinstance(backend, RemoteBackend) and backend.deadline_s >= config.late_write_horizon_s:
             raise ConfigError(
                 f"backend {backend.name}: deadline_s ({backend.deadline_s:g}) must be below"
                 f" late_write_horizon_s ({config.late_write_horizon_s:g})"
@@ -265,7 +268,7 @@ def warnings_of(config: Config) -> list[str]:
         f" ({config.answer_within_s:g}): an upload that waits for it is refused (503) before it"
         " could be answered 202. Lower answer_within_s, unless that is what you want"
         for backend in config.backends
-        if isinstance(backend, S3Backend) and backend.deadline_s <= config.answer_within_s
+        if isinstance(backend, RemoteBackend) and backend.deadline_s <= config.answer_within_s
     ]
 
 

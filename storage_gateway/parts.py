@@ -12,8 +12,10 @@ from sqlalchemy import Connection
 
 from crypto import Identity
 
-from .backends import KeyedStore, Member
+from .backends import KeyedStore, LocalStore, Member
+from .backends.contract import MARKER_CONTENT
 from .backends.disk import LOST_AND_FOUND
+from .backends.ipfs import IPFSStore
 from .backends.metered import Observe
 from .backends.s3 import S3Store
 from .bad_copies import BadCopies
@@ -39,6 +41,7 @@ from .custody import (
 from .database_url import DatabaseURL
 from .errors import BackendUnavailable, BlobMissing, TokenExpired
 from .ids import new_random_id
+from .pins import pins_in
 from .records import TokenKind
 from .stores import (
     STORE_FOLDER,
@@ -122,7 +125,7 @@ async def open_parts(
     opened.push_async_callback(asyncio.to_thread, catalog.close)
     candidate = new_random_id()
     deployment_id = await catalog.run(lambda c: load_deployment(c, candidate))
-    stores = await open_stores(config, marker_key(deployment_id), opened)
+    stores = await open_stores(config, marker_key(deployment_id), opened, pins_in(catalog))
     members = members_of(config, stores, observe)
     await _refuse_unknown(catalog, members)
     for member, store in zip(members, stores, strict=True):
@@ -176,8 +179,8 @@ async def _check_marker(
         if spared and isinstance(error, BackendUnavailable):
             _do_without(member, str(error))
             return
-        if known and isinstance(store, S3Store):
-            raise  # it says whether it is another bucket or merely out of reach
+        if known and not isinstance(store, LocalStore):
+            raise  # it says whether it is another one or merely out of reach
         if known:
             raise ConfigError(
                 f"store {store.name} lacks the marker {marker} of this deployment:"
@@ -204,7 +207,7 @@ async def make_marker(store: KeyedStore, marker: str) -> None:
     """
     # Nothing is ever overwritten: another process that starts now may have been faster.
     with suppress(BackendUnavailable):
-        await store.put(marker, b"storage-gateway deployment marker v1\n")
+        await store.put(marker, MARKER_CONTENT)
     await store.stat(marker)
 
 
@@ -216,6 +219,8 @@ def _names_in(folder: Path) -> set[str]:
 
 
 async def _refuse_foreign_store(store: OpenStore, deployment_id: str) -> None:
+    if isinstance(store, IPFSStore):
+        return  # a node has room for many: each has roots of its own
     if isinstance(store, S3Store):
         foreign = await store.holds_other(deployment_id)
         place = f"bucket {store.settings.bucket} at {store.settings.endpoint}"
@@ -231,7 +236,7 @@ async def _refuse_foreign_store(store: OpenStore, deployment_id: str) -> None:
 
 async def _refuse_unfit(store: OpenStore, deployment_id: str) -> None:
     """A store that lacks what all rests on must not be found out by what it lost."""
-    if not isinstance(store, S3Store):
+    if isinstance(store, LocalStore):
         return
     report = await store.probe(deployment_id, everything=False)
     for finding in report.findings:

@@ -50,6 +50,7 @@ class _StoredLeaf:
     offset: int
     size: int
     position: int
+    digest: bytes
     tag_key: Secret
     tag: bytes
     last: bool
@@ -224,7 +225,7 @@ class Reads:
         run: list[_StoredLeaf],
         check: Callable[[_StoredLeaf, bytes], Bytes],
     ) -> list[Bytes]:
-        ranges = [Range(leaf.key, leaf.offset, leaf.size) for leaf in run]
+        ranges = [Range(leaf.key, leaf.offset, leaf.size, leaf.digest) for leaf in run]
         try:
             return await self._store_of(manifest.backends).fetch(
                 ranges, lambda at, sealed: check(run[at], sealed), self._threads
@@ -259,19 +260,21 @@ class _Plan:
 
     def add(self, page: tuple[Segment, ...]) -> None:
         """Take the next page; raise BlobCorrupt unless it fits to the payload's size."""
-        found = [(s.index, s.size, len(s.leaf_tags)) for s in page]
+        found = [(s.index, s.size, len(s.leaf_tags), len(s.leaf_digests)) for s in page]
         if found != [self._wanted(self.segments + at) for at in range(len(page))] or not page:
             raise BlobCorrupt(
                 f"the segments of {self._manifest.object_id} do not add up to its payload"
             )
         for segment in page:
-            for at, tag in enumerate(segment.leaf_tags):
+            leaves = zip(segment.leaf_digests, segment.leaf_tags, strict=True)
+            for at, (digest, tag) in enumerate(leaves):
                 leaf = _StoredLeaf(
                     index=segment.index * SEGMENT_LEAVES + at,
                     key=f"{self._prefix}{segment.index}",
                     offset=at * LEAF_SIZE,
                     size=min(LEAF_SIZE, segment.size - at * LEAF_SIZE),
                     position=at,
+                    digest=digest,
                     tag_key=segment.tag_key,
                     tag=tag,
                     last=segment.index == self._segments_all - 1
@@ -287,10 +290,11 @@ class _Plan:
             run.append(self.leaves.popleft())
         return run
 
-    def _wanted(self, index: int) -> tuple[int, int, int]:
-        """Return number, size and leaves that a segment must have."""
+    def _wanted(self, index: int) -> tuple[int, int, int, int]:
+        """Return number, size, and tags and digests of leaves that a segment must have."""
         size = min(SEGMENT_SIZE, self._manifest.payload_size - index * SEGMENT_SIZE)
-        return index, size, -(-size // LEAF_SIZE)
+        leaves = -(-size // LEAF_SIZE)
+        return index, size, leaves, leaves
 
 
 def _verify(leaf: _StoredLeaf, sealed: bytes) -> bytes:

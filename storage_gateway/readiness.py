@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .backends import Member
+from .backends.ipfs import IPFSStore
+from .backends.node_probe import NodeReport
 from .backends.probe_report import ProbeFinding, ProbeReport
 from .backends.s3 import S3Store
 from .catalog import Catalog
 from .catalog.work import has_marker
-from .errors import BackendUnavailable, GatewayError
+from .errors import BackendUnavailable, GatewayError, StorageFull
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +25,9 @@ OK = "ok"
 ANSWER_S_MAX = 3.0
 """How long a store is waited for: who balances load waits for few seconds, too."""
 ASKED_SHARE = 0.8
-"""Of that: so long a bucket has to answer."""
+"""Of that: so long a store behind a network has to answer."""
 FRESH_S = 1.0
-"""A bucket is not asked again within it, however many ask us: its requests cost money."""
+"""Such a store is not asked again within it, however many ask us: requests cost money."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,7 @@ class StoreState:
     """It failed too often lately to be asked, unless no other is left; likewise below."""
     writes_rest: bool
     probed: datetime | None
-    """When it was last looked at: only an S3 store is."""
+    """When it was last looked at: only one behind a network is."""
     findings: tuple[ProbeFinding, ...]
 
 
@@ -135,27 +137,29 @@ class _Watched:
 
     def __init__(self, member: Member, marker: str, clock: Callable[[], datetime]) -> None:
         store = member.bare
-        is_bucket = isinstance(store, S3Store)
+        is_remote = isinstance(store, S3Store | IPFSStore)
 
         async def ask() -> None:
-            if not isinstance(store, S3Store):
+            if not isinstance(store, S3Store | IPFSStore):
                 # A disk that hangs keeps its thread, however long we wait: it is asked once.
                 await store.stat(marker)
                 return
             try:
                 async with asyncio.timeout(ASKED_SHARE * ANSWER_S_MAX):
                     await store.stat(marker)
+                    if isinstance(store, IPFSStore):
+                        await store.require_room()
             except TimeoutError:
                 # The question waits for a connection like any other: who is busy is not away.
                 if not store.answered_within(ANSWER_S_MAX):
                     raise
 
         self.member = member
-        self.question = _Question(ask, fresh_s=FRESH_S if is_bucket else 0.0)
+        self.question = _Question(ask, fresh_s=FRESH_S if is_remote else 0.0)
         self._clock = clock
         self._ready = member.ready
         self._since = clock()
-        self._report: ProbeReport | None = None
+        self._report: ProbeReport | NodeReport | None = None
         self._probed: datetime | None = None
         self._told: set[str] = set()
 
@@ -174,7 +178,7 @@ class _Watched:
     async def ask(self) -> str:
         """Return ``ok``, or why it cannot be used."""
         outcome = await self.question.answer()
-        ready = outcome == OK
+        ready = outcome in (OK, StorageFull.code)  # what is full can be read
         if ready != self._ready:
             self._ready, self._since = ready, self._clock()
         if ready and not self.member.ready:
@@ -184,10 +188,12 @@ class _Watched:
 
     async def see(self, deployment_id: str) -> bool:
         """Look at it; tell whether there is nothing left to be seen."""
-        if not self.member.ready and await self.ask() != OK:
-            return False
+        if not self.member.ready:
+            await self.ask()
+            if not self.member.ready:
+                return False
         store = self.member.bare
-        if not isinstance(store, S3Store):
+        if not isinstance(store, S3Store | IPFSStore):
             return True
         if self._report is None:
             report = await store.look(deployment_id)
@@ -195,9 +201,9 @@ class _Watched:
             if not report.is_answered:
                 return False
             self._report, self._probed = report, self._clock()
-        return await store.clear_abandoned(deployment_id)
+        return not isinstance(store, S3Store) or await store.clear_abandoned(deployment_id)
 
-    def _tell(self, report: ProbeReport) -> None:
+    def _tell(self, report: ProbeReport | NodeReport) -> None:
         for finding in report.findings:
             if finding.kind not in self._told:
                 self._told.add(finding.kind)

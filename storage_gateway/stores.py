@@ -8,19 +8,22 @@ from datetime import UTC, datetime
 
 from crypto import Secret
 
-from .backend_settings import Backend, ConfigError, LocalBackend, S3Backend
+from .backend_settings import Backend, ConfigError, IPFSBackend, LocalBackend, S3Backend
 from .backends import KeyedStore, LocalStore, Member, OnBad, Replicas
+from .backends.ipfs import IPFSStore
+from .backends.kubo import KuboClient, KuboSettings
 from .backends.metered import Observe
 from .backends.s3 import S3Store
 from .backends.s3_client import Proxy, S3Settings
 from .backends.s3_signature import Credentials
 from .config import Config
 from .custody import read_secret
+from .pins import PinsOf
 
 STORE_FOLDER = "store"
 """Where payloads lie in the data folder, unless backends are configured."""
 
-OpenStore = LocalStore | S3Store
+OpenStore = LocalStore | S3Store | IPFSStore
 
 
 def now_utc() -> datetime:
@@ -33,25 +36,37 @@ def backends_of(config: Config) -> tuple[Backend, ...]:
     return config.backends or (LocalBackend(name="local", path=config.data_dir / STORE_FOLDER),)
 
 
-async def open_stores(config: Config, marker: str, opened: AsyncExitStack) -> tuple[OpenStore, ...]:
+async def open_stores(
+    config: Config, marker: str, opened: AsyncExitStack, pins_of: PinsOf
+) -> tuple[OpenStore, ...]:
     """Open each by itself; ``opened`` is told how to close them. ``marker`` is the deployment's.
+
+    ``pins_of`` returns where a store without names has written down what is in it.
 
     Raises:
         ConfigError: a file that a setting names cannot be used.
 
     """
-    return tuple([await _open_store(config, b, marker, opened) for b in backends_of(config)])
+    return tuple(
+        [await _open_store(config, b, marker, opened, pins_of) for b in backends_of(config)]
+    )
 
 
 async def _open_store(
-    config: Config, backend: Backend, marker: str, opened: AsyncExitStack
+    config: Config, backend: Backend, marker: str, opened: AsyncExitStack, pins_of: PinsOf
 ) -> OpenStore:
     if isinstance(backend, LocalBackend):
         local = LocalStore(backend.path, name=backend.name)
         opened.push_async_callback(asyncio.to_thread, local.close)
         return local
-    settings = await asyncio.to_thread(s3_settings_of, backend)
     tls = await asyncio.to_thread(_tls_of, backend)
+    if isinstance(backend, IPFSBackend):
+        client = KuboClient(await asyncio.to_thread(kubo_settings_of, backend), tls=tls)
+        pins = pins_of(backend.name)
+        node = IPFSStore(client, pins, marker=marker, spool=config.data_dir)
+        opened.push_async_callback(node.close)
+        return node
+    settings = await asyncio.to_thread(s3_settings_of, backend)
     store = S3Store(
         settings,
         marker=marker,
@@ -96,6 +111,34 @@ def s3_settings_of(backend: S3Backend) -> S3Settings:
     )
 
 
+def kubo_settings_of(backend: IPFSBackend) -> KuboSettings:
+    """Return what a client of the node needs; secrets are read from their files. Blocks.
+
+    Raises:
+        ConfigError: a file cannot be read, may be read by others, or does not hold what it must.
+
+    """
+    authorization = None
+    if backend.authorization_file is not None:
+        said = read_secret(backend.authorization_file).strip()
+        if not said or not said.isascii() or not said.isprintable():
+            raise ConfigError(
+                f"backend {backend.name}: {backend.authorization_file} must hold the value of the"
+                " Authorization header, as: Basic dXNlcjpwYXNzd29yZA=="
+            )
+        authorization = Secret(said.encode())
+    return KuboSettings(
+        name=backend.name,
+        api=backend.api.rstrip("/"),
+        authorization=authorization,
+        connect_s=backend.connect_s,
+        idle_s=backend.idle_s,
+        deadline_s=backend.deadline_s,
+        connections_max=backend.connections_max,
+        fill_max=backend.fill_max,
+    )
+
+
 def _proxy_of(backend: S3Backend) -> Proxy | None:
     if backend.proxy is None:
         return None
@@ -108,7 +151,7 @@ def _proxy_of(backend: S3Backend) -> Proxy | None:
     return Proxy(backend.proxy, Secret(said.encode()))
 
 
-def _tls_of(backend: S3Backend) -> ssl.SSLContext | None:
+def _tls_of(backend: S3Backend | IPFSBackend) -> ssl.SSLContext | None:
     if backend.ca_file is None:
         return None
     try:

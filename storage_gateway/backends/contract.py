@@ -13,6 +13,9 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
+MARKER_CONTENT = b"storage-gateway deployment marker v1\n"
+"""Of the blob that shows that a store is a deployment's: always the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class BlobInfo:
@@ -29,6 +32,8 @@ class Range:
     key: str
     offset: int
     size: int
+    digest: bytes | None = None
+    """Their SHA-256, where they are a whole leaf: a store that has no names needs nothing else."""
 
 
 Check = Callable[[int, bytes], T]

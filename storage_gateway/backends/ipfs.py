@@ -12,27 +12,19 @@ for as long as they want.
 """
 
 import asyncio
-import hashlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TypeVar
 
-from storage_gateway.errors import BlobCorrupt, BlobMissing
-from urn import (
-    CID,
-    LEAF_SIZE,
-    Codec,
-    DAGBuilder,
-    Entry,
-    car_header,
-    car_section,
-    encode_directory,
-)
+from storage_gateway.errors import BlobCorrupt, BlobMissing, StorageFull
+from urn import CID, LEAF_SIZE, Codec
 
-from .contract import BlobInfo, Check, Range, check_key
-from .kubo import KuboClient, Refused
+from .contract import MARKER_CONTENT, BlobInfo, Check, Range, check_key
+from .ipfs_blob import reading, reading_spool, tree_of
+from .kubo import KuboClient, Refused, Storage
+from .node_probe import NodeReport, look, probe
 from .pins import Pin, Pins
 from .spool import Spool
 from .spooled import SpooledWriter, SpooledWriters
@@ -40,7 +32,8 @@ from .spooled import SpooledWriter, SpooledWriters
 T = TypeVar("T")
 
 MARKER_FRESH_S = 30.0
-SENT_AT_ONCE = 256 << 10
+STORAGE_FRESH_S = 30.0
+"""How long it is believed what a node stores: what is sent to it since is added."""
 
 
 class IPFSStore:
@@ -59,9 +52,14 @@ class IPFSStore:
         a folder for segments on their way.
         """
         self.name = client.settings.name
+        self.settings = client.settings
         self._client = client
         self._pins = pins
-        self._marker = marker
+        # Its root follows from its key: of all that a catalog lost, it shows the node all the same.
+        self._marker = tree_of(marker, reading(MARKER_CONTENT), len(MARKER_CONTENT)).pin
+        self._storage: Storage | None = None
+        self._storage_asked_s = 0.0
+        self._sent_since = 0
         self._marker_fresh_s = marker_fresh_s
         self._marker_seen_s: float | None = None
         self._writers = SpooledWriters(spool, store=self.name, send=self._send)
@@ -71,9 +69,26 @@ class IPFSStore:
         """The store itself; see the contract."""
         return (self.name,)
 
+    def answered_within(self, seconds: float) -> bool:
+        """Tell whether anything that was asked of it was answered in the last ``seconds``."""
+        return time.monotonic() - self._client.answered_s <= seconds
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the node was nearly full a moment ago; asks nothing, from any thread."""
+        return time.monotonic() - self._storage_asked_s <= STORAGE_FRESH_S and self._fills(0)
+
     async def close(self) -> None:
         """Close all connections; what is under way is broken off."""
         await self._client.close()
+
+    async def probe(self, deployment_id: str, *, everything: bool = True) -> NodeReport:
+        """Find out what the node can do, also without a marker; see `node_probe`."""
+        return await probe(self._client, deployment_id=deployment_id, everything=everything)
+
+    async def look(self, deployment_id: str) -> NodeReport:  # noqa: ARG002 - as all that are probed
+        """Ask what may have changed since it was probed; see `node_probe`."""
+        return await look(self._client)
 
     def create(self, key: str) -> SpooledWriter:
         """Begin a blob; see the contract."""
@@ -90,18 +105,46 @@ class IPFSStore:
 
     async def _send(self, key: str, spool: Spool) -> None:
         check_key(key)
-        if key != self._marker:
+        if key != self._marker.key:
             await self._check_marker()
-        leaves = await asyncio.to_thread(_digests_of, spool)
-        blob = _Blob(key, spool, leaves)
+        await self.require_room(spool.size)
+        read = reading_spool(spool)
+        tree = await asyncio.to_thread(tree_of, key, read, spool.size)
         # Before a byte of it leaves the process: what nobody knows of is never removed.
-        await self._pins.intend(Pin(key, blob.root, spool.size, leaves))
-        await self._client.import_car(blob.root, blob.car)
+        if key != self._marker.key:
+            await self._pins.intend(tree.pin)
+        elif tree.pin != self._marker:
+            raise ValueError(f"not what a marker holds: {key}")
+        self._sent_since += spool.size
+        await self._client.import_car(tree.pin.root, lambda: tree.car(read))
+
+    async def require_room(self, size: int = 0) -> None:
+        """Refuse so many bytes more if the node is nearly full.
+
+        Raises:
+            StorageFull, BackendUnavailable
+
+        """
+        now_s = time.monotonic()
+        if self._storage is None or now_s - self._storage_asked_s > STORAGE_FRESH_S:
+            self._storage = await self._client.storage()
+            self._storage_asked_s, self._sent_since = now_s, 0
+        if self._fills(size):
+            raise StorageFull(
+                f"store {self.name} stores more than {self.settings.fill_max:.0%} of what it is set"
+                " to store at most"
+            )
+
+    def _fills(self, size: int) -> bool:
+        storage = self._storage
+        if storage is None or storage.limit is None:
+            return False
+        return storage.used + self._sent_since + size > self.settings.fill_max * storage.limit
 
     async def get(self, key: str, offset: int, size: int) -> bytes:
         """Return a range; see the contract."""
         check_key(key)
-        pin = await self._pins.find(key)
+        pin = await self._find(key)
         if pin is None:
             raise await self._missing(key)
         if size == 0 or offset + size > pin.size:
@@ -111,7 +154,7 @@ class IPFSStore:
             return b""
         pieces = []
         for at in range(offset // LEAF_SIZE, -(-(offset + size) // LEAF_SIZE)):
-            leaf = await self._leaf(pin, at)
+            leaf = await self._leaf(key, pin.leaves[at])
             start = at * LEAF_SIZE
             pieces.append(leaf[max(0, offset - start) : offset + size - start])
         data = b"".join(pieces)
@@ -121,17 +164,27 @@ class IPFSStore:
 
     async def fetch(self, ranges: Sequence[Range], check: Check[T], threads: Executor) -> list[T]:
         """Return what is made of ranges; see the contract."""
-        runs = await asyncio.gather(*(self.get(r.key, r.offset, r.size) for r in ranges))
+        runs = await asyncio.gather(*map(self._run, ranges))
 
         def work() -> list[T]:
             return [check(at, data) for at, data in enumerate(runs)]
 
         return await asyncio.get_running_loop().run_in_executor(threads, work)
 
+    async def _run(self, run: Range) -> bytes:
+        if run.digest is None:
+            return await self.get(run.key, run.offset, run.size)
+        # Its name is all that is needed, whatever the catalog says, or does not say any more.
+        check_key(run.key)
+        leaf = await self._leaf(run.key, run.digest)
+        if len(leaf) != run.size:
+            raise self._corrupt(run.key, run.offset + len(leaf))
+        return leaf
+
     async def stat(self, key: str) -> BlobInfo:
         """Return what is known of a blob; see the contract."""
         check_key(key)
-        pin = await self._pins.find(key)
+        pin = await self._find(key)
         if pin is None or not await self._client.is_pinned(pin.root):
             raise await self._missing(key)
         return BlobInfo(key, pin.size)
@@ -141,7 +194,7 @@ class IPFSStore:
         check_key(key)
         await self._writers.abort(key)
         await self._read_marker()
-        pin = await self._pins.find(key)
+        pin = await self._find(key)
         if pin is not None:
             await self._client.unpin(pin.root)
 
@@ -152,11 +205,14 @@ class IPFSStore:
             if await self._client.is_pinned(pin.root):
                 yield BlobInfo(pin.key, pin.size)
 
-    async def _leaf(self, pin: Pin, at: int) -> bytes:
+    async def _find(self, key: str) -> Pin | None:
+        return self._marker if key == self._marker.key else await self._pins.find(key)
+
+    async def _leaf(self, key: str, digest: bytes) -> bytes:
         try:
-            return await self._client.block(CID(Codec.RAW, pin.leaves[at]), size_max=LEAF_SIZE)
+            return await self._client.block(CID(Codec.RAW, digest), size_max=LEAF_SIZE)
         except Refused:
-            raise await self._missing(pin.key) from None
+            raise await self._missing(key) from None
 
     async def _missing(self, key: str) -> BlobMissing:
         """Return what to raise for a blob that is not there, once the node is known as ours."""
@@ -171,8 +227,7 @@ class IPFSStore:
 
     async def _read_marker(self) -> None:
         asked_s = time.monotonic()
-        pin = await self._pins.find(self._marker)
-        if pin is None or not await self._client.is_pinned(pin.root):
+        if not await self._client.is_pinned(self._marker.root):
             raise self._client.unavailable(
                 "lacks the marker of this deployment: it is another node, or was emptied"
             )
@@ -180,48 +235,3 @@ class IPFSStore:
 
     def _corrupt(self, key: str, size: int) -> BlobCorrupt:
         return BlobCorrupt(f"{key} in store {self.name} ends at byte {size}")
-
-
-class _Blob:
-    """The blocks of a blob: leaves, the node above them, and the root of our own."""
-
-    def __init__(self, key: str, spool: Spool, leaves: tuple[bytes, ...]) -> None:
-        self._spool = spool
-        self._leaves = leaves
-        self._nodes: list[tuple[CID, bytes]] = []
-        dag = DAGBuilder(on_node=lambda cid, block: self._nodes.append((cid, block)))
-        for at, digest in enumerate(leaves):
-            dag.add_leaf(digest, self._size_of(at))
-        file = dag.finish_link()
-        link, block = encode_directory([Entry(key.replace("/", "."), file.cid, file.tree_size)])
-        self._nodes.append((link.cid, block))
-        self.root = link.cid
-
-    async def car(self) -> AsyncIterator[bytes]:
-        """Yield an archive of all of them."""
-        yield car_header([self.root])
-        for at, digest in enumerate(self._leaves):
-            size = self._size_of(at)
-            yield car_section(CID(Codec.RAW, digest), size)
-            for offset in range(at * LEAF_SIZE, at * LEAF_SIZE + size, SENT_AT_ONCE):
-                end = min(offset + SENT_AT_ONCE, at * LEAF_SIZE + size)
-                yield await asyncio.to_thread(_read, self._spool, offset, end - offset)
-        for cid, block in self._nodes:
-            yield car_section(cid, len(block)) + block
-
-    def _size_of(self, at: int) -> int:
-        return min(LEAF_SIZE, self._spool.size - at * LEAF_SIZE)
-
-
-def _digests_of(spool: Spool) -> tuple[bytes, ...]:
-    starts = range(0, max(1, spool.size), LEAF_SIZE)
-    return tuple(
-        hashlib.sha256(_read(spool, start, min(LEAF_SIZE, spool.size - start))).digest()
-        for start in starts
-    )
-
-
-def _read(spool: Spool, offset: int, size: int) -> bytes:
-    if spool.memory is not None:
-        return bytes(spool.memory[offset : offset + size])
-    return spool.read(offset, size)

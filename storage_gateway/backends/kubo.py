@@ -7,7 +7,9 @@ from it. So nothing counts as done that the answer does not say was done.
 
 import asyncio
 import json
+import math
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -48,6 +50,20 @@ class KuboSettings:
     deadline_s: float = 60.0
     """For a call as a whole."""
     connections_max: int = 32
+    fill_max: float = 0.9
+    """The share of what the node is set to store at most, with which nothing more is sent to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """What a node stores, and what it is set to store at most, in bytes; None: it has no limit."""
+
+    used: int
+    limit: int | None
+
+
+NO_LIMIT = (1 << 64) - 1
+"""Kubo's word for it. Source: github.com/ipfs/kubo core/corerepo/stat.go"""
 
 
 class Refused(Exception):
@@ -64,6 +80,8 @@ class KuboClient:
     def __init__(self, settings: KuboSettings, *, tls: ssl.SSLContext | None = None) -> None:
         """``tls`` says whom to trust, if not the usual ones."""
         self.settings = settings
+        self.answered_s = -math.inf
+        """When it last answered anything, by the monotonic clock."""
         headers = {"User-Agent": "storage-gateway"}
         if settings.authorization is not None:
             headers["Authorization"] = settings.authorization.expose().decode()
@@ -84,6 +102,32 @@ class KuboClient:
     def unavailable(self, text: str) -> BackendUnavailable:
         """Return an error that says what is wrong, not where the node is: clients see it."""
         return BackendUnavailable(f"store {self.settings.name} {text}")
+
+    async def version(self) -> str:
+        """Return what the node says that it is, at most 64 printable characters of it.
+
+        Raises:
+            BackendUnavailable
+
+        """
+        said = self._object(await self._tell("id", {})).get("AgentVersion")
+        text = said if isinstance(said, str) else ""
+        return "".join(c for c in text[:64] if c.isascii() and c.isprintable())
+
+    async def storage(self) -> Storage:
+        """Return what it stores, and may store.
+
+        Raises:
+            BackendUnavailable
+
+        """
+        said = self._object(await self._tell("repo/stat", {"size-only": "true"}))
+        try:
+            # Kubo says numbers, js-ipfs texts.
+            used, limit = int(said["RepoSize"]), int(said["StorageMax"])
+        except (KeyError, TypeError, ValueError):
+            raise self.unavailable("does not say what it stores") from None
+        return Storage(used, None if limit in (0, NO_LIMIT) else limit)
 
     async def block(self, cid: CID, *, size_max: int) -> bytes:
         """Return a block that the node has; it does not ask others for it.
@@ -157,6 +201,12 @@ class KuboClient:
                 return
         raise self.unavailable("does not say that it pinned what it was sent")
 
+    async def _tell(self, command: str, args: Mapping[str, str]) -> bytes:
+        try:
+            return await self._call(command, args)
+        except Refused:
+            raise self.unavailable(f"refuses {command}") from None
+
     def _object(self, answer: bytes) -> Mapping[str, Any]:
         try:
             said = json.loads(answer)
@@ -187,6 +237,7 @@ class KuboClient:
                 ) as response,
             ):
                 answer = await self._read(response, size_max)
+                self.answered_s = time.monotonic()
         except TimeoutError:
             raise self.unavailable("did not answer in time") from None
         except (aiohttp.ClientError, OSError) as error:
@@ -195,7 +246,7 @@ class KuboClient:
             return answer
         if response.status == HTTPStatus.INTERNAL_SERVER_ERROR:
             raise Refused(str(self._object(answer).get("Message", "")))
-        raise self.unavailable(f"answered {response.status}")
+        raise self.unavailable(f"answered {response.status} to {command}")
 
     async def _read(self, response: aiohttp.ClientResponse, size_max: int) -> bytes:
         pieces, size = [], 0

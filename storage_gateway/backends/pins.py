@@ -33,3 +33,21 @@ class Pins(Protocol):
 
     def below(self, prefix: str) -> AsyncIterator[Pin]:
         """Yield all whose keys start with a prefix, in their order."""
+
+
+class NoPins:
+    """Of a deployment that has not begun: a store can be tried, and there is nothing in it."""
+
+    async def intend(self, pin: Pin) -> None:
+        """Refuse; see the protocol."""
+        raise RuntimeError(f"no deployment keeps {pin.key}")
+
+    async def find(self, key: str) -> Pin | None:  # noqa: ARG002 - there is none
+        """Return nothing; see the protocol."""
+        return None
+
+    async def below(self, prefix: str) -> AsyncIterator[Pin]:  # noqa: ARG002
+        """Yield nothing; see the protocol."""
+        nothing: tuple[Pin, ...] = ()
+        for pin in nothing:
+            yield pin

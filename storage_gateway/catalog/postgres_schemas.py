@@ -5,7 +5,7 @@ dropped in transactions that lock the row: who has lost a run makes no schema an
 drops one waits for a transaction that is still about to make it.
 """
 
-from sqlalchemy import Connection, Select, select, text
+from sqlalchemy import Connection, Select, inspect, select, text
 from sqlalchemy.schema import CreateSchema, DropSchema
 
 from .stress_runs import RUNNING
@@ -36,6 +36,11 @@ def make_schema_of_run(connection: Connection, run_id: str, instance_id: str) ->
         return False
     connection.execute(CreateSchema(schema_of_run(run_id)))
     return True
+
+
+def has_schema_of_run(connection: Connection, run_id: str) -> bool:
+    """Tell whether a run's schema is there."""
+    return inspect(connection).has_schema(schema_of_run(run_id))
 
 
 def drop_schema_of_run(connection: Connection, run_id: str) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The number of the newest file in ``migrations/versions``: every change has one there."""
 
 metadata = MetaData()
@@ -137,6 +137,39 @@ placements = Table(
     Column("backend", Text(), primary_key=True),
     Column("state", Text(), nullable=False),
 )
+
+pins = Table(
+    "pins",
+    metadata,
+    Column("backend", Text(), primary_key=True),
+    Column("key", Text(), primary_key=True),
+    Column("payload_id", Text(32), nullable=False),
+    Column("root", Text(), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("leaf_digests", LargeBinary, nullable=False),
+    Index("pins_by_payload", "payload_id"),
+)
+"""What content-addressed stores were asked to keep, and under which key. A row goes with its
+payload, not with its pin: what was on its way may come late, and is found by nothing else."""
+
+roots = Table(
+    "roots",
+    metadata,
+    Column("payload_id", Text(32), primary_key=True),
+    Column("backend", Text(), primary_key=True),
+)
+"""Payloads of several segments whose blocks above these are still to come to such a store."""
+
+blocks = Table(
+    "blocks",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("payload_id", Text(32), primary_key=True),
+    Column("leaf", BigInteger, nullable=True),
+    Column("node", LargeBinary, nullable=True),
+    Index("blocks_by_payload", "payload_id", "leaf"),
+)
+"""By its SHA-256: which leaf of which payload a block is, or the bytes of a node above leaves."""
 
 slots = Table(
     "slots",

@@ -12,13 +12,16 @@ from .clock import now_ms
 from .objects import Ownership
 from .statements import Statement, insert_once
 from .tables import (
+    blocks,
     deployment,
     graves,
     instances,
     intents,
     markers,
     objects,
+    pins,
     placements,
+    roots,
     segments,
     slots,
 )
@@ -117,7 +120,7 @@ _LIES_IN = Statement(
 )
 _FORGET_PAYLOAD = tuple(
     Statement(delete(table).where(table.c.payload_id == bindparam("payload_id_is")))
-    for table in (segments, placements)
+    for table in (segments, placements, pins, roots, blocks)
 )
 _ERASED = Statement(
     update(objects)

@@ -1,4 +1,4 @@
-"""``backends probe``: try every configured S3 store, and say what it can do."""
+"""``backends probe``: try every configured S3 store and IPFS node, and say what it can do."""
 
 import argparse
 import asyncio
@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 
+from storage_gateway.backends import LocalStore
+from storage_gateway.backends.node_probe import NodeReport
+from storage_gateway.backends.pins import NoPins
 from storage_gateway.backends.probe_report import ProbeReport
-from storage_gateway.backends.s3 import S3Store
 from storage_gateway.catalog.work import find_deployment
 from storage_gateway.config import Config, ConfigError, load_config
 from storage_gateway.errors import GatewayError
@@ -20,6 +22,8 @@ from storage_gateway.stores import open_stores
 from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, fail
 
 COMMAND = "backends probe"
+
+Report = ProbeReport | NodeReport
 
 
 def probe(options: argparse.Namespace) -> int:
@@ -52,16 +56,17 @@ def _deployment_id(config: Config) -> str:
         catalog.close()
 
 
-async def _probe(config: Config, deployment_id: str) -> list[ProbeReport]:
+async def _probe(config: Config, deployment_id: str) -> list[Report]:
     async with AsyncExitStack() as opened:
-        stores = await open_stores(config, marker_key(deployment_id), opened)
+        marker = marker_key(deployment_id)
+        stores = await open_stores(config, marker, opened, lambda _name: NoPins())
         # One after the other: each is to show its own speed.
-        return [await s.probe(deployment_id) for s in stores if isinstance(s, S3Store)]
+        return [await s.probe(deployment_id) for s in stores if not isinstance(s, LocalStore)]
 
 
-def _print(reports: Sequence[ProbeReport]) -> None:
+def _print(reports: Sequence[Report]) -> None:
     if not reports:
-        print("no S3 backend is configured")
+        print("no S3 store and no IPFS node is configured")
     for report in reports:
         rows = asdict(report)
         del rows["findings"]

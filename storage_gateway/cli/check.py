@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from storage_gateway.backends import Shelf, shelf_of
+from storage_gateway.catalog import Catalog
 from storage_gateway.catalog.sessions import router_recipient
 from storage_gateway.catalog.work import find_deployment
 from storage_gateway.config import Config, ConfigError, load_config
@@ -23,6 +24,7 @@ from storage_gateway.parts import (
     open_catalog,
     payloads_prefix,
 )
+from storage_gateway.pins import pins_in
 from storage_gateway.stores import open_stores
 from storage_gateway.verify import Checker
 
@@ -75,7 +77,7 @@ def _check(config: Config, *, quiet: bool) -> CheckReport:
         marker = marker_key(deployment_id)
         checker = Checker(
             catalog=catalog,
-            shelves=opened.enter_context(_open_shelves(config, marker)),
+            shelves=opened.enter_context(_open_shelves(config, marker, catalog)),
             identity=identity,
             payloads=payloads_prefix(deployment_id),
             marker=marker,
@@ -86,7 +88,7 @@ def _check(config: Config, *, quiet: bool) -> CheckReport:
 
 
 @contextmanager
-def _open_shelves(config: Config, marker: str) -> Iterator[dict[str, Shelf]]:
+def _open_shelves(config: Config, marker: str, catalog: Catalog) -> Iterator[dict[str, Shelf]]:
     """Open the stores on an event loop in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -97,7 +99,7 @@ def _open_shelves(config: Config, marker: str) -> Iterator[dict[str, Shelf]]:
 
     opened = AsyncExitStack()
     try:
-        stores = do(open_stores(config, marker, opened))
+        stores = do(open_stores(config, marker, opened, pins_in(catalog)))
         yield {store.name: shelf_of(store, loop) for store in stores}
     finally:
         do(opened.aclose())

@@ -251,7 +251,7 @@ def _add_backends(commands: Commands) -> None:
     probe = add_command(
         verbs,
         "probe",
-        "Try every configured bucket, also before the first start: what it writes it removes.",
+        "Try every configured bucket and node, also before the first start; what it writes goes.",
         "  storage-gateway backends probe --data-dir ./data --config gateway.toml\n"
         "  storage-gateway backends probe --data-dir ./data --config gateway.toml --json",
     )

@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from storage_gateway.catalog import Catalog, Clock, PostgresCatalog, SQLiteCatalog
+from storage_gateway.catalog.clock import true_time
 from storage_gateway.catalog.postgres_schemas import (
     drop_schema_of_run,
+    has_schema_of_run,
     make_schema_of_run,
     may_make_schemas,
     schema_of_run,
@@ -76,3 +78,20 @@ def open_run_catalog(
     if database is None:
         return SQLiteCatalog.open(folder / CATALOG_FILE, clock=clock)
     return PostgresCatalog.open(database.with_schema(schema_of_run(run_id)), clock=clock)
+
+
+def find_run_catalog(config: Config, serving: Catalog, folder: Path, run_id: str) -> Catalog | None:
+    """Open the catalog that a run has left, if it came so far as to have one. Blocks.
+
+    Raises:
+        CatalogUnavailable, ConfigError: it cannot be used now.
+
+    """
+    database = None
+    if config.catalog_url is not None:
+        if not serving.read_blocking(partial(has_schema_of_run, run_id=run_id)):
+            return None
+        database = login_url(config, config.catalog_url)
+    elif not (folder / CATALOG_FILE).exists():
+        return None
+    return open_run_catalog(folder, database, run_id, true_time)

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from storage_gateway.backends import LocalStore
+from storage_gateway.backends.pins import NoPins
 from storage_gateway.catalog import Catalog, Unit
 from storage_gateway.catalog.objects import list_objects
 from storage_gateway.catalog.stress_remains import (
@@ -24,13 +25,14 @@ from storage_gateway.catalog.stress_remains import (
     find_remains,
 )
 from storage_gateway.catalog.stress_runs import RunRow, control_session, revoke_tokens_of
-from storage_gateway.config import Config
+from storage_gateway.config import Config, IPFSBackend
 from storage_gateway.erase import Erasure
 from storage_gateway.parts import marker_key, stress_namespace
+from storage_gateway.pins import PinsOf, pins_in
 from storage_gateway.records import Manifest, ObjectState
 from storage_gateway.stores import open_stores
 
-from .catalogs import drop_schema
+from .catalogs import drop_schema, find_run_catalog
 from .world import STRESS_FOLDER, run_folder
 
 logger = logging.getLogger(__name__)
@@ -62,7 +64,8 @@ async def clear_run(
     prefix = f"{deployment_id}/{stress_namespace(run.run_id)}/"
     async with AsyncExitStack() as opened:
         marker = marker_key(deployment_id)
-        for store in await open_stores(config, marker, opened):
+        pins_of = await _pins_of_run(config, catalog, run.run_id, opened)
+        for store in await open_stores(config, marker, opened, pins_of):
             # Else an unmounted disk would be taken for one that is clean.
             await store.stat(marker)
             async for blob in store.list(prefix):
@@ -75,6 +78,19 @@ async def clear_run(
     cleared.control_objects = await _erase_all(catalog, erasure, control_session(run.run_id))
     await catalog.run(lambda c: revoke_tokens_of(c, control_session(run.run_id)))
     return cleared
+
+
+async def _pins_of_run(
+    config: Config, serving: Catalog, run_id: str, opened: AsyncExitStack
+) -> PinsOf:
+    """Return where the run wrote down what it sent to nodes: a node has no names to ask for."""
+    if any(isinstance(backend, IPFSBackend) for backend in config.backends):
+        folder = run_folder(config, run_id)
+        of_run = await asyncio.to_thread(find_run_catalog, config, serving, folder, run_id)
+        if of_run is not None:
+            opened.push_async_callback(asyncio.to_thread, of_run.close)
+            return pins_in(of_run)
+    return lambda _name: NoPins()
 
 
 async def drop_remains(catalog: Catalog) -> None:

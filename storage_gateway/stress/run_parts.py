@@ -26,6 +26,7 @@ from storage_gateway.parts import (
     payloads_prefix,
     stress_namespace,
 )
+from storage_gateway.pins import pins_in
 from storage_gateway.stores import OpenStore, backends_of, join_stores, members_of, open_stores
 
 from .catalogs import open_run_catalog
@@ -102,7 +103,7 @@ async def open_run_parts(
     catalog = await _open_catalog(config.data_dir, database, run_id, clock)
     opened.push_async_callback(asyncio.to_thread, catalog.close)
     marker = marker_key(deployment_id)
-    stores = await open_stores(config, marker, opened)
+    stores = await open_stores(config, marker, opened, pins_in(catalog))
     for backend, each in zip(backends_of(config), stores, strict=True):
         if is_own(backend, config.data_dir):
             await make_marker(each, marker)

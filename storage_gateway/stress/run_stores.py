@@ -1,8 +1,8 @@
 """The stores of a run: the deployment's, more where a case needs them, each with its own faults.
 
-A fault comes from the network where a proxy can stand before a store (a bucket that is asked
-without TLS on this machine), and from `FaultyStore` else, which does what the store's client would
-see.
+A fault comes from the network where a proxy can stand before a store (a bucket or a node that is
+asked without TLS on this machine), and from `FaultyStore` else, which does what the store's client
+would see.
 """
 
 import collections
@@ -14,7 +14,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from storage_gateway.backend_settings import Backend, LocalBackend, S3Backend
+from storage_gateway.backend_settings import (
+    Backend,
+    IPFSBackend,
+    LocalBackend,
+    RemoteBackend,
+)
 from storage_gateway.backends.faulty import OPERATIONS, FaultyStore, StoreFaults
 from storage_gateway.stores import OpenStore
 
@@ -107,20 +112,22 @@ def is_own(backend: Backend, folder: Path) -> bool:
 
 def horizon_of(backends: tuple[Backend, ...]) -> float:
     """Return when no write of a run can come late any more."""
-    deadlines = [b.deadline_s for b in backends if isinstance(b, S3Backend)]
+    deadlines = [b.deadline_s for b in backends if isinstance(b, RemoteBackend)]
     return HORIZON_S + max(deadlines, default=0.0)
 
 
 def _impatient(backend: Backend) -> Backend:
-    if not isinstance(backend, S3Backend):
+    if isinstance(backend, LocalBackend):
         return backend
-    return msgspec.structs.replace(
+    impatient = msgspec.structs.replace(
         backend,
         connect_s=min(backend.connect_s, CONNECT_S),
         idle_s=min(backend.idle_s, IDLE_S),
-        attempt_s=min(backend.attempt_s, ATTEMPT_S),
         deadline_s=min(backend.deadline_s, DEADLINE_S),
     )
+    if isinstance(impatient, IPFSBackend):
+        return impatient
+    return msgspec.structs.replace(impatient, attempt_s=min(impatient.attempt_s, ATTEMPT_S))
 
 
 async def behind_proxies(
@@ -131,21 +138,27 @@ async def behind_proxies(
     proxies: dict[str, TCPProxy] = {}
     for backend in backends:
         port = _port_of(backend)
-        if port is None or not isinstance(backend, S3Backend):
+        if port is None:
             found.append(backend)
             continue
         proxy = await opened.enter_async_context(tcp_proxy(port, seed=seed))
         proxies[backend.name] = proxy
-        endpoint = f"http://{HOST}:{proxy.port}"
-        found.append(msgspec.structs.replace(backend, endpoint=endpoint))
+        setting = "api" if isinstance(backend, IPFSBackend) else "endpoint"
+        url = f"http://{HOST}:{proxy.port}"
+        found.append(msgspec.structs.replace(backend, **{setting: url}))
     return tuple(found), proxies
 
 
 def _port_of(backend: Backend) -> int | None:
-    """Return the port of a bucket's server if a proxy can stand before it, and see what passes."""
-    if not isinstance(backend, S3Backend) or not backend.path_style:
+    """Return the port of a server if a proxy can stand before it, and see what passes."""
+    if isinstance(backend, LocalBackend):
         return None
-    url = urlsplit(backend.endpoint)
+    if isinstance(backend, IPFSBackend):
+        url = urlsplit(backend.api)
+    elif backend.path_style:
+        url = urlsplit(backend.endpoint)
+    else:
+        return None
     if url.scheme != "http" or url.hostname not in (HOST, "localhost"):
         return None
     return url.port or 80

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from storage_gateway.backends.contract import MARKER_CONTENT
 from storage_gateway.backends.ipfs import IPFSStore
 from storage_gateway.backends.kubo import KuboClient, KuboSettings
 from storage_gateway.backends.pins import Pin
@@ -49,7 +50,7 @@ async def ipfs_store(
         marker_fresh_s=marker_fresh_s,
     )
     try:
-        await store.put(marker, b"marker")
+        await store.put(marker, MARKER_CONTENT)
         yield store, pins
     finally:
         node.revive()

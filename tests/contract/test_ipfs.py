@@ -5,7 +5,8 @@ Method: a real node; one that answers what a test wants, where the real one cann
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 
@@ -16,7 +17,7 @@ from crypto import LEAF_SIZE
 from storage_gateway.backends.ipfs import IPFSStore
 from storage_gateway.backends.kubo import KuboClient, KuboSettings
 from storage_gateway.backends.spool import SPOOLED_MIN
-from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
+from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing, StorageFull
 from tests.servers.ipfs import IpfsNode
 from urn import cid_of
 
@@ -147,6 +148,137 @@ async def test_it_is_written_down_before_the_node_hears_of_it(
     assert [OTHER] == [blob.key async for blob in ours.list("deployment/main/")]
 
 
+async def test_a_node_that_is_nearly_full_takes_no_more(tmp_path: Path) -> None:
+    stored = {"RepoSize": "899", "StorageMax": "1000"}
+    imported = []
+
+    async def take(request: web.Request) -> web.Response:
+        imported.append(await request.read())
+        (root,) = [pin.root for key, pin in pins.pins.items() if key == KEY]
+        return web.Response(text=ROOT % (root, ""))
+
+    pins = PinsInMemory()
+    app = web.Application()
+    app.router.add_post("/api/v0/dag/import", take)
+    app.router.add_post("/api/v0/pin/ls", tell(Keys={"the marker": {}}))
+    app.router.add_post("/api/v0/repo/stat", tell(**stored))
+    async with node_that_answers(app, tmp_path, pins) as store:
+        await store.put(KEY, b"x")
+        assert not store.is_full
+        with pytest.raises(StorageFull, match="store node stores more than 90%"):
+            await store.put(OTHER, b"yz")
+        with pytest.raises(StorageFull):
+            await store.require_room(1)
+        await store.require_room()
+
+    assert 1 == len(imported)
+    assert OTHER not in pins.pins
+
+
+@pytest.mark.parametrize(
+    ("limit", "full"),
+    [(1000, True), (0, False), ((1 << 64) - 1, False)],
+)
+async def test_a_node_without_a_limit_is_never_full(tmp_path: Path, limit: int, full: bool) -> None:
+    app = web.Application()
+    app.router.add_post("/api/v0/repo/stat", tell(RepoSize=10_000, StorageMax=limit))
+    async with node_that_answers(app, tmp_path, PinsInMemory()) as store:
+        assert not store.is_full, "nothing is known of it yet"
+        if full:
+            with pytest.raises(StorageFull):
+                await store.require_room()
+        else:
+            await store.require_room()
+
+        assert full == store.is_full
+
+
+async def test_what_a_node_stores_is_asked_again_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = {"RepoSize": 1000, "StorageMax": 1000}
+
+    async def say(_: web.Request) -> web.Response:
+        return web.json_response(stored)
+
+    app = web.Application()
+    app.router.add_post("/api/v0/repo/stat", say)
+    async with node_that_answers(app, tmp_path, PinsInMemory()) as store:
+        with pytest.raises(StorageFull):
+            await store.require_room()
+        stored["RepoSize"] = 0
+        with pytest.raises(StorageFull):
+            await store.require_room()
+        monkeypatch.setattr("storage_gateway.backends.ipfs.STORAGE_FRESH_S", 0.0)
+        assert not store.is_full, "what is not known is tried"
+        await store.require_room()
+
+
+async def test_a_probe_finds_out_what_a_node_can_do(
+    ipfs: IpfsNode, store: tuple[IPFSStore, PinsInMemory]
+) -> None:
+    before = await asyncio.to_thread(ipfs.pins)
+    report = await store[0].probe("deployment")
+
+    assert (True, True, True) == (report.pins_imports, report.reads_after_imports, report.unpins)
+    assert report.agent
+    assert report.used_bytes is not None
+    assert report.limit_bytes is not None
+    assert min(report.import_mb_s or 0, report.read_mb_s or 0) > 0
+    assert () == report.findings
+    assert before == await asyncio.to_thread(ipfs.pins)
+
+
+@pytest.mark.parametrize(
+    ("answers", "kinds"),
+    [
+        ({}, ["unavailable"]),
+        ({"id": {}}, ["unavailable"]),
+        ({"id": {}, "repo/stat": {"RepoSize": -1}}, ["unavailable"]),
+        ({"id": {}, "repo/stat": {"RepoSize": 95, "StorageMax": 100}}, ["storage"]),
+        ({"id": {"AgentVersion": "x\n" * 99}, "repo/stat": {"RepoSize": 1, "StorageMax": 0}}, []),
+    ],
+    ids=str,
+)
+async def test_a_look_says_what_is_wrong_with_a_node(
+    tmp_path: Path, answers: dict[str, dict[str, object]], kinds: list[str]
+) -> None:
+    app = web.Application()
+    for call, said in answers.items():
+        app.router.add_post(f"/api/v0/{call}", tell(**said))
+    async with node_that_answers(app, tmp_path, PinsInMemory()) as store:
+        report = await store.look("deployment")
+
+    assert kinds == [finding.kind for finding in report.findings]
+    assert "\n" not in (report.agent or "")
+    assert len(report.agent or "") <= 64
+
+
+@asynccontextmanager
+async def node_that_answers(
+    app: web.Application, folder: Path, pins: PinsInMemory
+) -> AsyncIterator[IPFSStore]:
+    """Open a store over something that is asked as a node is."""
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    client = KuboClient(KuboSettings(name="node", api=f"http://127.0.0.1:{port}"))
+    store = IPFSStore(client, pins, marker=MARKER, spool=folder)
+    try:
+        yield store
+    finally:
+        await store.close()
+        await runner.cleanup()
+
+
+def tell(**said: object) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(said)
+
+    return answer
+
+
 ROOT = '{"Root":{"Cid":{"/":"%s"},"PinErrorMsg":"%s"}}\n'
 
 
@@ -173,24 +305,19 @@ async def test_an_import_counts_only_when_it_is_said_to_be_pinned(
 
     async def say(request: web.Request) -> web.Response:
         await request.read()
-        ours = pins.pins[MARKER].root
+        ours = pins.pins[KEY].root
         text = ROOT % (ours, "block not found") if answer.startswith("ours") else answer
         return web.Response(status=status, text=text, headers={"Location": "/elsewhere"})
 
     app = web.Application()
     app.router.add_post("/api/v0/dag/import", say)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    port = runner.addresses[0][1]
-    client = KuboClient(KuboSettings(name="node", api=f"http://127.0.0.1:{port}"))
-    store = IPFSStore(client, pins, marker=MARKER, spool=tmp_path)
-    try:
+    app.router.add_post("/api/v0/repo/stat", tell(RepoSize=0, StorageMax=1 << 40))
+    app.router.add_post("/api/v0/pin/ls", tell(Keys={"the marker": {}}))
+    async with node_that_answers(app, tmp_path, pins) as store:
         with pytest.raises(BackendUnavailable) as raised:
-            await store.put(MARKER, b"x")
-    finally:
-        await store.close()
-        await runner.cleanup()
+            await store.put(KEY, b"x")
 
+    assert KEY in pins.pins, "it was never asked"
+    assert "store node" in str(raised.value)
     assert "disk full" not in str(raised.value)
     assert "127.0.0.1" not in str(raised.value)

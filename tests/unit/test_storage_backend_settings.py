@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from crypto import Secret
+from storage_gateway.backend_settings import Backend, IPFSBackend
 from storage_gateway.backends.s3_client import Proxy
 from storage_gateway.config import ConfigError, LocalBackend, S3Backend, load_config, warnings_of
-from storage_gateway.stores import s3_settings_of
+from storage_gateway.stores import kubo_settings_of, s3_settings_of
 from storage_gateway.stress.children import _environment
 
 S3: dict[str, object] = {
@@ -34,7 +35,7 @@ OFFCHAIN = {
 
 def backends(
     *said: dict[str, object], environment: dict[str, str] | None = None, **settings: object
-) -> tuple[LocalBackend | S3Backend, ...]:
+) -> tuple[Backend, ...]:
     options: dict[str, object] = {"data_dir": "/srv/gateway", **settings}
     if said:
         options["backends"] = list(said)
@@ -262,3 +263,61 @@ def test_processes_of_a_stress_run_do_not_inherit_the_secret(
 
     assert not set(OFFCHAIN) & set(inherited)
     assert "PATH" in inherited
+
+
+IPFS: dict[str, object] = {"kind": "ipfs", "name": "node", "api": "http://127.0.0.1:5001"}
+
+
+def test_a_node_needs_its_api_alone() -> None:
+    (backend,) = backends(IPFS)
+
+    assert isinstance(backend, IPFSBackend)
+    assert ("node", 0.9, None) == (backend.domain, backend.fill_max, backend.authorization_file)
+    settings = kubo_settings_of(backend)
+    assert ("http://127.0.0.1:5001", None) == (settings.api, settings.authorization)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"api": "127.0.0.1:5001"}, "api must be https://HOST"),
+        ({"api": "http://127.0.0.1:5001/api/v0"}, "without /api/v0"),
+        ({"api": "https://user:geheim@node.example"}, "into authorization_file"),
+        ({"api": "http://node.example:5001"}, "not protected: say https"),
+        ({"fill_max": 0}, "fill_max"),
+        ({"fill_max": 1.5}, "fill_max"),
+        ({"connections_max": 0}, "connections_max"),
+        ({"deadline_s": 900}, r"deadline_s \(900\) must be below late_write_horizon_s"),
+        ({"bucket": "b"}, "bucket"),
+    ],
+    ids=str,
+)
+def test_a_fault_of_a_node_is_refused_and_named(changes: dict[str, object], word: str) -> None:
+    with pytest.raises(ConfigError, match=word) as caught:
+        backends(IPFS | changes)
+
+    assert "geheim" not in str(caught.value)
+
+
+def test_two_backends_are_never_one_node() -> None:
+    with pytest.raises(
+        ConfigError, match=r"two backends lie in the node at http://127\.0\.0\.1:5001"
+    ):
+        backends(IPFS, IPFS | {"name": "other", "api": "http://127.0.0.1:5001/"})
+
+
+def test_what_a_node_asks_for_comes_from_a_file_and_is_not_shown(tmp_path: Path) -> None:
+    secret = tmp_path / "authorization"
+    secret.write_text("Basic geheim\n")
+    secret.chmod(0o600)
+    (backend,) = backends(IPFS | {"authorization_file": str(secret)})
+    assert isinstance(backend, IPFSBackend)
+
+    settings = kubo_settings_of(backend)
+    assert Secret(b"Basic geheim") == settings.authorization
+    assert "geheim" not in repr(settings)
+    for wrong in ("\n", "Basic geheim\r\nHost: x", "Bäsic"):
+        secret.write_text(wrong)
+        with pytest.raises(ConfigError, match="value of the Authorization header") as caught:
+            kubo_settings_of(backend)
+        assert "geheim" not in str(caught.value)
