@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-Outcome = tuple[Any, Exception | None]
+Outcome = tuple[Any, BaseException | None]
 """What a unit returned, or why it did not."""
 
 
@@ -19,6 +19,11 @@ class Answer(Generic[T]):
         """Made on the loop; answered from any thread, once."""
         self.loop = loop
         self.waiter: asyncio.Future[T] = loop.create_future()
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nobody waits any more. From any thread; it may be so a moment later."""
+        return self.waiter.cancelled()
 
 
 def release(answers: Sequence[Future[Any] | Answer[Any]], outcomes: Sequence[Outcome]) -> None:
@@ -38,6 +43,19 @@ def release(answers: Sequence[Future[Any] | Answer[Any]], outcomes: Sequence[Out
             loop.call_soon_threadsafe(_tell_all, waiters)
 
 
+def bearable(failure: BaseException) -> Exception:
+    """Return a failure as one who waits can be told of it.
+
+    No future takes a `StopIteration`, which would end a generator somewhere (PEP 479). What is no
+    `Exception` would end the loop, or look as if the caller itself had been cancelled.
+    """
+    if isinstance(failure, Exception) and not isinstance(failure, StopIteration):
+        return failure
+    told = RuntimeError(f"the unit ended in {type(failure).__name__}")
+    told.__cause__ = failure
+    return told
+
+
 def _tell_all(waiters: Sequence[tuple[asyncio.Future[Any], Outcome]]) -> None:
     for waiter, outcome in waiters:
         if not waiter.done():
@@ -49,4 +67,4 @@ def _tell(future: "Future[Any] | asyncio.Future[Any]", outcome: Outcome) -> None
     if failure is None:
         future.set_result(answer)
     else:
-        future.set_exception(failure)
+        future.set_exception(bearable(failure))

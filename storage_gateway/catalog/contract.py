@@ -31,7 +31,7 @@ class Catalog(ABC):
         """Run ``unit`` in a durable transaction and return its answer after COMMIT.
 
         An answer that was seen is durable. What the unit raises undoes the unit alone and is raised
-        here.
+        here; as a RuntimeError if no future can hold it (`StopIteration`, `SystemExit`).
 
         Raises:
             CatalogUnavailable: the transaction failed; whether it took effect must be read back.
@@ -46,6 +46,9 @@ class Catalog(ABC):
     @abstractmethod
     async def read(self, unit: Unit[T]) -> T:
         """Run a unit that only reads, on a consistent snapshot, beside whoever writes.
+
+        For a caller that is cancelled before its turn it need not be run. What it raises is raised
+        as by `run`.
 
         Raises:
             CatalogUnavailable: the database cannot be read.

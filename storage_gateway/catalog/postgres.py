@@ -24,6 +24,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from storage_gateway.database_url import DatabaseURL
 from storage_gateway.errors import CatalogUnavailable, StorageFull
 
+from .answers import bearable
 from .clock import Clock, attach_clock, true_time
 from .contract import Catalog, Unit, accept
 from .postgres_link import UNIT_S_MAX, Link, connect
@@ -258,7 +259,13 @@ class _Attempt:
             link = _link(connection)
             link.begin_unit(self._deadline)
             transaction = connection.begin()
-            answer = unit(connection)
+            try:
+                answer = unit(connection)
+            except BaseException as error:
+                told = bearable(error)
+                if told is error:
+                    raise
+                raise told from error
             if link.info.transaction_status == TransactionStatus.INERROR:
                 # The unit swallowed an error: PostgreSQL would take COMMIT for ROLLBACK, silently.
                 raise CatalogUnavailable("the catalog refused a statement of the transaction")

@@ -22,7 +22,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from storage_gateway.errors import CatalogUnavailable, StorageFull
 
-from .answers import Answer, release
+from .answers import Answer, Outcome, release
 from .clock import Clock, attach_clock, true_time
 from .contract import Catalog, Unit, accept
 from .schema import prepare_schema, require_schema
@@ -183,14 +183,20 @@ class SQLiteCatalog(Catalog):
     def _read_forever(self) -> None:
         connection: Connection | None = None
         for batch in _batches(self._read_queue, READ_UNITS_MAX):
+            wanted = [asked for asked in batch if not _is_given_up(asked)]
+            if not wanted:
+                continue
             try:
                 if connection is None:
                     connection = self._reader_engine.connect()
                 with connection.begin():
-                    outcomes = [_read_unit(connection, unit) for unit, _ in batch]
-            except Exception as error:  # noqa: BLE001 - whoever waits is told
-                outcomes = [(None, _unreadable(error))] * len(batch)
-            release([answer for _, answer in batch], outcomes)
+                    outcomes = [_read_unit(connection, unit) for unit, _ in wanted]
+            except BaseException as error:  # noqa: BLE001 - whoever waits is told
+                outcomes = [(None, _unreadable(error))] * len(wanted)
+                if connection is not None:
+                    _drop(connection)
+                    connection = None
+            release([answer for _, answer in wanted], outcomes)
         if connection is not None:
             connection.close()
 
@@ -215,14 +221,27 @@ def _batches(asked: _Queue, units_max: int) -> Iterator[list[_Asked]]:
         yield batch
 
 
-def _read_unit(connection: Connection, unit: Unit[Any]) -> tuple[Any, Exception | None]:
+def _is_given_up(asked: _Asked) -> bool:
+    """Tell whether its caller was cancelled: what only reads need not be done then."""
+    _, answer = asked
+    return isinstance(answer, Answer) and answer.is_given_up
+
+
+def _drop(connection: Connection) -> None:
+    """Close what may be within a transaction still: no other could be begun on it."""
+    with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
+        connection.invalidate()
+        connection.close()
+
+
+def _read_unit(connection: Connection, unit: Unit[Any]) -> Outcome:
     try:
         return unit(connection), None
-    except Exception as error:  # noqa: BLE001 - it is the answer
+    except BaseException as error:  # noqa: BLE001 - it is the answer
         return None, _unreadable(error)
 
 
-def _unreadable(error: Exception) -> Exception:
+def _unreadable(error: BaseException) -> BaseException:
     if not isinstance(error, (DBAPIError, sqlite3.Error)):
         return error
     unreadable = CatalogUnavailable("the catalog cannot be read")
@@ -231,7 +250,7 @@ def _unreadable(error: Exception) -> Exception:
 
 
 def _run_batch(connection: Connection, batch: "list[_Asked]") -> None:
-    outcomes: list[tuple[Any, Exception | None]] = []
+    outcomes: list[Outcome] = []
     try:
         with connection.begin():
             if len(batch) == 1:
@@ -239,13 +258,13 @@ def _run_batch(connection: Connection, batch: "list[_Asked]") -> None:
                 outcomes = [(batch[0][0](connection), None)]
             else:
                 outcomes = [_run_unit(connection, unit) for unit, _ in batch]
-    except Exception as error:  # noqa: BLE001 - the transaction failed: nobody may get an answer
+    except BaseException as error:  # noqa: BLE001 - the transaction failed: nobody may get an answer
         outcomes = [(None, _translate(error))] * len(batch)
         _end_transaction(connection)
     release([answer for _, answer in batch], outcomes)
 
 
-def _run_unit(connection: Connection, unit: Unit[Any]) -> tuple[Any, Exception | None]:
+def _run_unit(connection: Connection, unit: Unit[Any]) -> Outcome:
     """Return the unit's answer, or why it was undone; raise when the whole transaction is."""
     raw = _raw(connection)
     # Not SQLAlchemy's: each costs more than most units.
@@ -253,7 +272,7 @@ def _run_unit(connection: Connection, unit: Unit[Any]) -> tuple[Any, Exception |
     try:
         answer = unit(connection)
         raw.execute("RELEASE unit")
-    except Exception as error:
+    except BaseException as error:
         if not raw.in_transaction:
             # On a full disk or an I/O error SQLite undoes the units before this one as well, and a
             # COMMIT of nothing would seem to succeed.
@@ -277,7 +296,7 @@ def _end_transaction(connection: Connection) -> None:
         _raw(connection).rollback()
 
 
-def _translate(error: Exception) -> Exception:
+def _translate(error: BaseException) -> BaseException:
     if not isinstance(error, (SQLAlchemyError, sqlite3.Error)):
         return error
     translated: Exception = CatalogUnavailable("the catalog refused a transaction")

@@ -88,6 +88,30 @@ def test_a_unit_that_raises_undoes_itself_alone(catalog: Catalog, other: Catalog
     assert added == other.read_blocking(names)
 
 
+@pytest.mark.parametrize("ending", [StopIteration, SystemExit, asyncio.CancelledError])
+async def test_an_end_that_no_future_can_hold_is_an_error(
+    catalog: Catalog, ending: type[BaseException]
+) -> None:
+    """And costs no thread: there are fewer of them than rounds."""
+
+    def written(connection: Connection) -> None:
+        add(connection, "a")
+        raise ending
+
+    def read(_connection: Connection) -> None:
+        raise ending
+
+    said = f"the unit ended in {ending.__name__}"
+    for _ in range(THREADS):
+        async with asyncio.timeout(WITHIN_S):
+            with pytest.raises(RuntimeError, match=said):
+                await catalog.run(written)
+            with pytest.raises(RuntimeError, match=said):
+                await catalog.read(read)
+    assert [] == await catalog.read(names)
+    assert "a" == await catalog.run(partial(add, name="a"))
+
+
 def test_a_unit_whose_commit_fails_gives_no_answer_and_leaves_nothing(catalog: Catalog) -> None:
     make = "CREATE TABLE late (of_marker TEXT REFERENCES markers (backend)"
     make += " DEFERRABLE INITIALLY DEFERRED)"

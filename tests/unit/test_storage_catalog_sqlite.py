@@ -122,15 +122,20 @@ def test_a_unit_that_raises_undoes_itself_alone(catalog: SQLiteCatalog, path: Pa
         add("broken")(connection)
         add("a")(connection)  # breaks a unique index
 
+    def ended(connection: Connection) -> None:
+        add("ended")(connection)
+        raise SystemExit
+
     with commits_counted(catalog) as commits:
         with writer_held(catalog):
             units: list[Callable[[Connection], Any]] = [add("a"), refused, add("b"), broken]
-            futures = [catalog._submit(unit) for unit in [*units, add("c")]]
+            futures = [catalog._submit(unit) for unit in [*units, add("c"), ended, add("d")]]
         outcomes = [outcome(future) for future in futures]
 
-    assert ["added a", SlotBusy, "added b", CatalogUnavailable, "added c"] == outcomes
+    told = [SlotBusy, "added b", CatalogUnavailable, "added c", RuntimeError, "added d"]
+    assert ["added a", *told] == outcomes
     assert 2 == len(commits)
-    assert ["a", "b", "c"] == stored(path)
+    assert ["a", "b", "c", "d"] == stored(path)
 
 
 def test_an_answer_comes_after_the_commit(catalog: SQLiteCatalog, path: Path) -> None:
