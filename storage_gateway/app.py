@@ -21,7 +21,6 @@ from .api import (
     make_application,
 )
 from .backends import Member
-from .backends.ipfs import IPFSStore
 from .config import Config, ConfigError, LocalBackend, cannot_listen, url_of
 from .erase import Erasure
 from .errors import StorageFull
@@ -37,6 +36,7 @@ from .read import Reads
 from .readiness import OK, Readiness, Watch
 from .records import ALL_OPEN, Wanted
 from .recovery import Recovery
+from .roots import Roots
 from .sessions import Sessions
 from .settle import Settler
 from .stores import backends_of, now_utc
@@ -156,6 +156,7 @@ class Gateway:
             "write": Budget(config.write_memory_bytes, wait_s=config.memory_wait_s),
             "read": Budget(config.read_memory_bytes, wait_s=config.memory_wait_s),
         }
+        roots = Roots(catalog, parts.nodes, payloads=payloads)
         self._uploads = Uploads(
             catalog=catalog,
             store=store,
@@ -165,6 +166,7 @@ class Gateway:
             identity=parts.identity,
             instance_id=instance_id,
             payloads=payloads,
+            roots=roots,
             store_of=stores.for_writes,
             check_room=self._check_room,
             hold_lease=self._instance.hold,
@@ -173,18 +175,11 @@ class Gateway:
             catalog=catalog,
             store=store,
             settler=settler,
+            roots=roots,
             payloads=payloads,
             horizon_s=config.late_write_horizon_s,
         )
-        self._watch = Watch(
-            catalog=catalog,
-            members=parts.members or (Member(store, domain=store.name),),
-            marker=parts.marker,
-            deployment_id=parts.deployment_id,
-            quorum=config.quorum,
-            check_room=self._check_room,
-            clock=now_utc,
-        )
+        self._watch = self._watch_over(parts)
         self.services = Services(
             config=config,
             catalog=catalog,
@@ -215,6 +210,17 @@ class Gateway:
             metrics=self.metrics,
         )
         observe_gateway(self.metrics, members=parts.members, memory=memory, recovery=self.recovery)
+
+    def _watch_over(self, parts: Parts) -> Watch:
+        return Watch(
+            catalog=parts.catalog,
+            members=parts.members or (Member(parts.store, domain=parts.store.name),),
+            marker=parts.marker,
+            deployment_id=parts.deployment_id,
+            quorum=self._config.quorum,
+            check_room=self._check_room,
+            clock=now_utc,
+        )
 
     async def _listen(self) -> None:
         config, handed = self._config, self._handed
@@ -285,8 +291,7 @@ class Gateway:
             raise StorageFull("less than the reserve is free in too many stores")
 
     def _full_nodes(self) -> set[str]:
-        nodes = (m.bare for m in self.parts.members if isinstance(m.bare, IPFSStore))
-        return {node.name for node in nodes if node.is_full}
+        return {node.name for node in self.parts.nodes if node.is_full}
 
     async def _check_ready(self) -> Readiness:
         return await self._watch.check("draining" if self.services.draining else OK)

@@ -95,6 +95,8 @@ class Parts:
     namespace: str = MAIN
     members: tuple[Member, ...] = ()
     """The stores that ``store`` is made of; in a stress run it hides them, and there are none."""
+    nodes: tuple[IPFSStore, ...] = ()
+    """Those of them that are IPFS nodes."""
 
     @property
     def payloads(self) -> str:
@@ -138,6 +140,7 @@ async def open_parts(
         catalog=catalog,
         store=join_stores(config, members, opened, on_bad=bad_copies.note),
         members=members,
+        nodes=tuple(store for store in stores if isinstance(store, IPFSStore)),
         identity=identity,
         deployment_id=deployment_id,
     )

@@ -26,6 +26,7 @@ from .catalog.work import (
     touch_grave,
 )
 from .errors import GatewayError
+from .roots import Roots
 from .settle import Settler
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ class RecoveryReport:
     graves_closed: int = 0
     graves_waiting: int = 0
     blobs_deleted: int = 0
+    roots_brought: int = 0
+    """Of payloads of several segments, to IPFS nodes."""
     failures: int = 0
 
 
@@ -57,12 +60,14 @@ class Recovery:
         settler: Settler,
         payloads: str,
         horizon_s: float,
+        roots: Roots | None = None,
     ) -> None:
         """``payloads`` is the key prefix of all payloads; ``horizon_s`` the late-write horizon."""
         self._catalog = catalog
         self._store = store
         self._settler = settler
         self._payloads = payloads
+        self._roots = roots or Roots(catalog, (), payloads=payloads)
         self._horizon_ms = int(horizon_s * 1000)
         self.newest: RecoveryReport | None = None
         """Of the last pass that came to its end."""
@@ -95,6 +100,7 @@ class Recovery:
         await self._settle_unburied(report)
         await self._settle_intents(report)
         await self._clear_graves(report, began_ms)
+        report.roots_brought = await self._roots.bring_all()
         await self._catalog.run(_forget)
         if report != RecoveryReport(graves_waiting=report.graves_waiting):
             logger.info(
@@ -104,6 +110,7 @@ class Recovery:
                     "uploads_overdue": report.uploads_overdue,
                     "graves_closed": report.graves_closed,
                     "blobs_deleted": report.blobs_deleted,
+                    "roots_brought": report.roots_brought,
                     "failures": report.failures,
                 },
             )

@@ -39,6 +39,7 @@ from .catalog.objects import (
     commit_upload,
     continue_upload,
 )
+from .catalog.roots import expect_roots
 from .catalog.sessions import load_session
 from .drafts import Draft, Payload, manifest_of, recipients_of
 from .ids import new_random_id
@@ -50,6 +51,7 @@ from .producing import sealing, verifying
 from .records import MINER, Manifest, Segment, Session, Slot, Wanted
 from .refusals import refusal_of
 from .room import Room
+from .roots import Roots
 from .settle import FIRST_INSTANCE_FENCE, Settler
 
 logger = logging.getLogger(__name__)
@@ -90,6 +92,7 @@ class Uploads:
         identity: Identity,
         instance_id: str,
         payloads: str,
+        roots: Roots | None = None,
         store_of: Callable[[Wanted], KeyedStore] | None = None,
         check_room: Callable[[Wanted], None] = lambda _wanted: None,
         hold_lease: Callable[[], Awaitable[None]] = _hold_nothing,
@@ -108,6 +111,7 @@ class Uploads:
         self._identity = identity
         self._instance_id = instance_id
         self._payloads = payloads
+        self._roots = roots or Roots(catalog, (), payloads=payloads)
         self._room = Room(check_room, threads)
         self._hold_lease = hold_lease
         self._turn = asyncio.Lock()
@@ -257,13 +261,16 @@ class Uploads:
             placer, unrecorded = await self._place_all(draft, owner, payload, progress)
             manifest = manifest_of(draft, payload.head(), placer.leaf_digests)
             logger.debug("commit began", extra={"payload_id": draft.payload_id})
-            committed = await self._catalog.run(
-                lambda c: commit_upload(
-                    c, owner, manifest, placed=unrecorded, wanted=draft.store.names
+            roots = self._roots.expected(draft.store.names, placer.leaf_count)
+
+            def unit(connection: Connection) -> Manifest:
+                expect_roots(connection, draft.payload_id, roots)
+                return commit_upload(
+                    connection, owner, manifest, placed=unrecorded, wanted=draft.store.names
                 )
-            )
+
+            committed = await self._catalog.run(unit)
             logger.debug("upload committed", extra={"payload_id": draft.payload_id})
-            return committed
         except BaseException as error:
             self._settler.working.discard(draft.payload_id)
             await self._settle(draft, progress, payload.late, error)
@@ -271,6 +278,8 @@ class Uploads:
             raise
         finally:
             self._settler.working.discard(draft.payload_id)
+        await self._roots.bring(draft.payload_id, roots)
+        return committed
 
     async def _place_all(
         self,

@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +23,7 @@ from storage_gateway.errors import BlobCorrupt, BlobMissing, StorageFull
 from urn import CID, LEAF_SIZE, Codec
 
 from .contract import MARKER_CONTENT, BlobInfo, Check, Range, check_key
-from .ipfs_blob import reading, reading_spool, tree_of
+from .ipfs_blob import Tree, reading, reading_spool, tree_of
 from .kubo import KuboClient, Refused, Storage
 from .node_probe import NodeReport, look, probe
 from .pins import Pin, Pins
@@ -118,6 +119,20 @@ class IPFSStore:
         self._sent_since += spool.size
         await self._client.import_car(tree.pin.root, lambda: tree.car(read))
 
+    async def complete(self, key: str, leaves: tuple[bytes, ...], size: int) -> None:
+        """Pin what is above leaves that are here, as one file; ``size`` is that of all in bytes.
+
+        Raises:
+            BackendUnavailable: also where a leaf is not here.
+
+        """
+        check_key(key)
+        await self._check_marker()
+        tree = await asyncio.to_thread(Tree, key, leaves, size)
+        # The leaves are written down with their segments.
+        await self._pins.intend(replace(tree.pin, leaves=()))
+        await self._client.import_car(tree.pin.root, tree.car_of_nodes)
+
     async def require_room(self, size: int = 0) -> None:
         """Refuse so many bytes more if the node is nearly full.
 
@@ -145,7 +160,7 @@ class IPFSStore:
         """Return a range; see the contract."""
         check_key(key)
         pin = await self._find(key)
-        if pin is None:
+        if pin is None or not pin.leaves:
             raise await self._missing(key)
         if size == 0 or offset + size > pin.size:
             await self.stat(key)  # what is written down is no proof of anything

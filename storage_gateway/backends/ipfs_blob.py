@@ -49,6 +49,16 @@ class Tree:
             for offset in range(at * LEAF_SIZE, at * LEAF_SIZE + size, SENT_AT_ONCE):
                 end = min(offset + SENT_AT_ONCE, at * LEAF_SIZE + size)
                 yield await asyncio.to_thread(read, offset, end - offset)
+        async for piece in self._sections():
+            yield piece
+
+    async def car_of_nodes(self) -> AsyncIterator[bytes]:
+        """Yield an archive of what is above the leaves alone."""
+        yield car_header([self.pin.root])
+        async for piece in self._sections():
+            yield piece
+
+    async def _sections(self) -> AsyncIterator[bytes]:
         for cid, block in self.nodes:
             yield car_section(cid, len(block)) + block
 

@@ -15,7 +15,7 @@ class Pin:
     root: CID
     size: int
     leaves: tuple[bytes, ...]
-    """The SHA-256 of each leaf, in order."""
+    """The SHA-256 of each leaf, in order; none of a root above what lies under other keys."""
 
 
 class Pins(Protocol):

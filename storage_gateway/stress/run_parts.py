@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from crypto import Identity
 from storage_gateway.backends import KeyedStore, Member
+from storage_gateway.backends.ipfs import IPFSStore
 from storage_gateway.bad_copies import BadCopies
 from storage_gateway.catalog import Catalog
 from storage_gateway.catalog.sessions import register_router
@@ -68,6 +69,7 @@ class RunParts:
             identity=self.identity,
             deployment_id=self.deployment_id,
             namespace=stress_namespace(self.run_id),
+            nodes=tuple(store for store in self.stores if isinstance(store, IPFSStore)),
         )
 
 

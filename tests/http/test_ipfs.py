@@ -209,8 +209,9 @@ async def test_a_stress_run_works_in_the_node_and_leaves_nothing(
 ) -> None:
     async with running(tmp_path, ipfs_backend(node), enable_stress=True) as (gateway, _):
         before = await asyncio.to_thread(node.pins)
-        for case in ("crash-after-commit", "timeout-write"):
-            whole = await carried_out(gateway, case, duration_s=1, clients=2, sizes=[1000], seed=1)
-            assert ("pass", {}) == (whole["verdict"], failed(whole))
+        whole = await carried_out(
+            gateway, "crash-after-commit", duration_s=1, clients=2, sizes=[1000], seed=1
+        )
 
+        assert ("pass", {}) == (whole["verdict"], failed(whole))
         assert before == await asyncio.to_thread(node.pins)
