@@ -59,7 +59,6 @@ SETTINGS = {
     "instance_renew_s": 0.1,
     "recovery_interval_s": 0.05,
     "late_write_horizon_s": 0.3,
-    "body_idle_s": 20,
     "log_level": "debug",
 }
 Measured = Callable[[str], None]

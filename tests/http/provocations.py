@@ -35,7 +35,6 @@ from tests.stress.runs import start as start_run
 from urn import mint
 
 BODY_BYTES_MAX = 3 * LEAF
-BODY_IDLE_S = 0.3
 
 ABSENT = "urn:blob:v4:" + "a" * 32
 JSON_TYPE = ("Content-Type", "application/json")
@@ -43,6 +42,8 @@ UNEXPECTED = "a sentence with sg_user_secret in it"
 
 Provoke = Callable[[RunningGateway, OpenSession], Awaitable[Answer]]
 TABLE: dict[type[GatewayError], Provoke] = {}
+LIMITS: dict[type[GatewayError], dict[str, object]] = {errors.BodyTimeout: {"body_idle_s": 0.3}}
+"""What only one provocation may be bound by: others hold an upload open for as long as it takes."""
 
 
 def provokes(kind: type[GatewayError]) -> Callable[[Provoke], Provoke]:

@@ -2,12 +2,21 @@
 
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pyrage  # type: ignore[import-untyped]
 
-from tests.gateway import GatewayProcess, OpenSession, RunningGateway, leftovers
+from tests.gateway import (
+    GatewayProcess,
+    OpenSession,
+    RunningGateway,
+    leftovers,
+    open_session,
+    running_gateway,
+)
 from tests.http.raw import SEALED, Answer, Headers, exchange, request
 
 PLAINTEXT_TYPE = "application/octet-stream"
@@ -53,6 +62,25 @@ async def uploaded(
     answer = await upload(gateway, path, token, body, headers=headers)
     assert 201 == answer.status, answer
     return answer.json()
+
+
+@asynccontextmanager
+async def holding(
+    tmp_path: Path, *bodies: bytes, **limits: object
+) -> AsyncIterator[tuple[RunningGateway, OpenSession, list[str]]]:
+    """Run a gateway with ``limits`` over objects of session 101 that it has; their URNs come too.
+
+    One with ordinary limits took them in: what bounds readers bounds senders as well, and a busy
+    machine may send more slowly than it reads.
+    """
+    async with running_gateway(tmp_path) as patient:
+        session = await open_session(patient, "101")
+        urns = []
+        for number, body in enumerate(bodies):
+            path = session.path(f"held{number}")
+            urns.append((await uploaded(patient, path, session.user_token, body))["urn"])
+    async with running_gateway(tmp_path, **limits) as gateway:
+        yield gateway, session, urns
 
 
 async def fetch(

@@ -34,13 +34,20 @@ LIMIT = 2 * LEAF + 1000
 
 @pytest.fixture
 async def small(tmp_path: Path) -> AsyncIterator[RunningGateway]:
-    async with running_gateway(tmp_path, object_bytes_max=LIMIT, body_idle_s=0.3) as running:
+    async with running_gateway(tmp_path, object_bytes_max=LIMIT) as running:
         yield running
 
 
 @pytest.fixture
 async def small_session(small: RunningGateway) -> OpenSession:
     return await open_session(small, "101")
+
+
+@pytest.fixture
+async def impatient(tmp_path: Path) -> AsyncIterator[RunningGateway]:
+    """For bodies that stall; whatever else is sent to it comes in one piece."""
+    async with running_gateway(tmp_path, body_idle_s=0.3) as running:
+        yield running
 
 
 async def test_a_length_over_the_limit_is_refused_before_any_byte(
@@ -167,24 +174,22 @@ async def test_broken_chunk_framing_is_told(
 
 
 @pytest.mark.parametrize("sent", [0, 10, 2 * LEAF])
-async def test_a_body_that_stalls_is_timed_out(
-    small: RunningGateway, small_session: OpenSession, sent: int
-) -> None:
-    async with connected(small.address) as connection:
-        await _begin(connection, small_session, [("Content-Length", str(LIMIT))])
+async def test_a_body_that_stalls_is_timed_out(impatient: RunningGateway, sent: int) -> None:
+    session = await open_session(impatient, "101")
+    async with connected(impatient.address) as connection:
+        await _begin(connection, session, [("Content-Length", str(LIMIT))])
         await connection.send(made_bytes(sent))
         answer = await connection.answer()
 
     answer.problem(408, "body_timeout")
     assert "close" == answer.header("Connection")
-    await assert_nothing_left(small, small_session, "t1")
+    await assert_nothing_left(impatient, session, "t1")
 
 
-async def test_a_json_body_that_stalls_is_timed_out(small: RunningGateway) -> None:
+async def test_a_json_body_that_stalls_is_timed_out(impatient: RunningGateway) -> None:
     headers = [("Content-Type", "application/json"), ("Content-Length", "100")]
-    answer = await exchange(
-        small.address, request("POST", "/v1/sessions", small.operator_token, headers=headers)
-    )
+    question = request("POST", "/v1/sessions", impatient.operator_token, headers=headers)
+    answer = await exchange(impatient.address, question)
 
     answer.problem(408, "body_timeout")
 

@@ -49,9 +49,10 @@ async def test_what_was_answered_outlives_the_server_and_the_rest_is_told_to_ret
         clients = [asyncio.create_task(client(number)) for number in range(CLIENTS)]
         seen_down: list[Answer] = []
         for _ in range(KILLS):
-            await asyncio.sleep(0.3)
+            await _one_more(answers, 200)
             await asyncio.to_thread(postgres.kill)
             seen_down.append(await exchange(gateway.address, request("GET", "/readyz")))
+            await _one_more(answers, 503)
             await asyncio.to_thread(postgres.start)
         stop.set()
         await asyncio.gather(*clients)
@@ -72,6 +73,16 @@ async def test_what_was_answered_outlives_the_server_and_the_rest_is_told_to_ret
             return not await leftovers(gateway.catalog, gateway.store)
 
         await eventually(is_tidy, what="clearing up what was cut off")
+
+
+async def _one_more(answers: list[Answer], status: int) -> None:
+    """Wait until a client was answered so, from now on."""
+    count = len(answers)
+
+    async def is_told() -> bool:
+        return status in {answer.status for answer in answers[count:]}
+
+    await eventually(is_told, what=f"an answer with {status}")
 
 
 @pytest.mark.parametrize("hangs", [True, False])

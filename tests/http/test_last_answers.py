@@ -19,9 +19,9 @@ from sqlalchemy import insert, select
 from storage_gateway.api.protocol import _Handler
 from storage_gateway.catalog.tables import objects
 from storage_gateway.ids import new_random_id
-from tests.gateway import RunningGateway, eventually, open_session, running_gateway
+from tests.gateway import RunningGateway, eventually
 from tests.http.raw import request
-from tests.http.steps import made_bytes, uploaded
+from tests.http.steps import holding, made_bytes
 
 BODY = made_bytes(60_000)
 TOO_SLOW = {"body_idle_s": 1, "min_rate": 10_000_000}
@@ -85,10 +85,11 @@ async def read(client: socket.socket, size: int) -> int:
 async def test_whoever_does_not_read_the_end_of_an_answer_is_cut_off(
     tmp_path: Path, last: str, a_little: int
 ) -> None:
-    async with running_gateway(tmp_path, **TOO_SLOW) as gateway, slow_client(gateway) as client:
-        session = await open_session(gateway, "101")
-        document = await uploaded(gateway, session.path("1"), session.user_token, BODY)
-        path = f"/v1/objects/{document['urn']}"
+    async with (
+        holding(tmp_path, BODY, **TOO_SLOW) as (gateway, session, (urn,)),
+        slow_client(gateway) as client,
+    ):
+        path = f"/v1/objects/{urn}"
         await ask_until_some_is_left(gateway, client, request("GET", path, session.user_token))
         if last == "manifest":
             question = request("GET", f"{path}/manifest", session.user_token)
@@ -103,9 +104,10 @@ async def test_whoever_does_not_read_the_end_of_an_answer_is_cut_off(
 
 async def test_a_large_answer_that_nobody_reads_is_cut_off(tmp_path: Path) -> None:
     """Too large to be taken at once: to have it read, aiohttp would wait for ever."""
-    async with running_gateway(tmp_path, **TOO_SLOW) as gateway, slow_client(gateway) as client:
-        session = await open_session(gateway, "101")
-        await uploaded(gateway, session.path("1"), session.user_token, b"one of many")
+    async with (
+        holding(tmp_path, b"one of many", **TOO_SLOW) as (gateway, session, _),
+        slow_client(gateway) as client,
+    ):
         await gateway.catalog.run(lambda c: _multiply(c, 999))
         path = "/v1/sessions/101/objects?limit=1000"
         question = request("GET", path, session.user_token)
@@ -133,15 +135,12 @@ def _multiply(connection: CatalogConnection, count: int) -> None:
 
 async def test_whoever_reads_in_time_stays(tmp_path: Path) -> None:
     """What was left of an earlier answer does not count against a later one."""
+    bodies, limits = (BODY, made_bytes(2_000_000)), {"body_idle_s": 2, "min_rate": 50_000}
     async with (
-        running_gateway(tmp_path, body_idle_s=2, min_rate=50_000) as gateway,
+        holding(tmp_path, *bodies, **limits) as (gateway, session, urns),
         slow_client(gateway, AT_ONCE_BYTES) as client,
     ):
-        session = await open_session(gateway, "101")
-        token, paths = session.user_token, []
-        for task, body in (("small", BODY), ("large", made_bytes(2_000_000))):
-            document = await uploaded(gateway, session.path(task), token, body)
-            paths.append(f"/v1/objects/{document['urn']}")
+        token, paths = session.user_token, [f"/v1/objects/{urn}" for urn in urns]
         server = gateway.gateway._runner.server
         assert server is not None
         await ask_until_some_is_left(gateway, client, request("GET", paths[0], token))

@@ -22,6 +22,7 @@ from tests.http.steps import (
     PLAINTEXT,
     assert_nothing_left,
     fetch,
+    holding,
     made_bytes,
     upload,
     uploaded,
@@ -53,8 +54,7 @@ async def test_bodies_that_all_stop_half_way_do_not_stop_each_other(tmp_path: Pa
     """As many as there are places: all send half a leaf, none has memory for the other half."""
     body = made_bytes(2 * LEAF + 12345)
     half = LEAF // 2
-    settings = {"write_memory_bytes": LEAST_BYTES, "body_idle_s": 20}
-    async with running_gateway(tmp_path, **settings) as gateway:
+    async with running_gateway(tmp_path, write_memory_bytes=LEAST_BYTES) as gateway:
         session = await open_session(gateway, "101")
 
         async def send(task: str, all_of_them: asyncio.Barrier) -> int:
@@ -254,29 +254,28 @@ async def test_a_body_just_fast_enough_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reading", [False, True], ids=["not at all", "a little"])
 async def test_a_reader_that_is_too_slow_is_cut_off(tmp_path: Path, reading: bool) -> None:
     limits = {"body_idle_s": 0.3, "min_rate": 10_000_000}
-    async with running_gateway(tmp_path, **limits) as gateway:
-        session = await open_session(gateway, "101")
-        token = session.user_token
-        content = made_bytes(40 * LEAF)
-        document = await uploaded(gateway, session.path("t1"), token, content)
-        async with connected(gateway.address) as connection:
-            path = f"/v1/objects/{document['urn']}"
-            await connection.send(request("GET", path, token, headers=[PLAINTEXT]))
-            received = len(await connection.reader.read(1 << 16))
-            memory = read_memory(gateway)
-            assert memory.taken > 0
+    content = made_bytes(40 * LEAF)
+    async with (
+        holding(tmp_path, content, **limits) as (gateway, session, (urn,)),
+        connected(gateway.address) as connection,
+    ):
+        question = request("GET", f"/v1/objects/{urn}", session.user_token, headers=[PLAINTEXT])
+        await connection.send(question)
+        received = len(await connection.reader.read(1 << 16))
+        memory = read_memory(gateway)
+        assert memory.taken > 0
 
-            async def is_given_up() -> bool:
-                if reading:
-                    await connection.reader.read(1)
-                return 0 == memory.taken
+        async def is_given_up() -> bool:
+            if reading:
+                await connection.reader.read(1)
+            return 0 == memory.taken
 
-            await eventually(is_given_up, what="the download's memory")
-            try:
-                while piece := await connection.reader.read(1 << 20):
-                    received += len(piece)
-            except ConnectionResetError:
-                pass
+        await eventually(is_given_up, what="the download's memory")
+        try:
+            while piece := await connection.reader.read(1 << 20):
+                received += len(piece)
+        except ConnectionResetError:
+            pass
 
     assert received < len(content)
 
@@ -284,10 +283,8 @@ async def test_a_reader_that_is_too_slow_is_cut_off(tmp_path: Path, reading: boo
 async def test_answers_that_nobody_reads_do_not_pile_up(tmp_path: Path) -> None:
     """Each is small enough to be written without waiting; thousands of them would not be."""
     body = made_bytes(60_000)
-    async with running_gateway(tmp_path, body_idle_s=1) as gateway:
-        session = await open_session(gateway, "101")
-        manifest = await uploaded(gateway, session.path("1"), session.user_token, body)
-        path, loop = f"/v1/objects/{manifest['urn']}", asyncio.get_running_loop()
+    async with holding(tmp_path, body, body_idle_s=1) as (gateway, session, (urn,)):
+        path, loop = f"/v1/objects/{urn}", asyncio.get_running_loop()
         server = gateway.gateway._runner.server
         assert server is not None
         with socket.socket() as client:

@@ -14,7 +14,7 @@ from storage_gateway.errors import GatewayError
 from storage_gateway.late import CommitPending
 from storage_gateway.stress.errors import SchemaRefused
 from tests.gateway import RunningGateway, leftovers, open_session, running_gateway
-from tests.http.provocations import BODY_BYTES_MAX, BODY_IDLE_S, TABLE, UNEXPECTED
+from tests.http.provocations import BODY_BYTES_MAX, LIMITS, TABLE, UNEXPECTED
 
 NEVER_ANSWERED: dict[type[GatewayError], str] = {
     errors.GatewayError: "the root; only its subclasses are raised",
@@ -31,10 +31,9 @@ LEAVES_WORK: dict[type[GatewayError], str] = {
 
 
 @pytest.fixture
-async def small(tmp_path: Path) -> AsyncIterator[RunningGateway]:
-    async with running_gateway(
-        tmp_path, object_bytes_max=BODY_BYTES_MAX, body_idle_s=BODY_IDLE_S, enable_stress=True
-    ) as running:
+async def small(tmp_path: Path, kind: type[GatewayError]) -> AsyncIterator[RunningGateway]:
+    settings = {"object_bytes_max": BODY_BYTES_MAX, "enable_stress": True}
+    async with running_gateway(tmp_path, **settings | LIMITS.get(kind, {})) as running:
         yield running
 
 

@@ -57,7 +57,7 @@ async def _nothing_is_left(data_dir: Path) -> bool:
 
 
 async def test_an_upload_at_sigterm_ends_with_201(tmp_path: Path) -> None:
-    async with gateway_process(tmp_path / "data", drain_s=20, body_idle_s=20) as gateway:
+    async with gateway_process(tmp_path / "data", drain_s=20) as gateway:
         session = await open_session(gateway)
         async with connected(gateway.address) as connection:
             await _begin(gateway, session, connection)
