@@ -181,11 +181,18 @@ def test_a_full_disk_is_told_for_what_it_is(desk: Desk) -> None:
 def test_nothing_offline_loads_the_network(desk: Desk) -> None:
     code = (
         "import sys; from storage_gateway.cli import run; status = run(['inspect', 'whole']);"
-        "sys.exit(status or any(name in sys.modules for name in ('aiohttp', 'sqlalchemy')))"
+        "print(*sys.modules, sep='\\n', file=sys.stderr); sys.exit(status)"
     )
 
     command = [sys.executable, "-P", "-c", code]
-    subprocess.run(command, cwd=desk.path, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, cwd=desk.path, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+
+    assert 0 == done.returncode, done.stderr
+    loaded = set(done.stderr.split())
+    assert "storage_gateway.cli.offline_commands" in loaded, "it is this program that is looked at"
+    assert not {"aiohttp", "sqlalchemy"} & loaded
 
 
 @pytest.mark.parametrize(
