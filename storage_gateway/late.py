@@ -72,7 +72,10 @@ class LateUploads:
             task.cancel()
             await asyncio.wait([task])
             raise
-        return task.result() if task.done() else late.told.result()
+        try:
+            return task.result() if task.done() else late.told.result()
+        finally:
+            del task, first  # its error holds this frame; see `raising`
 
     async def decided(self, outcome: Outcome) -> Outcome:
         """Return an outcome as it is, unless it is overdue: then it is decided now."""

@@ -159,6 +159,10 @@ class Placer:
             await asyncio.wait(self._at_work)
         for segment in self._segments:
             await segment.writer.abort()
+            # A task that failed holds what it worked on by its error, and is held by that here.
+            segment.placed = None
+            for leaf in segment.leaves:
+                leaf.newest_part = None
 
     async def _next_leaf(self) -> _Leaf:
         segment_index, position = divmod(self.leaf_count, SEGMENT_LEAVES)
@@ -206,7 +210,10 @@ class Placer:
         future.add_done_callback(lambda done: self._leave(done, size))
         # A thread cannot be stopped: a cancelled task must leave its future to `quiesce`.
         await asyncio.wait([future])
-        future.result()
+        try:
+            future.result()
+        finally:
+            del future  # its error holds this frame; see `raising`
 
     def _leave(self, future: "asyncio.Future[None]", size: int) -> None:
         self._at_work.discard(future)

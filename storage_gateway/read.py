@@ -197,8 +197,10 @@ class Reads:
                     while len(ahead) <= RUNS_AHEAD and (run := plan.next_run(memory)):
                         ahead.append((run, asyncio.create_task(self._fetch(manifest, run, check))))
                     run, fetched = ahead.popleft()
-                    leaves = await fetched
-                    del fetched
+                    try:
+                        leaves = await fetched
+                    finally:
+                        del fetched  # its error holds this frame; see `raising`
                     # Dropped one by one: a list would keep the whole run until its last was sent.
                     leaves.reverse()
                     for stored in run:

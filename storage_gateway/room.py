@@ -39,7 +39,10 @@ class Room:
             self._asked[wanted] = asked
             asked.add_done_callback(lambda done: self._note(wanted, done))
         # Shielded: one who is cancelled must not take the answer from the others.
-        await asyncio.shield(asked)
+        try:
+            await asyncio.shield(asked)
+        finally:
+            del asked  # its error holds this frame; see `raising`
 
     def _note(self, wanted: Wanted, asked: "asyncio.Future[None]") -> None:
         del self._asked[wanted]

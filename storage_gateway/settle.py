@@ -147,8 +147,11 @@ class Settler:
                 await self._store.delete(key)
             except BackendUnavailable as error:
                 failure = error
-        if failure is not None:
-            raise failure
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # it holds this frame; see `raising`
         return len(keys)
 
 

@@ -48,6 +48,7 @@ from .leaves import Measure, Part, chained, cut_leaves, floor_of, split_head
 from .memory import Budget
 from .placing import Placer, Produce
 from .producing import sealing, verifying
+from .raising import Together
 from .records import MINER, Manifest, Segment, Session, Slot, Wanted
 from .refusals import refusal_of
 from .room import Room
@@ -306,7 +307,7 @@ class Uploads:
 
         placer = None
         try:
-            async with asyncio.TaskGroup() as group:
+            async with Together() as group:
                 placer = Placer(
                     group,
                     self._threads,
@@ -328,8 +329,6 @@ class Uploads:
                 if watching is not None:
                     watching.cancel()
                 return placer, unrecorded
-        except BaseExceptionGroup as group_error:
-            raise _first(group_error) from group_error
         finally:
             if placer is not None:
                 await placer.quiesce()
@@ -371,6 +370,7 @@ class Uploads:
     ) -> None:
         if late is not None:
             await late.note(error)  # before the intent ends: whoever reads that it failed reads why
+        del error  # it holds what was read of the body, and a store may take long
         try:
             await self._settler.settle_upload(
                 draft.payload_id, draft.object_id, wrote=progress.wrote
@@ -385,10 +385,3 @@ class Uploads:
 
 def _may_be_late(draft: Draft, payload: Payload) -> bool:
     return payload.late is not None and len(draft.store.names) > 1
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

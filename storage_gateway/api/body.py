@@ -51,7 +51,9 @@ async def read_pieces(request: web.Request, *, bytes_max: int, pace: Pace) -> As
                     piece = await request.content.readany()
         except TimeoutError:
             raise BodyTimeout("the body stalls, or comes slower than it must") from None
-        except (RequestPayloadError, HttpProcessingError, ConnectionError):
+        except (RequestPayloadError, HttpProcessingError, ConnectionError) as broken:
+            # A frame of aiohttp's holds it, and would hold by this one what has come.
+            broken.__traceback__ = None
             raise BodyIncomplete("the body broke off") from None
         if not piece:
             return

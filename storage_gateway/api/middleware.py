@@ -19,6 +19,7 @@ from storage_gateway.errors import (
     UnsupportedEncoding,
 )
 from storage_gateway.metrics import CUT_OFF
+from storage_gateway.raising import fresh
 
 from .pace import wait_read
 from .problems import COMMON_HEADERS, REQUEST_ID_HEADER, problem_response, request_id_of
@@ -79,7 +80,7 @@ async def _handled(
         _check_request(request)
         return await handler(request), None
     except GatewayError as raised:
-        error = raised
+        error = fresh(raised)  # else it would hold the body until the collector runs
     except web.HTTPMethodNotAllowed as raised:
         error = MethodNotAllowed(f"{request.method} is not a method of this path")
         allowed = raised.allowed_methods
@@ -87,8 +88,9 @@ async def _handled(
         error = NotFound("no such path")
     except web.HTTPException as raised:
         error = InvalidRequest(raised.reason)
-    except ConnectionError:
+    except ConnectionError as gone:
         logger.info("client gone", extra={"request_id": request_id})
+        gone.__traceback__ = None  # aiohttp holds it in a cycle, and by it what was being sent
         raise
     except Exception:
         logger.exception("unhandled error", extra={"request_id": request_id})

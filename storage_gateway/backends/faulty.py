@@ -134,9 +134,9 @@ class FaultyStore:
         """As `before_blocking`, for callers on an event loop."""
         self.asked[operation] += 1
         await asyncio.sleep(self._delay(operation))
-        if hang := self._hang(operation):
+        if self._hang(operation):
             await asyncio.sleep(self.faults.hang_s)
-            raise hang
+            raise self._hung()
         if self.faults.at_point is not None:
             await asyncio.to_thread(self.faults.at_point, f"{operation} begins")
         self._refuse(operation)
@@ -154,9 +154,9 @@ class FaultyStore:
         delay_s = self._delay(operation)
         if delay_s:
             time.sleep(delay_s)
-        if hang := self._hang(operation):
+        if self._hang(operation):
             time.sleep(self.faults.hang_s)
-            raise hang
+            raise self._hung()
         if self.faults.at_point is not None:
             self.faults.at_point(f"{operation} begins")
         self._refuse(operation)
@@ -192,10 +192,13 @@ class FaultyStore:
         self._count("spoiled read")
         return spoiled
 
-    def _hang(self, operation: str) -> BackendUnavailable | None:
-        if not self._drawn(operation, self.faults.hang.get(operation, 0.0)):
-            return None
-        self._count(f"hung {operation}")
+    def _hang(self, operation: str) -> bool:
+        hangs = self._drawn(operation, self.faults.hang.get(operation, 0.0))
+        if hangs:
+            self._count(f"hung {operation}")
+        return hangs
+
+    def _hung(self) -> BackendUnavailable:
         return BackendUnavailable(f"store {self.name} did not answer in time (injected)")
 
     def _delay(self, operation: str) -> float:

@@ -18,6 +18,7 @@ from itertools import count
 from typing import Any, Generic, TypeVar
 
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
+from storage_gateway.raising import fresh
 
 from .allowance import Allowance
 from .contract import BlobInfo, Check, KeyedStore, Range
@@ -182,7 +183,7 @@ class _Asking(Generic[T]):
         finally:
             self._cut_short()
         # Not lost as long as a store that may have it is merely out of reach.
-        raise min((error for _, error in self.errors), key=_rank)
+        raise fresh(min((error for _, error in self.errors), key=_rank))
 
     def _begin(self, member: Member) -> None:
         now = asyncio.get_running_loop().time()
@@ -200,9 +201,8 @@ class _Asking(Generic[T]):
         """Count how an attempt ended. Raises an error after which no other store is asked."""
         attempt, now = self._at_work.pop(task), asyncio.get_running_loop().time()
         member = attempt.member
-        try:
-            task.result()
-        except READ_ERRORS as error:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, READ_ERRORS):
             if isinstance(error, BackendUnavailable):
                 member.reads.fail(now, probe=attempt.is_probe)
             else:
@@ -210,10 +210,12 @@ class _Asking(Generic[T]):
             logger.info(
                 "replica not read", extra={"store": member.name, "kind": type(error).__name__}
             )
-            self.errors.append((member, error if member.ready else unseen(member)))
+            self.errors.append((member, fresh(error) if member.ready else unseen(member)))
             if not isinstance(error, goes_on):
-                raise
+                raise fresh(error)  # not itself: this frame holds its task; see `raising`
             return False
+        try:
+            task.result()
         except BaseException:
             member.reads.drop(now, probe=attempt.is_probe)
             raise

@@ -15,6 +15,7 @@ from copy import copy
 from typing import TypeVar
 
 from storage_gateway.errors import BackendUnavailable, StorageFull
+from storage_gateway.raising import fresh
 
 from .contract import BlobInfo, Check, Range, SegmentWriter
 from .member import Member
@@ -246,7 +247,7 @@ class ReplicatedWriter:
 
     def _give_up(self, member: Member, error: Exception) -> None:
         with self._lock:
-            self._failed[member.name] = error
+            self._failed[member.name] = fresh(error)
         logger.warning(
             "store left out of a write", extra={"store": member.name, "kind": type(error).__name__}
         )
@@ -287,10 +288,11 @@ class ReplicatedWriter:
     def _require_quorum(self, members: Sequence[Member]) -> None:
         if self._is_quorum(members):
             return
-        errors = list(self._failed.values())
+        for error in self._failed.values():
+            if isinstance(error, StorageFull):
+                raise fresh(error)
         absent = set(self._replicas.names) - {member.name for member in members}
-        full = next((error for error in errors if isinstance(error, StorageFull)), None)
-        raise full or BackendUnavailable(
+        raise BackendUnavailable(
             f"{self._replicas.write_quorum} stores must take what is written;"
             f" out of reach: {', '.join(sorted(absent))}"
         )

@@ -20,7 +20,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
 
-from storage_gateway.errors import BlobCorrupt, BlobMissing
+from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
+from storage_gateway.raising import fresh
 
 from .contract import BlobInfo, Check, Range, check_key
 from .probe import look, probe
@@ -233,7 +234,10 @@ class S3Store:
             return
         if self._marker_read is None or self._marker_read.done():
             self._marker_read = asyncio.create_task(self._read_marker())
-        await asyncio.shield(self._marker_read)
+        try:
+            await asyncio.shield(self._marker_read)
+        except BackendUnavailable as error:
+            raise fresh(error) from None  # it stays, and would hold whoever waited for it
 
     def _is_marker_fresh(self) -> bool:
         seen_s = self._marker_seen_s

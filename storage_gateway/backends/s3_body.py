@@ -8,6 +8,7 @@ from aiohttp.http import StreamWriter
 from aiohttp.payload import Payload
 
 from storage_gateway.errors import ServiceError
+from storage_gateway.raising import fresh
 
 from .spool import Spool
 
@@ -75,7 +76,7 @@ class Body(Payload):
             try:
                 piece = await asyncio.to_thread(_piece, self._content, at)
             except ServiceError as error:
-                self.failure = error
+                self.failure = fresh(error)
                 raise
             await _write(writer, memoryview(piece))
 

@@ -23,6 +23,7 @@ from yarl import URL
 
 from crypto import Secret
 from storage_gateway.errors import BackendUnavailable, StorageFull
+from storage_gateway.raising import fresh
 
 from .allowance import Allowance
 from .s3_answers import NO_SUCH_KEY, Fault, FaultKind, error_code, fault_of
@@ -256,7 +257,8 @@ class S3Client:
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             _abort(body)
             if body is not None and body.failure is not None:
-                raise body.failure from None
+                raise fresh(body.failure) from None
+            error.__traceback__ = None  # this frame's answer holds it; see `raising`
             raise _FailedError(_fault_without_answer(error)) from None
         except asyncio.CancelledError:
             _abort(body)

@@ -181,6 +181,7 @@ class PostgresCatalog(Catalog):
                 wrapped.cancel()
                 if not future.cancel():
                     self._remember(future)
+            del wrapped, future  # their error holds this frame; see `raising`
 
     def _remember(self, future: Future[Any]) -> None:
         with self._lock:

@@ -131,7 +131,10 @@ class SQLiteCatalog(Catalog):
     async def _ask(self, asked: "_Queue", unit: Unit[T]) -> T:
         answer: Answer[T] = Answer(asyncio.get_running_loop())
         self._enqueue(asked, unit, answer)
-        return await answer.waiter
+        try:
+            return await answer.waiter
+        finally:
+            del answer  # its error holds this frame; see `raising`
 
     def _enqueue(self, asked: "_Queue", unit: Unit[T], answer: "Future[T] | Answer[T]") -> None:
         with self._lock:
@@ -262,6 +265,7 @@ def _run_batch(connection: Connection, batch: "list[_Asked]") -> None:
         outcomes = [(None, _translate(error))] * len(batch)
         _end_transaction(connection)
     release([answer for _, answer in batch], outcomes)
+    del outcomes  # an error that this frame caught holds it; see `raising`
 
 
 def _run_unit(connection: Connection, unit: Unit[Any]) -> Outcome:

@@ -24,6 +24,7 @@ from storage_gateway.backends.s3_client import Request
 from storage_gateway.backends.spool import SPOOLED_MIN, Spool
 from storage_gateway.backends.spooled import SpooledWriter
 from storage_gateway.errors import BackendUnavailable, StorageFull
+from tests.garbage import held_by_cycles, uncollected
 from tests.servers.scripted import HANG, Received, Say, Script, Scripted, scripted
 
 from .s3 import MARKER, now
@@ -184,6 +185,23 @@ async def test_a_failed_finish_leaves_no_file(tmp_path: Path, way: str) -> None:
         with pytest.raises((BackendUnavailable, StorageFull)):
             await writer.finish()
         await all_closed(before)
+
+
+@pytest.mark.parametrize("size", [SPOOLED_MIN, len(LARGE)])
+@pytest.mark.parametrize("way", [*FAILING, "breaks off"])
+async def test_nothing_of_a_failed_finish_waits_for_the_collector(
+    tmp_path: Path, way: str, size: int
+) -> None:
+    script = FAILING.get(way, lambda _: Say(200, b"", {}, 5))
+    async with spooling(script, tmp_path, deadline_s=0.5) as (store, server):
+        with uncollected():
+            writer = await written(store, LARGE[:size])
+            with pytest.raises((BackendUnavailable, StorageFull)) as raised:
+                await writer.finish()
+            server.received.clear()
+            del raised, writer
+
+            assert not (found := held_by_cycles(1000)), "\n".join(found)
 
 
 @pytest.mark.parametrize("deleted", [False, True], ids=["aborted", "deleted"])
