@@ -178,6 +178,7 @@ class Gateway:
             roots=roots,
             payloads=payloads,
             horizon_s=config.late_write_horizon_s,
+            decide_within_s=config.decide_within_s,
         )
         self._watch = self._watch_over(parts)
         self.services = Services(

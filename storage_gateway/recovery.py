@@ -14,7 +14,7 @@ from retention import ErasureStep, next_erasure_step
 
 from .backends import KeyedStore
 from .catalog import Catalog, now_ms
-from .catalog.outcomes import decide_all_overdue, forget_outcomes
+from .catalog.outcomes import OVERDUE_S, decide_all_overdue, forget_outcomes, list_pending
 from .catalog.work import (
     ERASED,
     Grave,
@@ -60,15 +60,22 @@ class Recovery:
         settler: Settler,
         payloads: str,
         horizon_s: float,
+        decide_within_s: float,
         roots: Roots | None = None,
     ) -> None:
-        """``payloads`` is the key prefix of all payloads; ``horizon_s`` the late-write horizon."""
+        """``payloads`` is the key prefix of all payloads; ``horizon_s`` the late-write horizon.
+
+        ``decide_within_s`` is that of `LateUploads`.
+        """
         self._catalog = catalog
         self._store = store
         self._settler = settler
         self._payloads = payloads
         self._roots = roots or Roots(catalog, (), payloads=payloads)
         self._horizon_ms = int(horizon_s * 1000)
+        self._decide_within_s = decide_within_s
+        self._pending_since: dict[str, float] = {}
+        """When an upload that is pending was first seen, by the event loop's clock."""
         self.newest: RecoveryReport | None = None
         """Of the last pass that came to its end."""
         self.newest_ms: int | None = None
@@ -96,7 +103,7 @@ class Recovery:
         report = RecoveryReport()
         await self._catalog.run(mend_times)
         began_ms = await self._catalog.read(now_ms)
-        report.uploads_overdue = await self._catalog.run(partial(decide_all_overdue, limit=PAGE))
+        await self._decide_overdue(report)
         await self._settle_unburied(report)
         await self._settle_intents(report)
         await self._clear_graves(report, began_ms)
@@ -117,6 +124,24 @@ class Recovery:
         self.newest, self.newest_ms = report, began_ms
         self.passes += 1
         return report
+
+    async def _decide_overdue(self, report: RecoveryReport) -> None:
+        """Fail uploads that were answered with 202 and that nobody has decided in time.
+
+        In time by the database's clock, and by one that nobody sets: when the former was set
+        forward, all that is pending seems overdue, and is well.
+        """
+        now, after, pending = asyncio.get_running_loop().time(), "", list[str]()
+        while page := await self._catalog.read(partial(list_pending, after=after, limit=PAGE)):
+            pending += page
+            after = page[-1]
+        self._pending_since = {found: self._pending_since.get(found, now) for found in pending}
+        since = now - self._decide_within_s - OVERDUE_S
+        overdue = {found for found, began in self._pending_since.items() if began <= since}
+        if overdue:
+            report.uploads_overdue = await self._catalog.run(
+                partial(decide_all_overdue, among=overdue, limit=PAGE)
+            )
 
     async def _settle_unburied(self, report: RecoveryReport) -> None:
         try:

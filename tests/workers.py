@@ -37,6 +37,7 @@ PAYLOADS = f"{DEPLOYMENT}/main/payloads/"
 MARKER = f"{DEPLOYMENT}/marker"
 SESSION = "101"
 MEMORY_BYTES = 256 << 20
+DECIDE_WITHIN_S = 300.0
 PIECE_SIZE = 900_000
 """Of a body: neither a part nor a multiple of anything."""
 
@@ -196,6 +197,7 @@ def use_cases(
             settler=settler,
             payloads=PAYLOADS,
             horizon_s=horizon_s,
+            decide_within_s=DECIDE_WITHIN_S,
         ),
         reads=Reads(
             catalog=catalog,

@@ -6,6 +6,7 @@ one transaction: so nothing has to be brought up to date by who commits, settles
 """
 
 import enum
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
@@ -55,6 +56,16 @@ _ABORT = Statement(
         intents.c.state == IntentState.OPEN.value,
     )
     .values(state=IntentState.ABORTING.value)
+)
+_PENDING = Statement(
+    select(outcomes.c.payload_id)
+    .join(intents, intents.c.payload_id == outcomes.c.payload_id)
+    .where(
+        intents.c.state == IntentState.OPEN.value,
+        outcomes.c.payload_id > bindparam("after"),
+    )
+    .order_by(outcomes.c.payload_id)
+    .limit(bindparam("count"))
 )
 _OVERDUE = Statement(
     select(outcomes.c.payload_id)
@@ -180,11 +191,21 @@ def decide_overdue(connection: Connection, object_id: str) -> Outcome:
     return load_outcome(connection, object_id)
 
 
-def decide_all_overdue(connection: Connection, limit: int) -> int:
-    """Fail uploads that are overdue by `OVERDUE_S`, at most ``limit``; return how many."""
+def list_pending(connection: Connection, after: str, limit: int) -> list[str]:
+    """Return a page of the payload ids of uploads that are pending, in their order."""
+    page = {"after": after, "count": limit}
+    return [row.payload_id for row in _PENDING.run(connection, page)]
+
+
+def decide_all_overdue(connection: Connection, among: Collection[str], limit: int) -> int:
+    """Fail uploads ``among`` these payload ids that are overdue by `OVERDUE_S`; return how many.
+
+    At most ``limit`` of all that are overdue are looked at.
+    """
     before_ms = now_ms(connection) - int(OVERDUE_S * 1000)
-    overdue = _OVERDUE.run(connection, {"before_ms": before_ms, "count": limit})
-    return sum(_abort(connection, row.payload_id) for row in list(overdue))
+    overdue = list(_OVERDUE.run(connection, {"before_ms": before_ms, "count": limit}))
+    found = [row.payload_id for row in overdue if row.payload_id in among]
+    return sum(_abort(connection, payload_id) for payload_id in found)
 
 
 def _abort(connection: Connection, payload_id: str) -> bool:

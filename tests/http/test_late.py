@@ -24,6 +24,7 @@ from storage_gateway.catalog.outcomes import OUTCOMES_KEPT_S, OVERDUE_S
 from storage_gateway.catalog.tables import objects, outcomes
 from storage_gateway.client import Client, ClientError
 from storage_gateway.errors import CatalogUnavailable
+from storage_gateway.recovery import Recovery
 from tests.contract.several import HungStore
 from tests.gateway import (
     OpenSession,
@@ -301,6 +302,12 @@ async def test_it_fails_when_its_time_is_over(tmp_path: Path) -> None:
     assert "failed" == failed["state"]
 
 
+def let_pass(recovery: Recovery, seconds: float) -> None:
+    """Let what a process has seen pending have been so for longer, by its own clock."""
+    for payload_id in recovery._pending_since:
+        recovery._pending_since[payload_id] -= seconds
+
+
 async def overdue(gateway: RunningGateway, by_s: float = 1.0) -> None:
     """Let the time of all that is pending be over."""
     passed = outcomes.c.decide_by_ms - int((LONG_S + by_s) * 1000)
@@ -336,8 +343,11 @@ async def test_what_is_overdue_is_decided_without_anybody_asking(tmp_path: Path)
     async with deployed(tmp_path, recovery_interval_s=LONG_S) as d:
         recovery = d.gateway.gateway.recovery
         await d.sent()
+        await recovery.run_once()  # it is seen
+        let_pass(recovery, LONG_S)
         await overdue(d.gateway, 0.0)
         early = (await recovery.run_once()).uploads_overdue
+        let_pass(recovery, OVERDUE_S)
         await overdue(d.gateway, OVERDUE_S)
         found = [(await recovery.run_once()).uploads_overdue for _ in range(2)]
         d.two.hung = ()
