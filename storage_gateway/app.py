@@ -54,10 +54,12 @@ class Handed:
     line: WorkerEnd
     url: str
     """What the parent listens on."""
-    on_end: Callable[[], None]
+    on_end: Callable[[], None] = lambda: None
     """Called when the parent is gone."""
     number: int = 0
     """The worker's, from 0 on."""
+    replaces: bool = False
+    """Whether it is in the place of one that served, and has ended."""
 
 
 class Gateway:
@@ -257,6 +259,11 @@ class Gateway:
         try:
             await web.TCPSite(runner, ADMIN_HOST, port).start()
         except OSError as error:
+            if self._handed is not None and self._handed.replaces:
+                # Somebody took the port meanwhile: what is served is worth more than its metrics.
+                told = {"admin_port": port, "reason": error.strerror}
+                logger.error("metrics are not told: cannot listen", extra=told)  # noqa: TRY400 - known
+                return
             raise ConfigError(f"cannot listen on admin_port {port}: {error.strerror}") from error
         host, port = runner.addresses[0][:2]
         self.admin_url = f"http://{host}:{port}"

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 REPORTS_READ_MAX = 65_536
 """As many as a pipe holds."""
+AGAIN = "again"
+"""The last argument of a worker that is started in the place of one that served."""
 _CARRIER = b"c"
 """A byte to send a descriptor with: none can travel alone."""
 

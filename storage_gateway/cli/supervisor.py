@@ -16,7 +16,7 @@ from pathlib import Path
 
 import storage_gateway
 from storage_gateway.config import Config, cannot_listen, url_of
-from storage_gateway.line import open_line
+from storage_gateway.line import AGAIN, open_line
 
 from .balancer import Balancer, Member, bind
 from .output import EXIT_FAILED, EXIT_OK, give_up_stdout
@@ -164,7 +164,7 @@ class _Supervisor:
         """Run one process to its end; return its exit code and whether it was ever ready."""
         end, down, reports = open_line()
         try:
-            process = await self._spawn(number, down.fileno(), reports)
+            process = await self._spawn(number, down.fileno(), reports, replaces=started.is_set())
         except OSError:
             end.close()
             raise
@@ -206,14 +206,16 @@ class _Supervisor:
         started.set()
         logger.info("worker ready", extra={"number": number, "pid": process.pid})
 
-    async def _spawn(self, number: int, down: int, reports: int) -> asyncio.subprocess.Process:
+    async def _spawn(
+        self, number: int, down: int, reports: int, *, replaces: bool
+    ) -> asyncio.subprocess.Process:
         # The very code that this process runs, wherever it was found; never a folder that happens
         # to be called `crypto` where the command was given.
         home = str(Path(storage_gateway.__file__).parent.parent)
         path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "storage_gateway.cli.worker"),
-            *(str(number), str(down), str(reports)),
+            *(str(number), str(down), str(reports), *[AGAIN] * replaces),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=(down, reports),

@@ -26,7 +26,7 @@ from tests.commands import command, command_beside
 from tests.gateway import GatewayProcess, eventually, gateway_process, open_session
 from tests.http.raw import EXPECT, Answer, Connection, connected, exchange, request
 from tests.http.steps import LEAF, PLAINTEXT, SEGMENT, made_bytes
-from tests.processes import children_of, is_running, log_of, served_by, workers_of
+from tests.processes import children_of, is_running, log_of, served_by, worker_process, workers_of
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="not tested: workers, elsewhere than Linux"),
@@ -367,3 +367,43 @@ async def test_each_worker_tells_its_metrics_on_a_port_of_its_own(tmp_path: Path
         ]
 
     assert all(b"storage_gateway_recovery_passes_total" in text for text in told)
+
+
+async def test_a_worker_that_finds_its_admin_port_taken_serves_without_it(tmp_path: Path) -> None:
+    first = two_free_ports()
+    async with gateway_process(tmp_path / "data", workers=WORKERS, admin_port=first) as gateway:
+        await workers_of(gateway, WORKERS)
+        with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            os.kill(worker_process(gateway, WORKERS), signal.SIGKILL)
+
+            async def is_taken() -> bool:
+                try:
+                    taken.bind(("127.0.0.1", first + WORKERS - 1))
+                except OSError:
+                    return False
+                taken.listen()
+                return True
+
+            await eventually(is_taken, what="the port")
+            await workers_of(gateway, WORKERS)
+            async with connections(gateway, 2 * WORKERS) as many:
+                answers = [await ask(connection, "GET", "/healthz") for connection in many]
+        told = [line for line in log_of(gateway) if "admin_port" in line]
+
+    assert [200] * 2 * WORKERS == [answer.status for answer in answers]
+    assert [("error", first + 1, WORKERS)] == [
+        (line["level"], line["admin_port"], line["worker"]) for line in told
+    ]
+
+
+def test_an_admin_port_that_is_taken_at_the_start_is_an_error(tmp_path: Path) -> None:
+    first = two_free_ports()
+    with socket.create_server(("127.0.0.1", first + 1)):
+        done = command(
+            *("serve", "--data-dir", tmp_path / "data", "--port", "0"),
+            *("--workers", str(WORKERS), "--admin-port", str(first)),
+        )
+
+    assert 1 == done.status
+    assert f"cannot listen on admin_port {first + 1}" in done.err
