@@ -341,6 +341,8 @@ class Uploads:
         """
         async with self._turn:
             await asyncio.sleep(0)
+        # Asked before the intent, too: the queue may have been longer than what was left of it.
+        await self._hold_lease()
         return payload.produce(part)
 
     def _watch(

@@ -25,6 +25,7 @@ from crypto import (
 )
 from storage_gateway import write
 from storage_gateway.catalog.objects import begin_upload
+from storage_gateway.errors import IntentLost
 from storage_gateway.placing import LEAVES_IN_FLIGHT_MAX, SEGMENTS_UNPLACED_MAX
 from tests.gateway import eventually
 from tests.workers import PAYLOADS, Folder, Script, Worker
@@ -199,6 +200,23 @@ async def test_borders(worker: Worker, size: int) -> None:
     assert size == opened_size(sum(sizes))
     assert [-(-s // LEAF_SIZE) * 32 for s in sizes] == [row[2] for row in sorted(rows, key=str)]
     assert len(rows) == len(await worker.sql("SELECT * FROM placements WHERE state = 'placed'"))
+
+
+async def test_a_small_body_that_waited_longer_than_the_lease_is_not_written(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = Script()
+    worker.scripted(script)
+
+    async def hold_lease() -> None:
+        if script.points:  # the intent was begun since
+            raise IntentLost
+
+    monkeypatch.setattr(worker.uploads, "_hold_lease", hold_lease)
+    with pytest.raises(IntentLost):
+        await worker.upload("1", Body(9).pieces())
+
+    assert [] == [point for point in script.points if point.startswith(("write", "finish"))]
 
 
 async def test_small_bodies_are_sealed_after_their_intents_each_in_a_round_of_its_own(
