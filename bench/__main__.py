@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
-from . import backends, kernels, memory, plot, privacy, report, small, transfers
+from . import backends, ipfs, kernels, memory, plot, privacy, report, small, transfers
 from .figures import Row, Verdict
 from .machine import NotMeasurable, describe
 from .plan import Plan, full_plan, quick_plan
@@ -32,6 +32,7 @@ BENCHMARKS: Benchmarks = {
     "memory": (memory.measure, "peak memory: 2 GiB in and out, 16 at once, 500 slow clients"),
     "small": (small.measure, "4 KiB objects a second, against bare aiohttp; one and two workers"),
     "backends": (backends.measure, "an S3 server, against its client alone, rclone crypt, age"),
+    "ipfs": (ipfs.measure, "an IPFS node, against its own add and cat"),
     "privacy": (privacy.measure, "an S3 server, against a gateway that seals nothing"),
 }
 

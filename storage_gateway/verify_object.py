@@ -25,6 +25,7 @@ from .catalog.objects import load_segments
 from .errors import GatewayError
 from .findings import CONFIGURE, MOVE_AWAY, RESTORE, RESTORE_CATALOG, CheckReport
 from .records import Manifest, Segment
+from .roots import ROOT
 
 
 class ObjectChecker:
@@ -174,6 +175,8 @@ class ObjectChecker:
             # What a store did not take in time may be there in part.
             if sizes.pop(key, segment.size) != segment.size and segment.index in indexes:
                 self._find("segment", urn, f"{key} in store {store} has another size", RESTORE)
+        if len(segments) > 1 and sizes.get(f"{prefix}{ROOT}") == sum(s.size for s in segments):
+            del sizes[f"{prefix}{ROOT}"]  # of a node: it is above the segments, and holds no bytes
         for key in sorted(sizes):
             detail = f"stored in store {store}, but no segment names it"
             self._find("orphan", key, detail, MOVE_AWAY)
