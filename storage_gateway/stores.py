@@ -59,7 +59,7 @@ async def _open_store(
         local = LocalStore(backend.path, name=backend.name)
         opened.push_async_callback(asyncio.to_thread, local.close)
         return local
-    tls = await asyncio.to_thread(_tls_of, backend)
+    tls = await asyncio.to_thread(tls_of, backend)
     if isinstance(backend, IPFSBackend):
         client = KuboClient(await asyncio.to_thread(kubo_settings_of, backend), tls=tls)
         pins = pins_of(backend.name)
@@ -151,7 +151,13 @@ def _proxy_of(backend: S3Backend) -> Proxy | None:
     return Proxy(backend.proxy, Secret(said.encode()))
 
 
-def _tls_of(backend: S3Backend | IPFSBackend) -> ssl.SSLContext | None:
+def tls_of(backend: S3Backend | IPFSBackend) -> ssl.SSLContext | None:
+    """Return whom to trust, if not the usual ones. Blocks.
+
+    Raises:
+        ConfigError: the file cannot be used.
+
+    """
     if backend.ca_file is None:
         return None
     try:

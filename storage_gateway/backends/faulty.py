@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from storage_gateway.chance import Chance
-from storage_gateway.errors import BackendUnavailable, BlobMissing, StorageFull
+from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing, StorageFull
 
 from .contract import BlobInfo, Check, KeyedStore, Range, SegmentWriter
 
@@ -68,6 +68,8 @@ class FaultyStore:
         """How many faults there were, by kind and operation."""
         self.asked: collections.Counter[str] = collections.Counter()
         """How many calls there were, by operation."""
+        self.damaged: dict[str, bytes] = {}
+        """What lies where a key's blob was: read instead of it, whatever the faults."""
         self.finishing = 0
         """Blobs that it was asked to finish, and has not answered."""
         self._chances = {operation: Chance(seed, label, operation) for operation in OPERATIONS}
@@ -96,7 +98,8 @@ class FaultyStore:
     async def get(self, key: str, offset: int, size: int) -> bytes:
         """Return a range; see the contract."""
         await self.before("read")
-        data = self._spoiled(key, await self.inner.get(key, offset, size))
+        data = await self.inner.get(key, offset, size)
+        data = self._answered(Range(key, offset, size), data)
         await self.after("read")
         return data
 
@@ -105,7 +108,7 @@ class FaultyStore:
         for _ in ranges:
             await self.before("read")
         made = await self.inner.fetch(
-            ranges, lambda at, data: check(at, self._spoiled(ranges[at].key, data)), threads
+            ranges, lambda at, data: check(at, self._answered(ranges[at], data)), threads
         )
         for _ in ranges:
             await self.after("read")
@@ -185,9 +188,16 @@ class FaultyStore:
             self._count("forgotten write")
         return self.faults.forgets
 
-    def _spoiled(self, key: str, data: bytes) -> bytes:
+    def _answered(self, asked: Range, data: bytes) -> bytes:
+        """Return what is answered where a range of a blob is ``data``."""
+        damaged = self.damaged.get(asked.key)
+        if damaged is not None:
+            self._count("damaged read")
+            data = damaged[asked.offset : asked.offset + asked.size]
+            if len(data) < asked.size:
+                raise BlobCorrupt(f"{asked.key} in store {self.name} ends too soon (injected)")
         spoil = self.faults.spoil
-        if spoil is None or (spoiled := spoil(key, data)) == data:
+        if spoil is None or (spoiled := spoil(asked.key, data)) == data:
             return data
         self._count("spoiled read")
         return spoiled

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from storage_gateway.errors import BackendUnavailable
+
 from .bodies import Body
 from .children import Child
 from .load import Member
@@ -63,7 +65,12 @@ class Crashes:
         trial = self.trial
         body, task_id = trial.body(), trial.next_task()
         trial.ledger.offer(self.member, task_id, "input", body)
-        answer = await trial.customer(child, self.member).upload(task_id, body)
+        customer = trial.customer(child, self.member)
+        answer = await customer.upload(task_id, body)
+        # A store that was too slow once: else nobody might reach the point.
+        while answer.outcome == BackendUnavailable.code and not child.is_dead():
+            self.trial.record.retries += 1
+            answer = await customer.upload(task_id, body)
         if answer.outcome == OK:
             trial.acknowledge(self.member, answer.urn, body)
         else:

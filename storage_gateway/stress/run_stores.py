@@ -58,13 +58,19 @@ class RunStore:
     """Without faults of its calls; those of the network are below it."""
     faulty: FaultyStore
     """What the run's gateways use."""
-    domain: str
+    backend: Backend
+    """As it is asked without a proxy."""
     proxy: TCPProxy | None
 
     @property
     def name(self) -> str:
         """The store's name."""
         return self.store.name
+
+    @property
+    def domain(self) -> str:
+        """The failure domain that it stands in."""
+        return self.backend.domain
 
     async def suffer(self, ailment: Ailment) -> None:
         """Let this happen from now on, instead of what was before."""
@@ -119,10 +125,12 @@ def horizon_of(backends: tuple[Backend, ...]) -> float:
 def _impatient(backend: Backend) -> Backend:
     if isinstance(backend, LocalBackend):
         return backend
+    # A node answers an import once it is pinned, and is asked but once.
+    idle_s = DEADLINE_S if isinstance(backend, IPFSBackend) else IDLE_S
     impatient = msgspec.structs.replace(
         backend,
         connect_s=min(backend.connect_s, CONNECT_S),
-        idle_s=min(backend.idle_s, IDLE_S),
+        idle_s=min(backend.idle_s, idle_s),
         deadline_s=min(backend.deadline_s, DEADLINE_S),
     )
     if isinstance(impatient, IPFSBackend):

@@ -5,19 +5,23 @@ each damage is undone before its end.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
 from sqlalchemy import Connection, select, update
 
+from storage_gateway.backend_settings import IPFSBackend
 from storage_gateway.backends import KeyedStore
+from storage_gateway.backends.faulty import FaultyStore
 from storage_gateway.catalog.copies import load_placements
 from storage_gateway.catalog.objects import load_manifest
 from storage_gateway.catalog.tables import objects
 from storage_gateway.records import Manifest
-from urn import ObjectName, parse_name
+from urn import CID, LEAF_SIZE, Codec, ObjectName, parse_name
 
+from .nodes import open_node
+from .run_stores import RunStore
 from .world import World
 
 Change = Callable[[bytes], bytes | None]
@@ -55,21 +59,50 @@ async def copies_of(world: World, urn: str, state: str) -> dict[str, frozenset[i
 
 
 @asynccontextmanager
-async def damaged(store: KeyedStore, key: str, change: Change) -> AsyncIterator[None]:
-    """Have something else in a blob's place until the end of the block."""
+async def damaged(damaging: RunStore, key: str, change: Change) -> AsyncIterator[None]:
+    """Have something else in a blob's place until the end of the block.
+
+    An IPFS node cannot be told to keep other bytes under a block's name: there they are what the
+    run's gateways are answered. What is to be gone is gone from it.
+    """
+    store, backend = damaging.store, damaging.backend
     right = await _whole(store, key)
-    await _put_again(store, key, change(right))
+    wrong = change(right)
+    if isinstance(backend, IPFSBackend) and wrong is not None:
+        with _answered_as(damaging.faulty, key, wrong):
+            yield
+        return
+    await _put_again(store, key, wrong)
+    if isinstance(backend, IPFSBackend):
+        await _remove_leaves(backend, right)
     try:
         yield
     finally:
         await _put_again(store, key, right)
 
 
+@contextmanager
+def _answered_as(faulty: FaultyStore, key: str, data: bytes) -> Iterator[None]:
+    faulty.damaged[key] = data
+    try:
+        yield
+    finally:
+        del faulty.damaged[key]
+
+
+async def _remove_leaves(backend: IPFSBackend, data: bytes) -> None:
+    """Remove blocks that no pin holds any more; no other blob of a run has the same."""
+    async with open_node(backend) as node:
+        for at in range(0, len(data), LEAF_SIZE):
+            leaf = data[at : at + LEAF_SIZE]
+            await node.remove(CID(Codec.RAW, hashlib.sha256(leaf).digest()))
+
+
 @asynccontextmanager
-async def swapped(store: KeyedStore, key: str, other: str) -> AsyncIterator[None]:
+async def swapped(mixing: RunStore, key: str, other: str) -> AsyncIterator[None]:
     """Have two blobs in each other's places until the end of the block."""
-    first, second = await _whole(store, key), await _whole(store, other)
-    async with damaged(store, key, lambda _: second), damaged(store, other, lambda _: first):
+    first, second = await _whole(mixing.store, key), await _whole(mixing.store, other)
+    async with damaged(mixing, key, lambda _: second), damaged(mixing, other, lambda _: first):
         yield
 
 

@@ -49,6 +49,10 @@ class FaultKind(Enum):
     """The whole side comes at `ProxyFault.trickle_bytes_per_s`."""
     LOSE_ANSWER = auto()
     """The server gets the request and answers; the client gets an RST instead."""
+    LATE = auto()
+    """The server gets a request `ProxyFault.late_s` after it began, also when its client has gone
+    away meanwhile: what a buffering balancer does, or a server that takes its time. The server is
+    not told of that before the proxy is healed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,10 @@ class ProxyFault:
     after_bytes: int = 0
     """Of the body of each exchange."""
     trickle_bytes_per_s: float = 1.0
+    late_s: float = 0.0
+    """What LATE is late by."""
+    requests: tuple[bytes, ...] = ()
+    """Only exchanges whose requests begin with one of these suffer it; none: all of them."""
     one_in: int = 1
     """Of so many connections one is caught, drawn by the seed."""
     connections_max: int | None = None
@@ -79,8 +87,10 @@ class ProxyFault:
         """Refuse what cannot be done."""
         if self.kind is FaultKind.REFUSE and (self.one_in, self.connections_max) != (1, None):
             raise ValueError("REFUSE is for all connections: leave out one_in and connections_max")
-        if min(self.after_bytes, self.latency_s, self.connections_max or 0) < 0:
-            raise ValueError("after_bytes, latency_s and connections_max are at least 0")
+        if self.kind in (FaultKind.REFUSE, FaultKind.SILENCE) and self.requests:
+            raise ValueError(f"{self.kind.name} hears no request: leave out requests")
+        if min(self.after_bytes, self.latency_s, self.late_s, self.connections_max or 0) < 0:
+            raise ValueError("after_bytes, latency_s, late_s and connections_max are at least 0")
         if self.one_in < 1:
             raise ValueError("one_in is at least 1")
         link = self.link_bytes_per_s
@@ -91,6 +101,8 @@ class ProxyFault:
 
 
 NO_FAULT = ProxyFault()
+_WHOLE = frozenset({FaultKind.LOSE_ANSWER, FaultKind.LATE})
+"""What of an exchange passes is as it was sent."""
 
 
 class Pace:
@@ -137,6 +149,9 @@ class Connection:
         """``caught`` is what it suffers, if anything."""
         self.caught = caught
         self._kind = None if caught is None else caught.kind
+        self._applies = caught is not None and not caught.requests
+        """Whether the exchange that is under way suffers it."""
+        self._client_left = False
         self._link = link
         self._reader = reader
         self._writers = [writer]
@@ -171,6 +186,13 @@ class Connection:
                 writer.close()
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
+
+    def spare(self) -> bool:
+        """Let it suffer nothing from now on; False where it cannot go on."""
+        if self.caught is not None and (self._applies or not self.caught.requests):
+            return False
+        self.caught = self._kind = None
+        return True
 
     def reset(self) -> None:
         """Break it off, so that both ends are told (RST)."""
@@ -208,25 +230,60 @@ class Connection:
         writer.transport.set_write_buffer_limits(0)  # what was drained has left
         while not self._ended.is_set() and (piece := await reader.read(PIECE_BYTES_MAX)):
             if side is not self._last_side:
-                self._last_side = side
-                self._bodies[side] = _Body()
-                self._stop_waiting()
-                if side is Side.REQUEST:
-                    self._wait_for_answer()
-                await asyncio.sleep(self._link.fault.latency_s)
-            if side is Side.ANSWER and self._kind is FaultKind.LOSE_ANSWER:
+                piece = await self._begin(side, piece, reader)
+            if side is Side.ANSWER and self._applies and self._kind is FaultKind.LOSE_ANSWER:
                 self._suffer()
                 self.reset()
                 return
-            await self._pass(side, piece, writer)
+            if side is Side.REQUEST or not self._client_left:
+                await self._pass(side, piece, writer)
+            if side is Side.REQUEST and self._client_left:
+                await self._ended.wait()  # the server is not told that nobody waits for it
         if self._stalled:
             self.reset()  # who waits for the rest of it is not there any more
+        elif self._client_left:
+            self._ended.set()
         elif not self._ended.is_set():
             writer.write_eof()
 
+    async def _begin(self, side: Side, piece: bytes, reader: asyncio.StreamReader) -> bytes:
+        """Begin a side of an exchange with its first bytes; return what passes, once it may."""
+        self._last_side = side
+        self._bodies[side] = _Body()
+        self._stop_waiting()
+        if side is Side.REQUEST:
+            self._wait_for_answer()
+            if self.caught is not None and self.caught.requests:
+                self._applies = piece.startswith(self.caught.requests)
+        await asyncio.sleep(self._link.fault.latency_s)
+        if side is Side.REQUEST and self._applies and self._kind is FaultKind.LATE:
+            return await self._held_back(piece, reader)
+        return piece
+
+    async def _held_back(self, first: bytes, reader: asyncio.StreamReader) -> bytes:
+        """Return what came of a request until it is late enough; nothing if it is broken off."""
+        held, loop = bytearray(first), asyncio.get_running_loop()
+        until_s = loop.time() + (self.caught.late_s if self.caught is not None else 0.0)
+        try:
+            async with asyncio.timeout_at(until_s):
+                while piece := await reader.read(PIECE_BYTES_MAX):
+                    held += piece
+                self._client_left = True
+        except TimeoutError:
+            pass
+        except ConnectionError:
+            self._client_left = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until_s):
+                await self._ended.wait()
+        if self._ended.is_set():
+            return b""
+        self._suffer()
+        return bytes(held)
+
     async def _pass(self, side: Side, piece: bytes, writer: asyncio.StreamWriter) -> None:
         fault = self.caught
-        if fault is None or fault.side is not side or fault.kind is FaultKind.LOSE_ANSWER:
+        if fault is None or not self._applies or fault.side is not side or fault.kind in _WHOLE:
             await self._send(side, piece, writer)
             return
         if fault.kind is FaultKind.TRICKLE:

@@ -40,8 +40,9 @@ class TCPProxy:
     async def inject(self, fault: ProxyFault) -> None:
         """Let this happen from now on, instead of what was before.
 
-        Connections that cannot go on under it are reset: those that were caught before and, unless
-        ``fault`` has no kind, all others. Draws and counts of connections begin anew.
+        Connections that cannot go on under it are reset: those that were caught before, unless what
+        they carry was to be spared, and, unless ``fault`` has no kind, all others. Draws and counts
+        of connections begin anew.
         """
         self._link.fault = fault
         self._changes += 1
@@ -75,7 +76,7 @@ class TCPProxy:
             self._server = None
 
     async def _reset(self, *, every: bool) -> None:
-        ending = {one: task for one, task in self._running.items() if every or one.caught}
+        ending = {one: task for one, task in self._running.items() if every or not one.spare()}
         for one in ending:
             one.reset()
         if ending:

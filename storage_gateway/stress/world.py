@@ -208,7 +208,8 @@ async def open_world(
     own = config.data_dir / OWN_FOLDER
     await asyncio.to_thread(lambda: own.mkdir(mode=0o700, parents=True, exist_ok=True))
     async with AsyncExitStack() as opened:
-        backends, proxies = await behind_proxies(backends_of(config), opened, seed=seed)
+        plain_backends = backends_of(config)
+        backends, proxies = await behind_proxies(plain_backends, opened, seed=seed)
         config = msgspec.structs.replace(config, backends=backends)
         faulty: dict[str, FaultyStore] = {}
 
@@ -227,8 +228,8 @@ async def open_world(
             catalog=catalog,
             store=store,
             stores=tuple(
-                RunStore(each, faulty[each.name], member.domain, proxies.get(each.name))
-                for each, member in zip(plain.stores, plain.members, strict=True)
+                RunStore(each, faulty[each.name], backend, proxies.get(each.name))
+                for each, backend in zip(plain.stores, plain_backends, strict=True)
             ),
             parts=plain.over(catalog, store),
             database=database,

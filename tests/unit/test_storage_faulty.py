@@ -4,17 +4,18 @@ same seed, and not at all once healed. Method: over a real local store and catal
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, text
 
-from storage_gateway.backends import LocalStore
+from storage_gateway.backends import LocalStore, Range
 from storage_gateway.backends.faulty import FaultyStore, StoreFaults
 from storage_gateway.catalog import SQLiteCatalog
 from storage_gateway.catalog.faulty import CatalogFaults, FaultyCatalog
 from storage_gateway.chance import Chance
-from storage_gateway.errors import BackendUnavailable, BlobMissing, CatalogUnavailable
+from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing, CatalogUnavailable
 
 ALWAYS = 1.0
 
@@ -44,6 +45,24 @@ def test_draws_depend_on_seed_and_label_alone() -> None:
     assert 0.4 < sum(drawn) / 200 < 0.6
     assert {0, 1, 2} == {Chance(n).below(3) for n in range(50)}
     assert {"a", "b"} == {Chance(n).one_of("ab") for n in range(50)}
+
+
+async def test_what_lies_in_a_blobs_place_is_read_instead(store: FaultyStore) -> None:
+    await store.put("a/a", b"genuine")
+    await store.put("a/b", b"genuine")
+    store.damaged["a/a"] = b"other"
+    ranges = [Range("a/a", 1, 4), Range("a/b", 1, 4), Range("a/a", 3, 3)]
+    with ThreadPoolExecutor(1) as threads:
+        two = await store.fetch(ranges[:2], lambda _, data: data, threads)
+        with pytest.raises(BlobCorrupt):
+            await store.fetch(ranges, lambda _, data: data, threads)
+
+    assert [b"ther", b"enui"] == two
+    assert b"the" == await store.get("a/a", 1, 3)
+    with pytest.raises(BlobCorrupt):
+        await store.get("a/a", 0, 6)
+    store.damaged.clear()
+    assert b"genuine" == await store.get("a/a", 0, 7)
 
 
 async def test_a_refused_operation_does_nothing(store: FaultyStore) -> None:

@@ -280,6 +280,73 @@ async def test_a_lost_answer_is_to_a_request_that_was_whole() -> None:
         assert [BODY] == bodies
 
 
+async def test_a_late_request_is_whole_and_its_answer_comes() -> None:
+    fault = {"kind": FaultKind.LATE, "late_s": 0.1}
+    async with before_script(**fault) as (proxy, bodies), client_of(proxy) as client:
+        for count in (1, 2):
+            began_s = time.monotonic()
+            assert BODY == await client.ask(BODY[::-1])
+
+            assert time.monotonic() - began_s > 0.09
+            assert [BODY[::-1]] * count == bodies
+        assert 1 == proxy.happened
+
+
+@pytest.mark.parametrize("rudely", [False, True])
+async def test_a_late_request_arrives_although_its_client_went_away(rudely: bool) -> None:
+    async with before_script(kind=FaultKind.LATE, late_s=0.2) as (proxy, bodies):
+        async with client_of(proxy) as client:
+            client.writer.write(request(BODY))
+            await client.writer.drain()
+            await until(lambda: proxy.accepted == 1)
+            if not rudely:
+                client.writer.close()
+                await client.writer.wait_closed()
+        assert [] == bodies
+        await until(lambda: bool(bodies))
+        assert 1 == len(proxy._running), "the server is not told that nobody waits for its answer"
+        await proxy.heal()
+
+        assert not proxy._running
+        assert [BODY] == bodies
+        assert 1 == proxy.happened
+
+
+async def test_what_is_late_is_dropped_when_the_proxy_is_healed() -> None:
+    async with (
+        before_script(kind=FaultKind.LATE, late_s=3600.0) as (proxy, bodies),
+        client_of(proxy) as client,
+    ):
+        client.writer.write(request(BODY))
+        await until(lambda: proxy.accepted == 1)
+        await proxy.heal()
+
+        assert b"" == await client.read_until_broken()
+        assert [] == bodies
+
+
+async def test_a_fault_of_some_requests_spares_the_others() -> None:
+    fault = ProxyFault(kind=FaultKind.LOSE_ANSWER, requests=(b"PUT /a", b"PUT /b"))
+
+    async def ask(client: Client, path: str) -> bytes:
+        client.writer.write(request().replace(b"PUT /", f"PUT {path}".encode()))
+        head = await client.reader.readuntil(HEAD_END)
+        return await client.reader.readexactly(int(head.rsplit(b": ", 1)[1]))
+
+    async with before_script() as (proxy, _):
+        await proxy.inject(fault)
+        async with client_of(proxy) as caught, client_of(proxy) as spared:
+            for client in (caught, spared):
+                assert [BODY] * 2 == [await ask(client, path) for path in ("/", "/c")]
+            assert 0 == proxy.happened
+            with pytest.raises(ConnectionResetError):
+                await ask(caught, "/b")
+            assert 1 == proxy.happened
+            await proxy.heal()
+
+            assert BODY == await ask(spared, "/b")
+
+
 @pytest.mark.parametrize("side", Side)
 async def test_a_trickle_takes_its_time(side: Side) -> None:
     rate = 2_000_000.0
@@ -414,7 +481,9 @@ def test_a_place_in_the_body_is_found_however_the_pieces_are_cut(after: int) -> 
     [
         {"kind": FaultKind.REFUSE, "one_in": 2},
         {"kind": FaultKind.REFUSE, "connections_max": 1},
+        {"kind": FaultKind.SILENCE, "requests": (b"PUT ",)},
         {"after_bytes": -1},
+        {"late_s": -0.1},
         {"connections_max": -1},
         {"latency_s": -0.1},
         {"one_in": 0},

@@ -20,7 +20,7 @@ async def run(trial: Trial, _parameters: FlippedBit) -> None:
 
     async def damage(urn: str, store: int, opened: AsyncExitStack) -> None:
         key = await blob_key(trial.world, urn)
-        each = trial.world.stores[store].store
+        each = trial.world.stores[store]
         at = trial.chance("flip", key).below(1 << 30)
         await opened.enter_async_context(damaged(each, key, flipped(at)))
 

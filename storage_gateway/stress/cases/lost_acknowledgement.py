@@ -19,7 +19,10 @@ from storage_gateway.stress.trial import Trial
 REFUSALS_S_MAX = 30.0
 LOSES = Ailment(
     calls=StoreFaults(lost_answer={"finish": 1.0, "delete": 1.0}),
-    wire=ProxyFault(kind=FaultKind.LOSE_ANSWER),
+    wire=ProxyFault(
+        kind=FaultKind.LOSE_ANSWER,
+        requests=(b"PUT ", b"DELETE ", b"POST /api/v0/dag/import", b"POST /api/v0/pin/rm"),
+    ),
 )
 
 

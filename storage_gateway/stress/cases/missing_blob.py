@@ -40,7 +40,7 @@ async def run(trial: Trial, _parameters: MissingBlob) -> None:
 
         async def take_away(urn: str, store: int, opened: AsyncExitStack) -> None:
             key = await blob_key(trial.world, urn)
-            lacking = trial.world.stores[store].store
+            lacking = trial.world.stores[store]
             await opened.enter_async_context(damaged(lacking, key, lambda _: None))
 
         await judge_damage(trial, customer, stored, each(take_away), refused=BlobMissing)
@@ -55,7 +55,7 @@ async def _judge_out_of_reach(trial: Trial, customer: Customer, stored: Stored) 
         for other in others:
             for urn in asked:
                 key = await blob_key(trial.world, urn)
-                await opened.enter_async_context(damaged(other.store, key, lambda _: None))
+                await opened.enter_async_context(damaged(other, key, lambda _: None))
         await has_them.suffer(
             Ailment(
                 calls=StoreFaults(refused={"read": 1.0, "stat": 1.0}),

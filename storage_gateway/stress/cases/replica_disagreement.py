@@ -52,7 +52,7 @@ async def _judge_outvoted(trial: Trial, customer: Customer, stored: Stored) -> N
             key = await blob_key(trial.world, urn)
             for each in others:
                 wrong = replaced(f"{trial.seed}/{key}")
-                await opened.enter_async_context(damaged(each.store, key, wrong))
+                await opened.enter_async_context(damaged(each, key, wrong))
         criterion = "what one store has right is read right, however many agree on something else"
         if await require_right(trial, customer, stored, criterion):
             await require_noted(trial, list(stored), {each.name for each in others})
@@ -69,7 +69,7 @@ async def _judge_mixed(trial: Trial, customer: Customer, body: Body) -> None:
     async with AsyncExitStack() as opened:
         for number, each in enumerate(trial.world.stores):
             wrong = _right_in_one_leaf(number, f"{trial.seed}/{number}")
-            await opened.enter_async_context(damaged(each.store, key, wrong))
+            await opened.enter_async_context(damaged(each, key, wrong))
         criterion = "what no store has whole is read right from all of them together"
         await require_right(trial, customer, {answer.urn: body}, criterion)
 
@@ -92,7 +92,7 @@ async def _judge_all_wrong(trial: Trial, customer: Customer, stored: Stored) -> 
             key = await blob_key(trial.world, urn)
             for each in trial.world.stores:
                 wrong = replaced(f"{trial.seed}/{key}/{each.name}")
-                await opened.enter_async_context(damaged(each.store, key, wrong))
+                await opened.enter_async_context(damaged(each, key, wrong))
         criterion = "what no store has right is refused"
         await require_refused(trial, customer, stored, BlobCorrupt, criterion)
 

@@ -27,7 +27,7 @@ async def run(trial: Trial, _parameters: SwappedPayload) -> None:
             if (other := waiting.pop(size, None)) is None:
                 waiting[size] = key
                 continue
-            mixed_up = trial.world.stores[store].store
+            mixed_up = trial.world.stores[store]
             await opened.enter_async_context(swapped(mixed_up, key, other))
 
     await read_under_damage(trial, damage, alike=2)

@@ -44,8 +44,8 @@ async def run(trial: Trial, _parameters: TruncatedBlob) -> None:
 
     async def damage(urn: str, store: int, opened: AsyncExitStack) -> None:
         key = await blob_key(trial.world, urn)
-        cut_in = trial.world.stores[store].store
-        size = (await cut_in.stat(key)).size
+        cut_in = trial.world.stores[store]
+        size = (await cut_in.store.stat(key)).size
         left = next(turns[size])(size, trial.chance("cut", store, key))
         await opened.enter_async_context(damaged(cut_in, key, _cut_to(left)))
 

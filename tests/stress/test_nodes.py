@@ -1,0 +1,54 @@
+"""Goal: the cases pass where the deployment's own store is an IPFS node, whose network then does
+what goes wrong, and leave no pin there.
+
+Method: a real gateway over a real node; the case is run over HTTP, and asks the node through the
+run's own proxy. By day some, by night all.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from storage_gateway.stress.cases import CASES
+from tests.gateway import running_gateway
+from tests.http.test_ipfs import HORIZON_S, ipfs_backend
+from tests.servers.ipfs import IpfsNode
+from tests.stress.runs import carried_out, failed
+from tests.stress.test_buckets import ON_THE_WIRE
+from tests.stress.test_cases import parameters_of
+
+BY_DAY = {"replica-disagreement"}
+
+
+@pytest.fixture
+def node(ipfs: IpfsNode) -> Iterator[IpfsNode]:
+    yield ipfs
+    ipfs.revive()
+    ipfs.clear()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "case",
+    [name if name in BY_DAY else pytest.param(name, marks=pytest.mark.nightly) for name in CASES],
+)
+async def test_a_case_passes_on_a_node(
+    tmp_path: Path, node: IpfsNode, case: str, seed: int, nightly: bool
+) -> None:
+    async with running_gateway(
+        tmp_path,
+        enable_stress=True,
+        backends=[ipfs_backend(node)],
+        late_write_horizon_s=HORIZON_S,
+    ) as gateway:
+        before = await asyncio.to_thread(node.pins)
+        run = await carried_out(gateway, case, **parameters_of(case, seed, nightly=nightly))
+        left = await asyncio.to_thread(node.pins) - before
+
+    assert {} == failed(run), json.dumps(run, indent=1)
+    assert set() == left
+    if case in ON_THE_WIRE:
+        assert run["faults"].get("node: on connections", 0) > 0, run["faults"]
