@@ -180,7 +180,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-# Imported when called, as those in commands.py.
+# Imported when called: see commands.py.
 
 
 def _keygen(options: argparse.Namespace) -> int:

@@ -1,0 +1,210 @@
+"""The commands that ask a running gateway, and their options."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from .parsers import Commands, add_command
+
+
+def add_gateway_commands(commands: Commands) -> None:
+    """Add them all."""
+    _add_session(commands)
+    _add_put(commands)
+    _add_get(commands)
+    _add_stress(commands)
+
+
+def _add_gateway_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--url",
+        default=os.environ.get("GATEWAY_URL"),
+        help="base URL of the gateway (default $GATEWAY_URL)",
+    )
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="file with the token (default: the token in $GATEWAY_TOKEN)",
+    )
+    parser.add_argument(
+        "--plain-http", action="store_true", help="send the token in clear over a network"
+    )
+
+
+def _add_client_options(parser: argparse.ArgumentParser) -> None:
+    _add_gateway_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_session(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "session",
+        "Open sessions (operator).",
+        "  storage-gateway session open --user age1… --miner 0x…=age1… -o session.json",
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    opening = add_command(
+        verbs,
+        "open",
+        "Open a session; its document has the tokens of its parties, which are shown this once.",
+        "  storage-gateway session open --user age1… --miner 0x…=age1… -o session.json\n"
+        "  storage-gateway session open --user age1… --session 101 \\\n"
+        "    --backend disk-a --backend bucket-1 --write-quorum 2 -o session.json",
+    )
+    _add_gateway_options(opening)
+    opening.add_argument("--user", required=True, metavar="RECIPIENT", help="the user's")
+    opening.add_argument(
+        "--miner",
+        type=_miner,
+        action="append",
+        default=[],
+        metavar="0x…=RECIPIENT",
+        help="a miner's address and its recipient; once for each miner",
+    )
+    opening.add_argument("--session", metavar="ID", help="session id (default: a new one)")
+    opening.add_argument(
+        "--backend",
+        action="append",
+        metavar="NAME",
+        help="a store that payloads go to; once for each (default: all that the gateway has)",
+    )
+    opening.add_argument(
+        "--write-quorum",
+        type=int,
+        metavar="N",
+        help="failure domains that must have a payload before it counts as stored; at most as many"
+        " as the stores are in (default: the gateway's)",
+    )
+    opening.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="a new file, mode 0600 (default: stdout)"
+    )
+    opening.set_defaults(command=_session_open)
+
+
+def _miner(text: str) -> tuple[str, str]:
+    address, equals, recipient = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError("write it like 0x…=age1…")
+    return address, recipient
+
+
+def _add_put(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "put",
+        "Upload a file as a task's input or output; prints the URN.",
+        "  storage-gateway put --session 101 --task 7 prompt.txt\n"
+        "  storage-gateway put --session 101 --task 7 --output result.json\n"
+        "  tar c . | storage-gateway put --session 101 --task 8 -",
+    )
+    _add_client_options(parser)
+    parser.add_argument("--session", required=True, help="session id")
+    parser.add_argument("--task", required=True, help="task id")
+    parser.add_argument("--output", action="store_true", help="an output (default: an input)")
+    parser.add_argument("--miner", metavar="0x…", help="whose output (a miner's token implies it)")
+    parser.add_argument("--sealed", action="store_true", help="FILE is an age file already")
+    parser.add_argument("--content-type", default="application/octet-stream")
+    parser.add_argument("file", metavar="FILE", help="what to upload; - for stdin")
+    parser.set_defaults(command=_put)
+
+
+def _add_get(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "get",
+        "Fetch an object by URN: sealed, opened here with -i, or opened by the gateway.",
+        "  storage-gateway get urn:blob:v4:… -o object.age\n"
+        "  storage-gateway get urn:blob:v4:… -i user.txt -o prompt.txt\n"
+        "  storage-gateway get urn:blob:v4:… --plaintext > prompt.txt",
+    )
+    _add_client_options(parser)
+    parser.add_argument("urn", metavar="URN")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: stdout")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("-i", "--identity", type=Path, metavar="FILE", help="open here with this")
+    how.add_argument("--plaintext", action="store_true", help="let the gateway open it")
+    parser.set_defaults(command=_get)
+
+
+def _add_stress(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "stress",
+        "List and run the stress cases of a gateway that has them enabled (operator).",
+        "  storage-gateway stress list\n"
+        "  storage-gateway stress run partial-write --seed 7 --duration 20",
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listing = add_command(
+        verbs, "list", "Print the cases, and what each may break.", "  storage-gateway stress list"
+    )
+    _add_client_options(listing)
+    listing.set_defaults(command=_stress_list)
+    running = add_command(
+        verbs,
+        "run",
+        "Run a case to its end; exit status 0 only when it passed. Ctrl-C stops the run.",
+        "  storage-gateway stress run tiny-objects\n"
+        "  storage-gateway stress run slow-client --clients 8 --set idle_s=0.5 --json",
+    )
+    _add_client_options(running)
+    running.add_argument("case", metavar="CASE")
+    running.add_argument("--seed", type=int, help="of all choices (default: a new one)")
+    running.add_argument("--duration", type=float, metavar="S", help="how long the load lasts")
+    running.add_argument("--clients", type=int, metavar="N", help="clients at one time")
+    running.add_argument(
+        "--set",
+        type=_parameter,
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="a further parameter of the case, as stress list --json has them",
+    )
+    running.set_defaults(command=_stress_run)
+
+
+def _parameter(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError("write it like idle_s=0.5")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"the value of {name} is not JSON") from None
+
+
+# Imported when called: see commands.py.
+
+
+def _session_open(options: argparse.Namespace) -> int:
+    from .session import open_session
+
+    return open_session(options)
+
+
+def _put(options: argparse.Namespace) -> int:
+    from .transfer import put
+
+    return put(options)
+
+
+def _get(options: argparse.Namespace) -> int:
+    from .transfer import get
+
+    return get(options)
+
+
+def _stress_list(options: argparse.Namespace) -> int:
+    from .stress import list_cases
+
+    return list_cases(options)
+
+
+def _stress_run(options: argparse.Namespace) -> int:
+    from .stress import run_case
+
+    return run_case(options)
