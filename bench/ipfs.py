@@ -8,13 +8,13 @@ is the same blocks. Ours are `IPFSStore`'s, by segments, two at once, as uploads
 import asyncio
 import hashlib
 import os
-import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import aiohttp
+import pytest
 
 from crypto import LEAF_SIZE, SEGMENT_SIZE
 from storage_gateway.backends import Range
@@ -22,7 +22,8 @@ from storage_gateway.backends.contract import MARKER_CONTENT
 from storage_gateway.backends.ipfs import IPFSStore
 from storage_gateway.backends.kubo import KuboClient, KuboSettings
 from tests.contract.ipfs import PinsInMemory
-from tests.servers.ipfs import IpfsNode, ipfs_node
+from tests.interop.node_modules import node_home
+from tests.servers.ipfs import SCRIPTS, IpfsNode, ipfs_node
 from urn import cid_of
 
 from .figures import Row, Sample, interleave, rate_of
@@ -168,10 +169,19 @@ async def _read_all(store: IPFSStore, data: bytes) -> None:
     assert size == len(data), size
 
 
+def has_node() -> bool:
+    """Tell whether the node can be run here; the first time it is installed."""
+    try:
+        node_home(SCRIPTS)
+    except (pytest.skip.Exception, pytest.fail.Exception):
+        return False
+    return True
+
+
 def measure(plan: Plan) -> list[Row]:
     """Return the rates of imports and reads, and the node's own."""
-    if shutil.which("node") is None:
-        plan.notes.append("an IPFS node: NOT MEASURED, there is no Node.js (make bench-tools)")
+    if not has_node():
+        plan.notes.append("an IPFS node: NOT MEASURED, it needs Node.js 20 with npm")
         return []
     size = plan.transfer_size // 4
     require_space(plan.folder, 2 * size)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from bench import metering
 from bench.__main__ import Benchmarks, main
 from bench.figures import Row, Sample, Verdict, interleave, net_of, one_after_the_other, rate_of
+from bench.ipfs import has_node
 from bench.kernels import Peer, against, both_ways, started
 from bench.machine import NotMeasurable, cores, require_space
 from bench.ours import OursByLeaf
@@ -415,6 +416,7 @@ def test_a_quick_run_measures_everything_and_leaves_nothing(tmp_path: Path, scra
     assert {
         "seal", "open", "splice", "the", "upload", "sealed", "plaintext", "peak", "4",
         *({"S3", "privacy,"} if installed() else ()),
+        *({"IPFS"} if has_node() else ()),
     } == measured  # fmt: skip
     assert any(note.startswith("pyrage: ") for note in document["notes"])
     assert all(found["ours"] > 0 for found in document["rows"])
