@@ -1,0 +1,117 @@
+"""Every error that leaves the gateway: one class, one ``code``, one status, one remedy.
+
+    GatewayError
+    |- RequestError ........ the caller must change the request
+    |  |- EnvelopeRefused .. a sealed upload that is not acceptable
+    |  |- InvalidRequest, InvalidField, InvalidURN, UnsupportedEncoding, NotAcceptable, ...
+    |  |- Unauthenticated, TokenExpired, Forbidden
+    |  |- NotFound, UnknownSession, ForeignName, Erased
+    |  |- SlotBusy, SlotTaken, SessionExists, CIDSuperseded, FileKeyReused
+    |  `- BodyTooLarge, BodyIncomplete, BodyTimeout
+    `- ServiceError ........ the service is at fault; Retry-After where trying again helps
+       |- Draining, Busy, CatalogUnavailable, BackendUnavailable, IntentLost, StorageFull
+       |- StaleParties, PlacementImpossible
+       `- BlobMissing, BlobCorrupt, InternalError
+
+``detail`` goes to the caller and to logs: it never holds a key, a token, a header or a payload.
+"""
+
+from .base import (
+    GatewayError,
+    InternalError,
+    RequestError,
+    ServiceError,
+)
+from .envelope import (
+    EnvelopeRefused,
+    ForeignContext,
+    HeaderTooLarge,
+    NotForRouter,
+    PayloadRefused,
+    TooManyStanzas,
+    WrongClass,
+)
+from .request import (
+    BodyIncomplete,
+    BodyTimeout,
+    BodyTooLarge,
+    CIDSuperseded,
+    Erased,
+    FileKeyReused,
+    Forbidden,
+    ForeignName,
+    InvalidField,
+    InvalidRequest,
+    InvalidURN,
+    MalformedHTTP,
+    MethodNotAllowed,
+    NotAcceptable,
+    NotFound,
+    SessionExists,
+    SlotBusy,
+    SlotTaken,
+    TokenExpired,
+    Unauthenticated,
+    UnknownSession,
+    UnsupportedEncoding,
+    UnsupportedMediaType,
+)
+from .service import (
+    BackendUnavailable,
+    BlobCorrupt,
+    BlobMissing,
+    Busy,
+    CatalogUnavailable,
+    Draining,
+    IntentLost,
+    PlacementImpossible,
+    StaleParties,
+    StorageFull,
+)
+
+__all__ = [
+    "BackendUnavailable",
+    "BlobCorrupt",
+    "BlobMissing",
+    "BodyIncomplete",
+    "BodyTimeout",
+    "BodyTooLarge",
+    "Busy",
+    "CIDSuperseded",
+    "CatalogUnavailable",
+    "Draining",
+    "EnvelopeRefused",
+    "Erased",
+    "FileKeyReused",
+    "Forbidden",
+    "ForeignContext",
+    "ForeignName",
+    "GatewayError",
+    "HeaderTooLarge",
+    "IntentLost",
+    "InternalError",
+    "InvalidField",
+    "InvalidRequest",
+    "InvalidURN",
+    "MalformedHTTP",
+    "MethodNotAllowed",
+    "NotAcceptable",
+    "NotForRouter",
+    "NotFound",
+    "PayloadRefused",
+    "PlacementImpossible",
+    "RequestError",
+    "ServiceError",
+    "SessionExists",
+    "SlotBusy",
+    "SlotTaken",
+    "StaleParties",
+    "StorageFull",
+    "TokenExpired",
+    "TooManyStanzas",
+    "Unauthenticated",
+    "UnknownSession",
+    "UnsupportedEncoding",
+    "UnsupportedMediaType",
+    "WrongClass",
+]

@@ -1,0 +1,88 @@
+"""What the service is at fault for."""
+
+from .base import ServiceError
+
+
+class Draining(ServiceError):
+    """The process is shutting down."""
+
+    code = "draining"
+    title = "Shutting down"
+    retry_after_s = 2
+
+
+class Busy(ServiceError):
+    """As many uploads and downloads as one process takes are under way."""
+
+    code = "busy"
+    title = "Too many transfers"
+    retry_after_s = 2
+
+
+class CatalogUnavailable(ServiceError):
+    """The catalog cannot be read or written."""
+
+    code = "catalog_unavailable"
+    title = "Catalog unavailable"
+
+
+class BackendUnavailable(ServiceError):
+    """A store cannot be reached, or does not answer as itself."""
+
+    code = "backend_unavailable"
+    title = "Storage backend unavailable"
+
+
+class PlacementImpossible(ServiceError):
+    """A session wants stores, or a quorum of them, that the deployment does not have any more."""
+
+    code = "placement_impossible"
+    title = "Wanted stores are not configured"
+    remedy = "Have the operator configure what the detail names, or open another session."
+    retry_after_s = None
+
+
+class StorageFull(ServiceError):
+    """A store has no room left."""
+
+    code = "storage_full"
+    status = 507
+    title = "Storage full"
+    remedy = "Free or add space on the store; the upload can then be sent again."
+    retry_after_s = 60
+
+
+class IntentLost(ServiceError):
+    """The upload was claimed from this process, or its lease ran out, before it could commit."""
+
+    code = "intent_lost"
+    title = "Upload was interrupted"
+    remedy = "Send the upload again; nothing of this attempt was kept."
+
+
+class StaleParties(ServiceError):
+    """The parties of a session, or their keys, changed while an upload was sealed for them."""
+
+    code = "stale_parties"
+    title = "Keys changed meanwhile"
+    remedy = "Send the upload again: it is then sealed for the keys that are current."
+
+
+class BlobMissing(ServiceError):
+    """A store that answers as itself does not have a blob that it should have."""
+
+    code = "blob_missing"
+    status = 500
+    title = "Stored bytes are missing"
+    remedy = "Run 'storage-gateway check'; restore the named blob from a backup of the store."
+    retry_after_s = None
+
+
+class BlobCorrupt(ServiceError):
+    """Stored bytes do not have the digest that the manifest gives."""
+
+    code = "blob_corrupt"
+    status = 500
+    title = "Stored bytes are damaged"
+    remedy = "Run 'storage-gateway check'; restore the named blob from a backup of the store."
+    retry_after_s = None
