@@ -21,10 +21,13 @@ from .api import (
     make_application,
 )
 from .backends import Member
+from .blocks import Blocks
+from .catalog.blocks import record_blocks, record_none
 from .config import Config, ConfigError, LocalBackend, cannot_listen, url_of
 from .erase import Erasure
 from .errors import StorageFull
 from .ids import new_random_id
+from .indexing import Indexing
 from .instance import Instance
 from .late import LateUploads
 from .line import Report, WorkerEnd
@@ -129,8 +132,17 @@ class Gateway:
         if self._given_parts is None:
             await self._listen_for_admin()  # before it is told that this process is there
         await self._listen()
+        self._index_blocks()
         if self._given_parts is None:
             self._recover_stress()
+
+    def _index_blocks(self) -> None:
+        """Enter what was committed while blocks were not served; of several workers one does."""
+        if not self._config.serve_ipfs or (self._handed is not None and self._handed.number > 0):
+            return
+        indexing = Indexing(self.parts.catalog)
+        running = asyncio.create_task(indexing.run_until_done(self._config.recovery_interval_s))
+        self._opened.push_async_callback(_cancel, running)
 
     def _recover_stress(self) -> None:
         """Look for what runs of dead processes left, also where new runs are not enabled."""
@@ -154,10 +166,7 @@ class Gateway:
         settler = Settler(catalog, store, instance_id=instance_id, payloads=payloads)
         domains = {backend.name: backend.domain for backend in backends_of(config)}
         stores = WantedStores(store, domains, write_quorum=config.quorum)
-        memory = {
-            "write": Budget(config.write_memory_bytes, wait_s=config.memory_wait_s),
-            "read": Budget(config.read_memory_bytes, wait_s=config.memory_wait_s),
-        }
+        memory = self._budgets()
         roots = Roots(catalog, parts.nodes, payloads=payloads)
         self._uploads = Uploads(
             catalog=catalog,
@@ -172,6 +181,7 @@ class Gateway:
             store_of=stores.for_writes,
             check_room=self._check_room,
             hold_lease=self._instance.hold,
+            record_blocks=record_blocks if config.serve_ipfs else record_none,
         )
         self.recovery = Recovery(
             catalog=catalog,
@@ -211,6 +221,7 @@ class Gateway:
             erasure=Erasure(catalog=catalog, settler=settler),
             check_ready=self._check_ready,
             metrics=self.metrics,
+            blocks=self._make_blocks(parts, stores, memory.get("ipfs")),
         )
         observe_gateway(self.metrics, members=parts.members, memory=memory, recovery=self.recovery)
 
@@ -223,6 +234,26 @@ class Gateway:
             quorum=self._config.quorum,
             check_room=self._check_room,
             clock=now_utc,
+        )
+
+    def _budgets(self) -> dict[str, Budget]:
+        config = self._config
+        sizes = {"write": config.write_memory_bytes, "read": config.read_memory_bytes}
+        if config.serve_ipfs:
+            sizes["ipfs"] = config.ipfs_memory_bytes
+        return {name: Budget(size, wait_s=config.memory_wait_s) for name, size in sizes.items()}
+
+    def _make_blocks(
+        self, parts: Parts, stores: WantedStores, memory: Budget | None
+    ) -> Blocks | None:
+        if memory is None:
+            return None
+        return Blocks(
+            catalog=parts.catalog,
+            threads=self._threads,
+            memory=memory,
+            payloads=parts.payloads,
+            store_of=stores.for_reads,
         )
 
     async def _listen(self) -> None:

@@ -121,6 +121,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     recovery_interval_s: Seconds = 10.0
     late_write_horizon_s: Seconds = 900.0
 
+    serve_ipfs: bool = False
+    """Answer at /ipfs/{cid}, to anybody, with blocks of payloads: ciphertext, never a head. To be
+    the same in all processes of a deployment."""
+    ipfs_memory_bytes: Memory = 64 << 20
+    """What all answers there together hold, apart from downloads: no party waits for a stranger."""
     enable_stress: bool = False
     """Answer at /v1/stress: runs that load this machine, for the operator's token alone."""
     stress_duration_s_max: Seconds = 600.0

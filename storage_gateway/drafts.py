@@ -11,7 +11,7 @@ from crypto import (
     opened_size,
     parse_recipient,
 )
-from urn import DAGBuilder
+from urn import CID, DAGBuilder
 
 from .backends import KeyedStore
 from .late import Late
@@ -58,10 +58,16 @@ def recipients_of(parties: tuple[Party, ...]) -> list[Recipient]:
 
 
 def manifest_of(
-    draft: Draft, head: SealedHead | AdoptedHead, leaves: list[tuple[bytes, int]]
+    draft: Draft,
+    head: SealedHead | AdoptedHead,
+    leaves: list[tuple[bytes, int]],
+    on_node: Callable[[tuple[CID, bytes]], None] = lambda _node: None,
 ) -> Manifest:
-    """Return the manifest of a payload that is placed; its commit gives it sequence and time."""
-    dag = DAGBuilder()
+    """Return the manifest of a payload that is placed; its commit gives it sequence and time.
+
+    ``on_node`` is told of each node above the leaves, the root last.
+    """
+    dag = DAGBuilder(on_node=lambda *node: on_node(node))
     for digest, size in leaves:
         dag.add_leaf(digest, size)
     payload_size = sum(size for _, size in leaves)

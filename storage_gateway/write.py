@@ -32,6 +32,7 @@ from crypto import (
 from . import errors
 from .backends import KeyedStore
 from .catalog import Catalog, Unit
+from .catalog.blocks import Node, RecordBlocks, record_none
 from .catalog.objects import (
     Ownership,
     begin_upload,
@@ -97,12 +98,13 @@ class Uploads:
         store_of: Callable[[Wanted], KeyedStore] | None = None,
         check_room: Callable[[Wanted], None] = lambda _wanted: None,
         hold_lease: Callable[[], Awaitable[None]] = _hold_nothing,
+        record_blocks: RecordBlocks = record_none,
     ) -> None:
         """``payloads`` is the key prefix of all payloads, ending in ``/``.
 
         ``store_of`` is `WantedStores.for_writes`; without it all goes to ``store``.
         ``check_room`` raises StorageFull when no further segment should be begun; ``hold_lease``
-        is `Instance.hold`.
+        is `Instance.hold`; ``record_blocks`` is called in the transactions that record segments.
         """
         self._catalog = catalog
         self._store_of = store_of or (lambda _wanted: store)
@@ -115,6 +117,7 @@ class Uploads:
         self._roots = roots or Roots(catalog, (), payloads=payloads)
         self._room = Room(check_room, threads)
         self._hold_lease = hold_lease
+        self._record_blocks = record_blocks
         self._turn = asyncio.Lock()
         self._settling: set[asyncio.Task[None]] = set()
 
@@ -260,12 +263,14 @@ class Uploads:
         self._settler.working.add(draft.payload_id)
         try:
             placer, unrecorded = await self._place_all(draft, owner, payload, progress)
-            manifest = manifest_of(draft, payload.head(), placer.leaf_digests)
+            nodes: list[Node] = []
+            manifest = manifest_of(draft, payload.head(), placer.leaf_digests, nodes.append)
             logger.debug("commit began", extra={"payload_id": draft.payload_id})
             roots = self._roots.expected(draft.store.names, placer.leaf_count)
 
             def unit(connection: Connection) -> Manifest:
                 expect_roots(connection, draft.payload_id, roots)
+                self._record_blocks(connection, draft.payload_id, unrecorded, nodes)
                 return commit_upload(
                     connection, owner, manifest, placed=unrecorded, wanted=draft.store.names
                 )
@@ -299,6 +304,7 @@ class Uploads:
                     continue_upload(
                         connection, owner, placed=placed, wanted=draft.store.names, index=index
                     )
+                    self._record_blocks(connection, draft.payload_id, placed)
 
             await self._catalog.run(unit)
             if not progress.wrote:

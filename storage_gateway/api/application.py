@@ -5,6 +5,7 @@ from aiohttp import web
 from storage_gateway.records import TokenKind
 
 from .access import EVERYONE_KNOWN, OPERATOR, PARTIES, Route
+from .block_handlers import get_block
 from .health_handlers import healthz, readyz
 from .late_handlers import look_at_upload, show_upload
 from .middleware import answer_errors, set_common_headers
@@ -57,6 +58,13 @@ ROUTES = (
     Route("GET", f"{STRESS_RUN}/events", OPERATOR, show_events),
 )
 
+BLOCK_ROUTES = tuple(
+    Route(method, path, None, get_block)
+    for path in ("/ipfs/{cid}", "/ipfs/{cid}/{path:.*}")
+    for method in ("GET", "HEAD")
+)
+"""There only where ``serve_ipfs`` is set. For anybody: a CID is enough to have ciphertext."""
+
 
 def make_application(services: Services) -> web.Application:
     """Return the application; nothing is started by it."""
@@ -73,6 +81,6 @@ def make_application(services: Services) -> web.Application:
     )
     app[SERVICES] = services
     app.on_response_prepare.append(set_common_headers)
-    for route in ROUTES:
+    for route in ROUTES if services.blocks is None else ROUTES + BLOCK_ROUTES:
         app.router.add_route(route.method, route.path, route.guarded())
     return app

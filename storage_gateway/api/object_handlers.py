@@ -1,7 +1,6 @@
 """Handlers: uploads into slots, objects by URN."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from typing import cast
 
@@ -40,10 +39,9 @@ from .representations import (
     object_json,
     preferred,
 )
+from .sending import matches, send_pieces
 from .services import SERVICES
 from .session_handlers import address_of
-
-SLICE_SIZE = 256 << 10
 
 
 def look_at_input(request: web.Request, caller: Caller) -> Unit[tuple[Slot, Session]]:
@@ -164,7 +162,7 @@ async def get_object(request: web.Request, caller: Caller) -> web.StreamResponse
         "Content-Disposition": "attachment",
         "Accept-Ranges": "none",
     }
-    if _matches(request, etag):
+    if matches(request, etag):
         return web.Response(status=304, headers=headers)
     response = web.StreamResponse(headers=headers)
     response.content_type = kind
@@ -173,46 +171,8 @@ async def get_object(request: web.Request, caller: Caller) -> web.StreamResponse
         await response.prepare(request)
         return response
     form = reads.sealed if sealed else reads.plaintext
-    await _send(request, response, form(manifest.object_id, loaded))
+    await send_pieces(request, response, form(manifest.object_id, loaded))
     return response
-
-
-async def _send(
-    request: web.Request, response: web.StreamResponse, pieces: AsyncGenerator[bytes | bytearray]
-) -> None:
-    """Send verified pieces; the answer begins only when the first one is there."""
-    pace = pace_of(request.app[SERVICES].config)
-    clock = asyncio.get_running_loop().time
-    async with aclosing(pieces):
-        async for piece in pieces:
-            if not response.prepared:
-                await response.prepare(request)
-            # By the slice: what the kernel does not take at once is copied, and kept, by asyncio.
-            for start in range(0, len(piece), SLICE_SIZE):
-                part = memoryview(piece)[start : start + SLICE_SIZE]
-                began = clock()
-                try:
-                    async with asyncio.timeout(pace.patience_s(len(part))):
-                        await response.write(part)
-                except TimeoutError:
-                    # Whoever does not read holds memory, and the connection, for ever.
-                    if request.transport is not None:
-                        request.transport.abort()
-                    raise ConnectionResetError("the reader is too slow") from None
-                pace.moved(len(part), clock() - began)
-                del part
-            del piece  # not to be held while the next one is waited for
-    await response.write_eof()
-
-
-def _matches(request: web.Request, etag: str) -> bool:
-    """Evaluate If-None-Match by weak comparison (RFC 9110, section 13.1.2)."""
-    sent = [
-        tag.strip().removeprefix("W/")
-        for value in request.headers.getall(hdrs.IF_NONE_MATCH, [])
-        for tag in value.split(",")
-    ]
-    return etag in sent or "*" in sent
 
 
 async def show_manifest(request: web.Request, caller: Caller) -> web.Response:

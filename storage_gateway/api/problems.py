@@ -47,6 +47,8 @@ def problem_response(
         response.headers["Retry-After"] = str(error.retry_after_s)
     if error.status == web.HTTPUnauthorized.status_code:
         response.headers["WWW-Authenticate"] = "Bearer"
+    if error.status == web.HTTPRequestRangeNotSatisfiable.status_code:
+        response.headers["Content-Range"] = f"bytes */{error.extensions['size']}"
     if allowed:
         response.headers["Allow"] = ", ".join(sorted(allowed))
     return response

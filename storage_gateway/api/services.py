@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from storage_gateway.blocks import Blocks
 from storage_gateway.catalog import Catalog
 from storage_gateway.config import Config
 from storage_gateway.erase import Erasure
@@ -60,6 +61,8 @@ class Services:
     metrics: Metrics
     stress: Stress | None = None
     """None in the gateway of a stress run."""
+    blocks: Blocks | None = None
+    """None unless ``serve_ipfs`` is set."""
     draining: bool = False
     under_way: UnderWay = field(default_factory=UnderWay)
 

@@ -38,6 +38,12 @@ def _add_serve(commands: Commands) -> None:
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM")
     parser.add_argument("--log-level", help="debug, info, warning or error (default info)")
     parser.add_argument(
+        "--serve-ipfs",
+        action="store_true",
+        default=None,
+        help="answer at /ipfs/{cid}, to anybody, with sealed blocks: docs/ipfs.md",
+    )
+    parser.add_argument(
         "--enable-stress",
         action="store_true",
         default=None,

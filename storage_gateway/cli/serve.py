@@ -32,6 +32,7 @@ SETTINGS = (
     "tls_key",
     "log_level",
     "enable_stress",
+    "serve_ipfs",
 )
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select, update
 
-from storage_gateway import errors
+from storage_gateway import block_errors, errors
+from storage_gateway.api.block_handlers import PROBE
 from storage_gateway.backends.fs import RealFs
 from storage_gateway.catalog.objects import Ownership
 from storage_gateway.catalog.outcomes import begin_outcome
@@ -32,12 +33,13 @@ from tests.http.raw import CHUNKED, EXPECT, Answer, chunk, connected, exchange, 
 from tests.http.steps import LEAF, fetch, made_bytes, upload, upload_sealed, uploaded
 from tests.stress.runs import ask, ended
 from tests.stress.runs import start as start_run
-from urn import mint
+from urn import cid_of, mint
 
 BODY_BYTES_MAX = 3 * LEAF
 
 ABSENT = "urn:blob:v4:" + "a" * 32
 JSON_TYPE = ("Content-Type", "application/json")
+NO_BLOCK = cid_of(b"nobody has this")
 UNEXPECTED = "a sentence with sg_user_secret in it"
 
 Provoke = Callable[[RunningGateway, OpenSession], Awaitable[Answer]]
@@ -97,6 +99,35 @@ async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
     document = await uploaded(gateway, session.path("t1"), session.user_token, b"x")
     headers = [("Accept", "text/html")]
     return await fetch(gateway, document["urn"], session.user_token, headers=headers)
+
+
+@provokes(block_errors.InvalidCID)
+async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
+    return await exchange(gateway.address, request("GET", "/ipfs/nonsense?format=raw"))
+
+
+@provokes(block_errors.FormatNotServed)
+async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
+    headers = [("Accept", "text/html")]
+    return await exchange(gateway.address, request("GET", f"/ipfs/{PROBE}", headers=headers))
+
+
+@provokes(block_errors.UnknownBlock)
+async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
+    return await exchange(gateway.address, request("GET", f"/ipfs/{NO_BLOCK}?format=raw"))
+
+
+@provokes(block_errors.NotCached)
+async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
+    path, headers = f"/ipfs/{NO_BLOCK}?format=raw", [("Cache-Control", "only-if-cached")]
+    return await exchange(gateway.address, request("GET", path, headers=headers))
+
+
+@provokes(block_errors.RangeNotSatisfiable)
+async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
+    document = await uploaded(gateway, session.path("t1"), session.user_token, b"x")
+    path, headers = f"/ipfs/{document['cid']}?format=raw", [("Range", "bytes=17-")]
+    return await exchange(gateway.address, request("GET", path, headers=headers))
 
 
 @provokes(errors.Unauthenticated)

@@ -32,7 +32,7 @@ LEAVES_WORK: dict[type[GatewayError], str] = {
 
 @pytest.fixture
 async def small(tmp_path: Path, kind: type[GatewayError]) -> AsyncIterator[RunningGateway]:
-    settings = {"object_bytes_max": BODY_BYTES_MAX, "enable_stress": True}
+    settings = {"object_bytes_max": BODY_BYTES_MAX, "enable_stress": True, "serve_ipfs": True}
     async with running_gateway(tmp_path, **settings | LIMITS.get(kind, {})) as running:
         yield running
 

@@ -7,19 +7,21 @@ the session, and the operator's.
 """
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, insert, select
 
 from crypto import X25519Identity
 from storage_gateway.api.access import Route
-from storage_gateway.api.application import ROUTES
+from storage_gateway.api.application import BLOCK_ROUTES, ROUTES
 from storage_gateway.catalog.sessions import NewToken, insert_token
 from storage_gateway.catalog.tables import objects, outcomes
 from storage_gateway.records import TokenKind
 from storage_gateway.tokens import new_token, token_digest
-from tests.gateway import MINER, OpenSession, RunningGateway, open_session
+from tests.gateway import MINER, OpenSession, RunningGateway, open_session, running_gateway
 from tests.http.raw import Answer, exchange, request
 from tests.http.steps import uploaded
 
@@ -136,8 +138,21 @@ EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
     ("GET", "/v1/stress/runs/{run}"): {"": STRESS},
     ("DELETE", "/v1/stress/runs/{run}"): {"": STRESS},
     ("GET", "/v1/stress/runs/{run}/events"): {"": STRESS},
+    ("GET", "/ipfs/{cid}"): {"input": ANYBODY, "output": ANYBODY},
+    ("HEAD", "/ipfs/{cid}"): {"input": ANYBODY, "output": ANYBODY},
+    ("GET", "/ipfs/{cid}/{path:.*}"): {"input": ANYBODY},
+    ("HEAD", "/ipfs/{cid}/{path:.*}"): {"input": ANYBODY},
 }
 """For each route, and each kind of object where it is about one: what each token gets."""
+
+
+ALL_ROUTES = ROUTES + BLOCK_ROUTES
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[RunningGateway]:
+    async with running_gateway(tmp_path, serve_ipfs=True) as running:
+        yield running
 
 
 @dataclass(frozen=True)
@@ -192,11 +207,14 @@ async def _call(world: _World, route: Route, kind: str, task_id: str, token: str
     path = route.path.replace("{session}", "101").replace("{task}", task_id)
     path = path.replace("{case}", "tiny-objects").replace("{run}", "a" * 32)
     headers, body = [], None
-    if "{urn}" in path or "{upload}" in path:
+    path = path.replace("/{path:.*}", "/")
+    if any(name in path for name in ("{urn}", "{upload}", "{cid}")):
         operator = world.gateway.operator_token
         slot = f"{world.session.path(task_id, kind)}{'' if kind == 'input' else f'?miner={MINER}'}"
         document = await uploaded(world.gateway, slot, operator, b"content")
         path = path.replace("{urn}", document["urn"])
+        path = path.replace("{cid}", document["cid"])
+        headers = [("Accept", "application/vnd.ipld.raw")] if "/ipfs/" in path else []
         object_id = document["urn"].rpartition(":")[2]
         path = path.replace("{upload}", object_id)
         await world.gateway.catalog.run(lambda c: _answered_early(c, object_id))
@@ -221,11 +239,11 @@ def _answered_early(connection: Connection, object_id: str) -> None:
 
 
 def test_the_table_is_that_of_the_application() -> None:
-    assert set(EXPECTED) == {(route.method, route.path) for route in ROUTES}
-    assert len(EXPECTED) == len(ROUTES)
+    assert set(EXPECTED) == {(route.method, route.path) for route in ALL_ROUTES}
+    assert len(EXPECTED) == len(ALL_ROUTES)
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+@pytest.mark.parametrize("route", ALL_ROUTES, ids=lambda route: f"{route.method} {route.path}")
 async def test_a_route_with_every_kind_of_token(gateway: RunningGateway, route: Route) -> None:
     world = await _world(gateway)
     outcomes: dict[str, dict[str, Outcome]] = {}

@@ -216,6 +216,9 @@ _LEFT = {
     "placements of {}, which no object names": (
         "SELECT DISTINCT payload_id FROM placements WHERE payload_id NOT IN ({committed})"
     ),
+    "blocks of {}, which no object names": (
+        "SELECT DISTINCT payload_id FROM blocks WHERE payload_id NOT IN ({committed})"
+    ),
     "a slot for {}, which no object names": (
         "SELECT payload_id FROM slots WHERE object_id NOT IN (SELECT object_id FROM objects)"
     ),

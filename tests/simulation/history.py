@@ -7,14 +7,15 @@ import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Self, TypeVar
 from unittest import mock
 
 from aiohttp import web_app
 from sqlalchemy import Connection
 
-from storage_gateway import drafts, placing, producing, read, recovery, write
-from storage_gateway.catalog import Clock, objects, outcomes, sessions, work
+from storage_gateway import drafts, indexing, placing, producing, read, recovery, write
+from storage_gateway.catalog import Clock, blocks, objects, outcomes, sessions, work
 from storage_gateway.leaves import Measure
 from urn import DAGBuilder
 
@@ -151,17 +152,17 @@ def _simulated_now_ms(connection: Connection) -> int:
 @contextmanager
 def _small_and_silent() -> Iterator[None]:
     """Make leaves and segments small, and keep logs from being written."""
-    small_dag = lambda: DAGBuilder(leaf_size=SEALED_CHUNK)  # noqa: E731 - replaces a class
+    small_dag = partial(DAGBuilder, leaf_size=SEALED_CHUNK)
     changes: list[Any] = [
         *(
             mock.patch.object(module, name, small)
-            for module in (placing, producing, read, write)
+            for module in (placing, producing, read, write, indexing, blocks)
             for name, small in SMALL.items()
             if hasattr(module, name)
         ),
         mock.patch.object(write, "IN_CLEAR", Measure(CHUNK, CHUNK)),
         mock.patch.object(write, "AS_SEALED", Measure(SEALED_CHUNK, SEALED_CHUNK)),
-        mock.patch.object(drafts, "DAGBuilder", small_dag),
+        *(mock.patch.object(module, "DAGBuilder", small_dag) for module in (drafts, indexing)),
         *(
             # The database's clock is asked in SQL, in every third statement of all.
             mock.patch.object(module, "now_ms", _simulated_now_ms)

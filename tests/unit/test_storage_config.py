@@ -53,6 +53,8 @@ EVERY_SETTING = {
     "instance_renew_s": "2",
     "recovery_interval_s": "0.5",
     "late_write_horizon_s": "0.25",
+    "serve_ipfs": "True",
+    "ipfs_memory_bytes": "9000000",
     "enable_stress": "True",
     "stress_duration_s_max": "30",
     "stress_clients_max": "9",
