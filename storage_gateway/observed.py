@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from .backends import Member
+from .backends.ipfs import IPFSStore
 from .backends.s3 import S3Store
 from .memory import Budget
 from .metrics import Labels, Metrics
@@ -55,6 +56,7 @@ def observe_gateway(
         ("store",),
         lambda: [((bucket.name,), bucket.attempts) for bucket in buckets],
     )
+    _observe_nodes(metrics, [m.bare for m in members if isinstance(m.bare, IPFSStore)])
     metrics.gauge(
         "memory_bytes",
         "What transfers hold of their budgets",
@@ -78,6 +80,25 @@ def observe_gateway(
         "What the newest of them found and did",
         ("what",),
         lambda: _newest(recovery),
+    )
+
+
+def _observe_nodes(metrics: Metrics, nodes: Sequence[IPFSStore]) -> None:
+    metrics.gauge(
+        "node_stored_bytes",
+        "What an IPFS node said that it stores",
+        ("store",),
+        lambda: [((node.name,), s.used) for node in nodes if (s := node.storage) is not None],
+    )
+    metrics.gauge(
+        "node_limit_bytes",
+        "What it is set to store at most",
+        ("store",),
+        lambda: [
+            ((node.name,), limit)
+            for node in nodes
+            if node.storage is not None and (limit := node.storage.limit) is not None
+        ],
     )
 
 

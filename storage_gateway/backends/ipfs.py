@@ -58,7 +58,8 @@ class IPFSStore:
         self._pins = pins
         # Its root follows from its key: of all that a catalog lost, it shows the node all the same.
         self._marker = tree_of(marker, reading(MARKER_CONTENT), len(MARKER_CONTENT)).pin
-        self._storage: Storage | None = None
+        self.storage: Storage | None = None
+        """What the node said last of what it stores."""
         self._storage_asked_s = 0.0
         self._sent_since = 0
         self._marker_fresh_s = marker_fresh_s
@@ -141,8 +142,8 @@ class IPFSStore:
 
         """
         now_s = time.monotonic()
-        if self._storage is None or now_s - self._storage_asked_s > STORAGE_FRESH_S:
-            self._storage = await self._client.storage()
+        if self.storage is None or now_s - self._storage_asked_s > STORAGE_FRESH_S:
+            self.storage = await self._client.storage()
             self._storage_asked_s, self._sent_since = now_s, 0
         if self._fills(size):
             raise StorageFull(
@@ -151,7 +152,7 @@ class IPFSStore:
             )
 
     def _fills(self, size: int) -> bool:
-        storage = self._storage
+        storage = self.storage
         if storage is None or storage.limit is None:
             return False
         return storage.used + self._sent_since + size > self.settings.fill_max * storage.limit

@@ -185,6 +185,13 @@ async def test_two_deployments_share_a_node(tmp_path: Path, node: IpfsNode) -> N
 async def test_a_node_that_is_nearly_full_refuses_early(tmp_path: Path, node: IpfsNode) -> None:
     async with running(tmp_path, ipfs_backend(node)) as (gateway, session):
         made = await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        told = dict(
+            line.rpartition(" ")[::2]
+            for line in gateway.gateway.metrics.text().decode().splitlines()
+            if line.startswith("storage_gateway_node_")
+        )
+        stored, limit = (float(value) for value in told.values())
+        assert 0 < stored < limit
     # The node's limit is some petabytes.
     async with running(tmp_path, ipfs_backend(node) | {"fill_max": 1e-12}) as (gateway, _):
         assert CONTENT == await read(gateway, session, made["urn"])
