@@ -263,10 +263,10 @@ class _Attempt:
             try:
                 answer = unit(connection)
             except BaseException as error:
-                told = bearable(error)
-                if told is error:
+                # In no local: it would be held by the frame that it holds; see `raising`.
+                if bearable(error) is error:
                     raise
-                raise told from error
+                raise bearable(error) from error
             if link.info.transaction_status == TransactionStatus.INERROR:
                 # The unit swallowed an error: PostgreSQL would take COMMIT for ROLLBACK, silently.
                 raise CatalogUnavailable("the catalog refused a statement of the transaction")

@@ -265,7 +265,7 @@ def _run_batch(connection: Connection, batch: "list[_Asked]") -> None:
         outcomes = [(None, _translate(error))] * len(batch)
         _end_transaction(connection)
     release([answer for _, answer in batch], outcomes)
-    del outcomes  # an error that this frame caught holds it; see `raising`
+    del batch, outcomes  # an error that came through this frame holds it; see `raising`
 
 
 def _run_unit(connection: Connection, unit: Unit[Any]) -> Outcome:

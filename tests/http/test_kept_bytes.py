@@ -203,14 +203,16 @@ async def test_nothing_is_kept_of_an_upload_that_is_refused_for_what_it_is(
     assert_nothing_kept()
 
 
+@pytest.mark.both_databases
+@pytest.mark.parametrize("unit", ["begin_upload", "commit_upload"])
 @pytest.mark.parametrize("error", [CatalogUnavailable(), SlotBusy(), ValueError("a bug")])
 async def test_nothing_is_kept_of_an_upload_that_the_catalog_refuses(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, error: Exception
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, unit: str, error: Exception
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise fresh(error)
 
-    monkeypatch.setattr("storage_gateway.write.commit_upload", refuse)
+    monkeypatch.setattr(f"storage_gateway.write.{unit}", refuse)
     assert b"201" not in await deployment.send(LARGE)
     assert b"201" not in await deployment.send(SMALL)
 
@@ -223,7 +225,7 @@ async def test_nothing_is_kept_of_uploads_whose_transaction_fails(
     def fail(*_: object, **__: object) -> None:
         raise sqlite3.OperationalError("the transaction fails")
 
-    monkeypatch.setattr("storage_gateway.write.commit_upload", fail)
+    monkeypatch.setattr("storage_gateway.write.begin_upload", fail)
     assert b"503" in await deployment.send(LARGE)
 
     assert_nothing_kept()
