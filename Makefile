@@ -9,14 +9,16 @@ BIN := .venv/bin
 # Each process has a PostgreSQL server of its own, and long files bound the time: eight are enough.
 PYTEST := $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 8 --dist loadfile \
 	--no-loadscope-reorder
+# What takes most of a night: processes that are killed, in truth and in simulation.
+FAULTS := tests/crash tests/e2e tests/simulation tests/stress
 CODE := storage_gateway crypto urn retention tests $(wildcard bench)
 
-.PHONY: help demo serve check test nightly fuzz bench lock format clean static test-tools night-tools fuzz-tools \
-	bench-tools
+.PHONY: help demo serve check test nightly nightly-faults nightly-rest fuzz bench lock format clean static \
+	test-tools night-tools fuzz-tools bench-tools
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do \
-		printf '  make %-8s %s\n' "$$name" "$$text"; done
+		printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 demo: .venv/made ## start a gateway and do the main job once, end to end
 	@$(BIN)/storage-gateway demo
@@ -32,6 +34,12 @@ test: static test-tools ## check, and every other test that is not nightly
 
 nightly: static test-tools night-tools fuzz-tools ## every test, full counts, random seeds (printed on failure)
 	@$(PYTEST) --nightly tests
+
+nightly-faults: static test-tools ## the half of nightly with crash, e2e, simulation and stress, as a run of its own
+	@$(PYTEST) --nightly $(FAULTS)
+
+nightly-rest: static test-tools night-tools fuzz-tools ## the other half of nightly
+	@$(PYTEST) --nightly tests $(FAULTS:%=--ignore=%)
 
 fuzz: fuzz-tools ## look for inputs that break a parser, guided by coverage; SECONDS=60
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
