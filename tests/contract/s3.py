@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,8 @@ from storage_gateway.backends.s3 import S3Store
 from storage_gateway.backends.s3_client import Request, S3Client, S3Settings
 from storage_gateway.backends.s3_signature import Credentials
 from storage_gateway.backends.scratch import Scratch
+from storage_gateway.errors import BackendUnavailable
+from tests.gateway import eventually
 from tests.servers.s3 import S3Server
 
 MARKER = "deployment-marker"
@@ -69,6 +71,28 @@ async def s3_store(server: S3Server, spool: Path, **changes: float) -> AsyncIter
         await store.close()
         await asyncio.to_thread(server.revive)
         await asyncio.to_thread(server.drop, bucket)
+
+
+@asynccontextmanager
+async def impatient(patient: S3Store, spool: Path, *, deadline_s: float) -> AsyncIterator[S3Store]:
+    """Open a second store over the bucket of one, for calls that shall be given up soon.
+
+    What must succeed is for the first: a busy machine may take longer than ``deadline_s`` for it.
+    """
+    settings = replace(patient.settings, deadline_s=deadline_s)
+    store = S3Store(settings, marker=MARKER, spool=spool, clock=now)
+
+    async def knows_the_marker() -> bool:
+        with suppress(BackendUnavailable):
+            return [] == [blob async for blob in store.list("none/")]
+        return False
+
+    try:
+        # Else each call would ask for it first.
+        await eventually(knows_the_marker, what="a look at the marker")
+        yield store
+    finally:
+        await store.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from storage_gateway.errors import BackendUnavailable, BlobMissing
 from tests.certificates import certificate
 from tests.servers.seaweedfs import SeaweedFS, seaweedfs
 
-from .s3 import MARKER, now, s3_settings, s3_store
+from .s3 import MARKER, impatient, now, s3_settings, s3_store
 
 KEY = "d/main/payloads/p/0"
 SEGMENT = Random(0).randbytes(SEGMENT_SIZE)
@@ -40,7 +40,10 @@ async def test_a_server_killed_among_puts_loses_nothing_that_it_acknowledged(
     s3_server: SeaweedFS,
     tmp_path: Path,
 ) -> None:
-    async with s3_store(s3_server, tmp_path, deadline_s=3.0) as store:
+    async with (
+        s3_store(s3_server, tmp_path) as patient,
+        impatient(patient, tmp_path, deadline_s=3.0) as store,
+    ):
         kept: set[str] = set()
         refused: set[str] = set()
 
@@ -64,11 +67,11 @@ async def test_a_server_killed_among_puts_loses_nothing_that_it_acknowledged(
         assert 8 == len(refused)
         for key in kept:
             expected = key.encode() * 2000
-            assert expected == await store.get(key, 0, len(expected))
+            assert expected == await patient.get(key, 0, len(expected))
         # Whether these are there is unknown; what is there is whole.
         for key in refused:
             try:
-                found = await store.stat(key)
+                found = await patient.stat(key)
             except BlobMissing:
                 continue
             assert len(key) * 2000 == found.size
@@ -97,8 +100,11 @@ def descriptors() -> int:
 async def test_a_server_that_hangs_is_unavailable_at_the_deadline(
     s3_server: SeaweedFS, tmp_path: Path
 ) -> None:
-    async with s3_store(s3_server, tmp_path, deadline_s=0.5) as store:
-        await store.put(KEY, b"x")
+    async with (
+        s3_store(s3_server, tmp_path) as patient,
+        impatient(patient, tmp_path, deadline_s=0.5) as store,
+    ):
+        await patient.put(KEY, b"x")
         before = descriptors()
         s3_server.stop()
         try:
@@ -115,7 +121,7 @@ async def test_a_server_that_hangs_is_unavailable_at_the_deadline(
         finally:
             s3_server.resume()
 
-        assert b"x" == await store.get(KEY, 0, 1)
+        assert b"x" == await patient.get(KEY, 0, 1)
 
 
 async def test_a_cancelled_call_ends_and_spoils_no_connection(
@@ -244,15 +250,18 @@ async def test_without_the_right_credentials_it_is_unavailable(
 
 async def test_a_flipped_bit_on_disk_is_never_served(s3_server: SeaweedFS, tmp_path: Path) -> None:
     """This server notices by itself and then gives nothing. Others do not: readers check tags."""
-    async with s3_store(s3_server, tmp_path, deadline_s=2.0) as store:
+    async with (
+        s3_store(s3_server, tmp_path) as patient,
+        impatient(patient, tmp_path, deadline_s=2.0) as store,
+    ):
         data = Random(1).randbytes(100_000)
-        await store.put(KEY, data)
-        await store.put(f"{KEY}0", b"x")
+        await patient.put(KEY, data)
+        await patient.put(f"{KEY}0", b"x")
         await asyncio.to_thread(s3_server.flip_bit, data[50_000:50_100])
 
         with pytest.raises(BackendUnavailable):
             await store.get(KEY, 0, len(data))
-        assert b"x" == await store.get(f"{KEY}0", 0, 1)
+        assert b"x" == await patient.get(f"{KEY}0", 0, 1)
 
 
 async def test_a_listing_of_several_pages_is_whole(s3_server: SeaweedFS, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from crypto import SEGMENT_SIZE
 from storage_gateway.errors import BackendUnavailable, BlobMissing
 from tests.servers.small_disk import SmallDisk, small_disk
 
-from .s3 import s3_store
+from .s3 import impatient, s3_store
 
 KEY = "d/main/payloads/p/0"
 DATA = Random(0).randbytes(SEGMENT_SIZE)
@@ -29,7 +29,10 @@ def server(tmp_path: Path) -> Iterator[SmallDisk]:
 async def test_a_full_disk_loses_nothing_and_takes_nothing_by_halves(
     server: SmallDisk, tmp_path: Path
 ) -> None:
-    async with s3_store(server, tmp_path, deadline_s=2.0) as store:
+    async with (
+        s3_store(server, tmp_path) as store,
+        impatient(store, tmp_path, deadline_s=2.0) as refused,
+    ):
         kept = [f"{KEY}-{at}" for at in range(2)]
         for key in kept:
             await store.put(key, DATA)
@@ -37,7 +40,7 @@ async def test_a_full_disk_loses_nothing_and_takes_nothing_by_halves(
 
         # It says InternalError: that it is full is known to its log alone.
         with pytest.raises(BackendUnavailable, match="500 InternalError"):
-            await store.put(KEY, DATA)
+            await refused.put(KEY, DATA)
         for key in kept:
             assert DATA == await store.get(key, 0, SEGMENT_SIZE)
         with pytest.raises(BlobMissing):

@@ -59,7 +59,7 @@ class Both:
 async def both(server: SeaweedFS, folder: Path) -> AsyncIterator[Both]:
     bad: list[tuple[str, str, str]] = []
     local = LocalStore(folder / "store")
-    async with s3_store(server, folder, deadline_s=2.0) as bucket:
+    async with s3_store(server, folder) as bucket:
         await local.put("marker", b"")
         together = Replicas(
             [Member(bucket, domain="a"), Member(local, domain="b")],

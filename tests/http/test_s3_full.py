@@ -15,7 +15,7 @@ import pytest
 from tests.gateway import OpenSession, RunningGateway, eventually, leftovers, payload_keys
 from tests.http.steps import PLAINTEXT, SEGMENT, fetch, made_bytes, upload, uploaded
 from tests.http.test_replicas import placed
-from tests.http.test_s3 import eventually_uploaded, running, s3_backend
+from tests.http.test_s3 import PATIENT, eventually_uploaded, running, s3_backend
 from tests.servers.s3 import S3Server
 from tests.servers.seaweedfs import SeaweedFS
 from tests.servers.small_disk import SmallDisk, small_disk
@@ -62,24 +62,24 @@ async def test_the_only_bucket_is_full(
     tmp_path: Path, full_soon: SmallDisk, seed: int, again: int
 ) -> None:
     first = made_bytes(SEGMENT)
-    async with (
-        new_bucket(full_soon) as bucket,
-        running(tmp_path, s3_backend(full_soon, bucket)) as (gateway, session),
-    ):
-        token = session.user_token
-        document = await uploaded(gateway, session.path("first"), token, first)
-        await asyncio.to_thread(full_soon.fill, leave=3 * SEGMENT)
-        kept, refused = await uploaded_until_full(gateway, session, Random(seed + again))
-        for urn, content in kept.items():
-            read = await fetch(gateway, urn, token, headers=[PLAINTEXT])
-            assert (200, content) == (read.status, read.body)
-            assert (await fetch(gateway, urn, token, method="DELETE")).status in (200, 202)
-        await asyncio.to_thread(full_soon.make_room)
-        for task in refused:
-            await eventually_uploaded(gateway, session, task, b"after all")
-        await eventually_clean(gateway, session, kept)
-        read = await fetch(gateway, document["urn"], token, headers=[PLAINTEXT])
-        keys = await payload_keys(gateway.catalog, gateway.gateway.parts.store)
+    async with new_bucket(full_soon) as bucket:
+        backend = s3_backend(full_soon, bucket)
+        async with running(tmp_path, backend | PATIENT) as (gateway, session):
+            token = session.user_token
+            document = await uploaded(gateway, session.path("first"), token, first)
+        async with running(tmp_path, backend) as (gateway, _):
+            await asyncio.to_thread(full_soon.fill, leave=3 * SEGMENT)
+            kept, refused = await uploaded_until_full(gateway, session, Random(seed + again))
+            for urn, content in kept.items():
+                read = await fetch(gateway, urn, token, headers=[PLAINTEXT])
+                assert (200, content) == (read.status, read.body)
+                assert (await fetch(gateway, urn, token, method="DELETE")).status in (200, 202)
+            await asyncio.to_thread(full_soon.make_room)
+            for task in refused:
+                await eventually_uploaded(gateway, session, task, b"after all")
+            await eventually_clean(gateway, session, kept)
+            read = await fetch(gateway, document["urn"], token, headers=[PLAINTEXT])
+            keys = await payload_keys(gateway.catalog, gateway.gateway.parts.store)
 
     assert first == read.body
     assert 1 + len(refused) == len(keys)
@@ -108,18 +108,19 @@ async def test_one_bucket_of_two_is_full(
 ) -> None:
     content = made_bytes(SEGMENT)
     async with new_bucket(full_soon) as narrow, new_bucket(s3_server) as wide:
-        backends = [
-            s3_backend(full_soon, narrow) | {"name": "narrow"},
-            s3_backend(s3_server, wide) | {"name": "wide"},
-        ]
-        async with running(tmp_path, *backends, write_quorum=write_quorum) as (gateway, session):
+        first = s3_backend(full_soon, narrow) | {"name": "narrow"}
+        second = s3_backend(s3_server, wide) | {"name": "wide"}
+        async with running(tmp_path, first | PATIENT, second | PATIENT) as (gateway, session):
             token = session.user_token
             before = await uploaded(gateway, session.path("t1"), token, content)
+        both = (first, second | PATIENT)
+        async with running(tmp_path, *both, write_quorum=write_quorum) as (gateway, _):
             await asyncio.to_thread(full_soon.fill, leave=SEGMENT // 2)
             during = await upload(gateway, session.path("t2"), token, content)
             rows = await placed(gateway)
             kept = [before["urn"], *([during.json()["urn"]] if status == 201 else [])]
             read = [await fetch(gateway, urn, token, headers=[PLAINTEXT]) for urn in kept]
+        async with running(tmp_path, first, second, write_quorum=write_quorum) as (gateway, _):
             for urn in kept:
                 await fetch(gateway, urn, token, method="DELETE")
             await asyncio.to_thread(full_soon.make_room)
