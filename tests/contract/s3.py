@@ -9,8 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from crypto import Secret
+from storage_gateway.backends.probe_report import ProbeReport
 from storage_gateway.backends.s3 import S3Store
+from storage_gateway.backends.s3_answers import Versioning
 from storage_gateway.backends.s3_client import Request, S3Client, S3Settings
 from storage_gateway.backends.s3_signature import Credentials
 from storage_gateway.backends.scratch import Scratch
@@ -19,6 +23,7 @@ from tests.gateway import eventually
 from tests.servers.s3 import S3Server
 
 MARKER = "deployment-marker"
+KEY = "d/main/payloads/p/0"
 
 
 def now() -> datetime:
@@ -128,3 +133,39 @@ async def new_bucket(server: S3Server) -> AsyncIterator[Bucket]:
         await client.close()
         await asyncio.to_thread(server.revive)
         await asyncio.to_thread(server.drop, name)
+
+
+async def refusals(store: S3Store, said: str) -> str:
+    """Ask for everything; return all that was told by the errors, each of which must say this."""
+    told = []
+    for use in (
+        store.get(KEY, 0, 1),
+        store.get(KEY, 0, 0),
+        store.stat(KEY),
+        store.stat(MARKER),
+        store.put(KEY, b"x"),
+        store.put(MARKER, b"x"),
+        store.delete(KEY),
+        anext(store.list("d/")),
+    ):
+        with pytest.raises(BackendUnavailable, match=said) as caught:
+            await use
+        told.append(str(caught.value))
+    return "\n".join(told)
+
+
+def assert_lacks_nothing(report: ProbeReport) -> None:
+    """All that was looked for is there, and the clocks are as good as the same."""
+    assert report.clock_ahead_s is not None
+    assert abs(report.clock_ahead_s) < 2
+    assert replace(report, clock_ahead_s=None, put_mb_s=None, get_mb_s=None) == ProbeReport(
+        store="s3",
+        reads_after_writes=True,
+        range_reads=True,
+        listing=True,
+        deletes=True,
+        versioning=Versioning.OFF,
+        object_lock=False,
+        preconditions=True,
+        checksums=True,
+    )

@@ -14,9 +14,8 @@ from crypto import SEGMENT_SIZE
 from storage_gateway.errors import BackendUnavailable, BlobMissing
 from tests.servers.small_disk import SmallDisk, small_disk
 
-from .s3 import impatient, s3_store
+from .s3 import KEY, impatient, s3_store
 
-KEY = "d/main/payloads/p/0"
 DATA = Random(0).randbytes(SEGMENT_SIZE)
 
 

@@ -77,33 +77,41 @@ async def running(
         yield gateway, await open_session(gateway, f"{random.getrandbits(64)}")
 
 
-async def test_payloads_are_in_the_bucket_and_nowhere_else(
-    tmp_path: Path, s3_server: SeaweedFS, bucket: str
-) -> None:
-    contents = [made_bytes(size) for size in (0, 1000, SEGMENT + 1)]
-    backend = s3_backend(s3_server, bucket)
-    async with running(tmp_path, backend | PATIENT) as (gateway, session):
+async def keeps_and_erases(folder: Path, backend: dict[str, object]) -> None:
+    """Objects are found again by the next process, in so many blobs, and leave none when erased."""
+    contents = [made_bytes(size) for size in (0, 1000, 2 * SEGMENT + 1)]
+    async with running(folder, backend | PATIENT) as (gateway, session):
         token = session.user_token
         documents = [
             await uploaded(gateway, session.path(f"t{at}"), token, content)
             for at, content in enumerate(contents)
         ]
-    async with running(tmp_path, backend | PATIENT) as (gateway, _):  # it finds them again
+    async with running(folder, backend | PATIENT) as (gateway, _):
         read = [await fetch(gateway, d["urn"], token, headers=[PLAINTEXT]) for d in documents]
         sealed = await fetch(gateway, documents[2]["urn"], token)
-        blobs = [blob.key async for blob in gateway.gateway.parts.store.list("")]
+        kept = await payload_keys(gateway.catalog, gateway.gateway.parts.store)
         for document in documents:
             await fetch(gateway, document["urn"], token, method="DELETE")
-    async with running(tmp_path, backend) as (gateway, _):
+    async with running(folder, backend) as (gateway, _):
 
-        async def is_empty() -> bool:
-            return not await payload_keys(gateway.catalog, gateway.gateway.parts.store)
+        async def are_erased() -> bool:
+            shown = [await fetch(gateway, d["urn"], token, part="/manifest") for d in documents]
+            return {"erased"} == {answer.json()["state"] for answer in shown}
 
-        await eventually(is_empty, what="an empty bucket")
+        await eventually(are_erased, what="erasing")
+        left = await payload_keys(gateway.catalog, gateway.gateway.parts.store)
 
     assert contents == [answer.body for answer in read]
     assert (200, documents[2]["sealed_size"]) == (sealed.status, len(sealed.body))
-    assert 1 + 1 + 2 == len([key for key in blobs if "/payloads/" in key])
+    assert 1 + 1 + 3 == len(kept)
+    assert [] == left
+
+
+async def test_payloads_are_in_the_bucket_and_nowhere_else(
+    tmp_path: Path, s3_server: SeaweedFS, bucket: str
+) -> None:
+    await keeps_and_erases(tmp_path, s3_backend(s3_server, bucket))
+
     assert not (tmp_path / "data" / "store").exists()
 
 

@@ -12,9 +12,9 @@ import pytest
 from storage_gateway.config import ConfigError
 from tests.contract.s3 import Bucket, new_bucket
 from tests.contract.test_probe import VERSIONING
-from tests.gateway import eventually, leftovers, payload_keys
+from tests.gateway import eventually, leftovers
 from tests.http.steps import PLAINTEXT, SEGMENT, fetch, made_bytes, upload, uploaded
-from tests.http.test_s3 import eventually_uploaded, running, s3_backend
+from tests.http.test_s3 import eventually_uploaded, keeps_and_erases, running, s3_backend
 from tests.servers.ceph import Ceph
 
 pytestmark = pytest.mark.nightly
@@ -30,32 +30,7 @@ async def bucket(ceph_server: Ceph) -> AsyncIterator[Bucket]:
 async def test_objects_are_kept_read_and_erased(
     tmp_path: Path, ceph_server: Ceph, bucket: Bucket
 ) -> None:
-    contents = [made_bytes(size) for size in (0, 1000, 2 * SEGMENT + 1)]
-    backend = s3_backend(ceph_server, bucket.name)
-    async with running(tmp_path, backend) as (gateway, session):
-        token = session.user_token
-        documents = [
-            await uploaded(gateway, session.path(f"t{at}"), token, content)
-            for at, content in enumerate(contents)
-        ]
-    async with running(tmp_path, backend) as (gateway, _):  # it finds them again
-        read = [await fetch(gateway, d["urn"], token, headers=[PLAINTEXT]) for d in documents]
-        sealed = await fetch(gateway, documents[2]["urn"], token)
-        kept = await payload_keys(gateway.catalog, gateway.gateway.parts.store)
-        for document in documents:
-            await fetch(gateway, document["urn"], token, method="DELETE")
-
-        async def are_erased() -> bool:
-            shown = [await fetch(gateway, d["urn"], token, part="/manifest") for d in documents]
-            return {"erased"} == {answer.json()["state"] for answer in shown}
-
-        await eventually(are_erased, what="erasing")
-        left = await payload_keys(gateway.catalog, gateway.gateway.parts.store)
-
-    assert contents == [answer.body for answer in read]
-    assert (200, documents[2]["sealed_size"]) == (sealed.status, len(sealed.body))
-    assert 1 + 1 + 3 == len(kept)
-    assert [] == left
+    await keeps_and_erases(tmp_path, s3_backend(ceph_server, bucket.name))
 
 
 async def test_a_server_killed_among_uploads_loses_nothing_that_was_acknowledged(

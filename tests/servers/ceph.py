@@ -10,19 +10,18 @@ import secrets
 import shutil
 import struct
 import subprocess
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
 
 from tests.requirements import absent
 
-from .s3 import HOST, Buckets, free_ports
-from .server_process import WITHIN_S, ServerProcess
+from .s3 import HOST, free_ports
+from .s3_process import S3Process, running
+from .server_process import WITHIN_S, spawn
 
 PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 HOW = "make night-tools, as root where apt-get has radosgw, ceph-mon, ceph-osd, ceph-common"
@@ -73,23 +72,10 @@ def programs() -> None:
 
 
 @dataclass(slots=True)
-class Ceph(ServerProcess):
+class Ceph(S3Process):
     """One cluster, of which only the S3 API is known. `process` is its gateway."""
 
-    access_key: str
-    secret_key: str = field(repr=False)
-    port: int = 0
     _below: "list[subprocess.Popen[bytes]]" = field(default_factory=list, init=False)
-
-    @property
-    def endpoint(self) -> str:
-        """The URL of the S3 API."""
-        return f"http://{HOST}:{self.port}"
-
-    @property
-    def buckets(self) -> Buckets:
-        """What is in it."""
-        return Buckets(self.port, self.access_key, self.secret_key)
 
     @property
     def parts(self) -> "list[subprocess.Popen[bytes]]":
@@ -167,16 +153,8 @@ class Ceph(ServerProcess):
 
     def _begin(self, *command: str) -> "subprocess.Popen[bytes]":
         """Start a part that runs in the foreground until it is killed."""
-        with (self.folder / f"{command[0]}.log").open("ab") as log:
-            begun = subprocess.Popen(
-                [*command, "--foreground"],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                cwd=self.folder,
-                start_new_session=True,
-                env=self._environment(),
-            )
+        log = self.folder / f"{command[0]}.log"
+        begun = spawn([*command, "--foreground"], log=log, environment=self._environment())
         self._below.append(begun)
         return begun
 
@@ -190,38 +168,16 @@ class Ceph(ServerProcess):
             "CEPH_CONF": str(self.folder / "ceph.conf"),
         }
 
-    def _choose_ports(self) -> None:
-        (self.port,) = free_ports(1)
-
     def _command(self) -> list[str]:
         frontend = f"--rgw-frontends=beast endpoint={HOST}:{self.port}"
         return ["radosgw", "--foreground", "--name=client.admin", frontend]
 
-    def _answers(self) -> bool:
-        try:
-            status, _ = self.buckets.ask("GET", "/")
-        except OSError:
-            return False
-        return status == HTTPStatus.OK
-
     def close(self) -> None:
         """End it for good; see the base."""
-        ServerProcess.close(self)
+        S3Process.close(self)
         for part in reversed(self._below):
             part.kill()
             part.wait(WITHIN_S)
-
-    def new_bucket(self) -> str:
-        """Make an empty bucket; return its name."""
-        return self.buckets.make()
-
-    def drop(self, bucket: str) -> None:
-        """Remove a bucket and all that is in it."""
-        self.buckets.drop(bucket)
-
-    def truncate(self, bucket: str, key: str, size: int) -> None:
-        """Cut a stored object short."""
-        self.buckets.truncate(bucket, key, size)
 
     def set_quota(self, bucket: str, size: int) -> None:
         """Let a bucket hold so many bytes, and no more."""
@@ -245,12 +201,5 @@ class Ceph(ServerProcess):
 def ceph() -> Iterator[Ceph]:
     """Run a server until the end of the block; its files vanish with it."""
     programs()
-    folder = Path(tempfile.mkdtemp(prefix="gateway-ceph-"))
-    server = Ceph(folder, secrets.token_hex(8), secrets.token_hex(16))
-    try:
-        server.prepare()
-        server.start()
+    with running(Ceph, "ceph") as server:
         yield server
-    finally:
-        server.close()
-        shutil.rmtree(folder)

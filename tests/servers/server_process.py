@@ -59,16 +59,8 @@ class ServerProcess(ABC):
     def _spawn(self) -> None:
         if not self._served:  # later on clients know the ports: they are waited for
             self._choose_ports()
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                self._command(),
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                cwd=self.folder,
-                start_new_session=True,
-                env=self._environment(),
-            )
+        log = self.folder / "log"
+        self.process = spawn(self._command(), log=log, environment=self._environment())
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -96,3 +88,19 @@ class ServerProcess(ABC):
         """End it for good: nothing of it is needed any more."""
         if self.process is not None and self.process.poll() is None:
             self.kill()
+
+
+def spawn(
+    command: Sequence[str], *, log: Path, environment: dict[str, str]
+) -> "subprocess.Popen[bytes]":
+    """Start a process in the folder of its log, to which all goes that it says."""
+    with log.open("ab") as said:
+        return subprocess.Popen(
+            command,
+            stdout=said,
+            stderr=said,
+            stdin=subprocess.DEVNULL,
+            cwd=log.parent,
+            start_new_session=True,
+            env=environment,
+        )
