@@ -8,7 +8,7 @@ with what is entered by hand. What must come is worked out by a second walk, ove
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -18,13 +18,14 @@ from sqlalchemy import Connection, delete, update
 
 from crypto import SEGMENT_LEAVES, Secret
 from storage_gateway import blocks as serving
-from storage_gateway.backends import LocalStore
+from storage_gateway.backends import LocalStore, Range
+from storage_gateway.backends.contract import Check
 from storage_gateway.blocks import Blocks, Span, content_size_of
 from storage_gateway.catalog import Catalog
 from storage_gateway.catalog.blocks import record_blocks
 from storage_gateway.catalog.objects import erase
 from storage_gateway.catalog.tables import blocks, objects
-from storage_gateway.errors import BlobCorrupt, Erased
+from storage_gateway.errors import BlobCorrupt, BlobMissing, Erased
 from storage_gateway.memory import Budget
 from storage_gateway.records import Segment
 from urn import CID, LINKS_MAX, CARReader, Codec, DAGBuilder, FileNode, parse_node
@@ -131,8 +132,8 @@ async def tree(catalog: Catalog, store: LocalStore) -> Tree:
     return made
 
 
-def _leaf(number: int, size: int = LEAF) -> bytes:
-    return (b"%016d" % number * 4)[:size]
+def _leaf(number: int) -> bytes:
+    return b"%016d" % number * 4
 
 
 async def test_a_tree_of_three_levels_is_walked_depth_first(
@@ -166,12 +167,13 @@ async def test_a_span_is_the_fewest_blocks_that_hold_it(
         assert tree.walk(cid, first, last) == found, (cid, first, last)
 
 
+@pytest.mark.parametrize("last", [[], [b"short"]], ids=["full", "short"])
 @pytest.mark.parametrize("alike", [1, 3, 174, 200])
 async def test_blocks_that_are_alike_come_once_or_each_time(
-    catalog: Catalog, store: LocalStore, served: Blocks, alike: int
+    catalog: Catalog, store: LocalStore, served: Blocks, alike: int, last: list[bytes]
 ) -> None:
     """Of so many different leaves: nodes are alike, too, where their number divides 174."""
-    tree = Tree([_leaf(n % alike) for n in range(LEAVES)] + [_leaf(1, 5)])
+    tree = Tree([_leaf(n % alike) for n in range(LEAVES)] + last)
     await tree.enter(catalog, store)
     each = tree.walk(tree.root, 0, tree.size)
 
@@ -220,15 +222,56 @@ async def test_an_erasure_is_noticed_before_the_next_node(
     assert 0 == memory.taken
 
 
-async def test_no_more_leaves_are_read_ahead_than_there_is_memory_for(
-    served: Blocks, tree: Tree, memory: Budget
+@pytest.mark.parametrize(("short_of_memory", "ahead"), [(True, 1), (False, 4)])
+async def test_leaves_are_read_ahead_as_far_as_there_is_memory(
+    store: LocalStore,
+    served: Blocks,
+    tree: Tree,
+    memory: Budget,
+    monkeypatch: pytest.MonkeyPatch,
+    short_of_memory: bool,
+    ahead: int,
 ) -> None:
-    block = await served.find(tree.root)
-    most = 0
-    async with memory.admit(memory._size // 2):  # beyond floors there is nothing left
-        async for _ in served.archive(block):
-            most = max(most, memory.taken)
+    asked = sent = most = 0
+    really = store.fetch
 
-    floor = serving.WALK_BYTES_MAX + min(serving.SENT_BYTES_MAX, tree.size) + LEAF
-    assert memory._size // 2 + floor == most
+    async def fetch(ranges: Sequence[Range], check: Check[bytes], threads: Executor) -> list[bytes]:
+        nonlocal asked, most
+        asked += 1
+        most = max(most, asked - sent)
+        return await really(ranges, check, threads)
+
+    monkeypatch.setattr(store, "fetch", fetch)
+    block = await served.find(tree.root)
+    # Half of a budget is for floors alone.
+    others = memory._size // 2 if short_of_memory else 0
+    async with memory.admit(others):
+        async for piece in served.archive(block):
+            assert memory.taken <= memory._size
+            sent += len(piece) == LEAF
+
+    assert (LEAVES, ahead) == (sent, most)
+    assert 0 == memory.taken
+
+
+@pytest.mark.parametrize(("erased", "error"), [(True, Erased), (False, BlobMissing)])
+async def test_bytes_that_are_gone_are_missing_unless_the_object_was_erased(
+    catalog: Catalog,
+    store: LocalStore,
+    served: Blocks,
+    tree: Tree,
+    memory: Budget,
+    erased: bool,
+    error: type[Exception],
+) -> None:
+    block = await served.find(_raw(tree.leaves[9]))
+    root = await served.find(tree.root)
+    if erased:
+        await catalog.run(partial(erase, object_id="o01"))
+    await store.delete("payloads/p01/1")
+    with pytest.raises(error):
+        await anext(served.read(block))
+    with pytest.raises(error):
+        await anext(served.archive(root, span=Span(9 * LEAF, 9 * LEAF)))
+
     assert 0 == memory.taken

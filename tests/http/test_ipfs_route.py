@@ -22,7 +22,7 @@ from tests.http.ipfs_world import (
     unpacked,
     world,
 )
-from tests.http.raw import Answer, exchange, request
+from tests.http.raw import Answer, connected, request
 from urn import CID, Codec
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.both_databases]
@@ -382,6 +382,21 @@ async def test_if_range_is_met_by_each_etag_of_the_block_alone(held: World) -> N
         assert status == (await ask(held.gateway, f"{cid}?format=raw", *headers)).status, value
 
 
+async def test_a_range_is_ignored_in_head_as_rfc_9110_says(held: World) -> None:
+    path = f"{held.small.root}?format=raw"
+    for value in ("bytes=0-0", "bytes=5000-"):
+        answer = await ask(held.gateway, path, ("Range", value), method="HEAD")
+        assert (200, "1016") == (answer.status, answer.header("Content-Length"))
+        assert answer.header("Content-Range") is None
+
+
+async def test_who_has_the_block_needs_no_range_of_it(held: World) -> None:
+    cid = held.small.root
+    for known in (f'"{cid}.raw"', f'"{cid}.raw.3-4"'):
+        headers = (("Range", "bytes=3-4"), ("If-None-Match", known))
+        assert 304 == (await ask(held.gateway, f"{cid}?format=raw", *headers)).status
+
+
 async def test_a_range_of_a_node_is_served_too(held: World) -> None:
     whole = await ask(held.gateway, f"{held.large.root}?format=raw")
     part = await ask(held.gateway, f"{held.large.root}?format=raw", ("Range", "bytes=7-9"))
@@ -564,6 +579,12 @@ async def test_only_get_and_head_are_methods_of_it(held: World) -> None:
 
 
 async def test_http_1_0_is_told_the_end_by_the_connection(held: World) -> None:
-    lines = request("GET", f"/ipfs/{held.large.root}?format=raw").replace(b"HTTP/1.1", b"HTTP/1.0")
-    answer = await exchange(held.gateway.address, lines)
-    assert (200, held.large.root) == (answer.status, node(answer.body))
+    asked = request("GET", f"/ipfs/{held.large.root}?format=car").replace(b"HTTP/1.1", b"HTTP/1.0")
+    async with connected(held.gateway.address) as connection:
+        await connection.send(asked)
+        head = await connection.reader.readuntil(b"\r\n\r\n")
+        body = await connection.reader.read()
+
+    assert b" 200 OK\r\n" in head
+    assert b"Transfer-Encoding" not in head
+    assert held.large.leaves == unpacked(body)[1][1:]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, delete, select
 
-from storage_gateway import app
+from storage_gateway import app, indexing
 from storage_gateway import blocks as serving
 from storage_gateway.backends import LocalStore
 from storage_gateway.catalog import blocks as units
@@ -129,15 +129,17 @@ async def test_what_was_committed_while_it_was_off_is_served_after_a_start(
     assert [2] == [r.__dict__["payloads"] for r in told]
 
 
-async def test_the_pass_enters_what_a_commit_enters(tmp_path: Path) -> None:
+async def test_the_pass_enters_what_a_commit_enters(tmp_path: Path, monkeypatch: Plant) -> None:
+    for limit in ("PAGE", "SEGMENTS_AT_ONCE", "NODES_AT_ONCE"):
+        monkeypatch.setattr(indexing, limit, 1)
     async with world(tmp_path) as held:
         by_commits = await rows(held.gateway)
         query = select(objects.c.payload_id).where(objects.c.state == "committed")
         committed = set(await held.gateway.catalog.read(lambda c: c.scalars(query).all()))
         by_commits = {row for row in by_commits if row[1] in committed}
         await held.gateway.catalog.run(lambda c: c.execute(delete(blocks)))
-        indexing = Indexing(held.gateway.catalog)
-        indexed = [await indexing.run_once() for _ in range(2)]
+        the_pass = Indexing(held.gateway.catalog)
+        indexed = [await the_pass.run_once() for _ in range(2)]
 
         assert [2, 0] == indexed
         assert by_commits == await rows(held.gateway)
