@@ -22,6 +22,7 @@ from .api import (
 )
 from .backends import Member
 from .blocks import Blocks
+from .catalog import Catalog
 from .catalog.blocks import record_blocks, record_none
 from .config import Config, ConfigError, LocalBackend, cannot_listen, url_of
 from .erase import Erasure
@@ -39,6 +40,7 @@ from .read import Reads
 from .readiness import OK, Readiness, Watch
 from .records import ALL_OPEN, Wanted
 from .recovery import Recovery
+from .repair import Repair
 from .roots import Roots
 from .sessions import Sessions
 from .settle import Settler
@@ -124,6 +126,8 @@ class Gateway:
         self._assemble(self.parts)
         passes = asyncio.create_task(self.recovery.run_forever(config.recovery_interval_s))
         self._opened.push_async_callback(_cancel, passes)
+        repairs = asyncio.create_task(self.repair.run_forever(config.repair_interval_s))
+        self._opened.push_async_callback(_cancel, repairs)
         self._opened.push_async_callback(self._watch.close)
         seeing = asyncio.create_task(self._watch.see_all(config.recovery_interval_s))
         self._opened.push_async_callback(_cancel, seeing)
@@ -192,6 +196,7 @@ class Gateway:
             horizon_s=config.late_write_horizon_s,
             decide_within_s=config.decide_within_s,
         )
+        self.repair = self._make_repair(parts)
         self._watch = self._watch_over(parts)
         self.services = Services(
             config=config,
@@ -204,11 +209,7 @@ class Gateway:
                 check_wanted=stores.check,
             ),
             uploads=self._uploads,
-            late=LateUploads(
-                catalog,
-                answer_within_s=config.answer_within_s,
-                decide_within_s=config.decide_within_s,
-            ),
+            late=_late_uploads(config, catalog),
             reads=Reads(
                 catalog=catalog,
                 store=store,
@@ -223,7 +224,23 @@ class Gateway:
             metrics=self.metrics,
             blocks=self._make_blocks(parts, stores, memory.get("ipfs")),
         )
-        observe_gateway(self.metrics, members=parts.members, memory=memory, recovery=self.recovery)
+        observe_gateway(
+            self.metrics,
+            members=parts.members,
+            memory=memory,
+            recovery=self.recovery,
+            repair=self.repair,
+        )
+
+    def _make_repair(self, parts: Parts) -> Repair:
+        return Repair(
+            catalog=parts.catalog,
+            store=parts.replicas,
+            threads=self._threads,
+            instance_id=self._instance.instance_id,
+            payloads=parts.payloads,
+            spool=self._config.data_dir,
+        )
 
     def _watch_over(self, parts: Parts) -> Watch:
         return Watch(
@@ -334,6 +351,14 @@ class Gateway:
 
     async def _check_ready(self) -> Readiness:
         return await self._watch.check("draining" if self.services.draining else OK)
+
+
+def _late_uploads(config: Config, catalog: Catalog) -> LateUploads:
+    return LateUploads(
+        catalog,
+        answer_within_s=config.answer_within_s,
+        decide_within_s=config.decide_within_s,
+    )
 
 
 def _has_room(folder: Path, reserve: int) -> bool:

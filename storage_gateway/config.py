@@ -119,6 +119,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     instance_lease_s: Seconds = 15.0
     instance_renew_s: Seconds = 5.0
     recovery_interval_s: Seconds = 10.0
+    repair_interval_s: Seconds = 60.0
+    """Between passes that make copies again which a store lacks, or has wrong."""
     late_write_horizon_s: Seconds = 900.0
 
     serve_ipfs: bool = False

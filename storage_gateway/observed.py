@@ -9,6 +9,7 @@ from .backends.s3 import S3Store
 from .memory import Budget
 from .metrics import Labels, Metrics
 from .recovery import Recovery
+from .repair import Repair
 
 
 def observe_gateway(
@@ -17,6 +18,7 @@ def observe_gateway(
     members: Sequence[Member],
     memory: Mapping[str, Budget],
     recovery: Recovery,
+    repair: Repair,
 ) -> None:
     """Have ``metrics`` ask these parts; ``memory`` are the budgets by what they are for."""
     buckets = [member.bare for member in members if isinstance(member.bare, S3Store)]
@@ -63,6 +65,10 @@ def observe_gateway(
         ("budget",),
         lambda: [((name,), budget.taken) for name, budget in memory.items()],
     )
+    _observe_passes(metrics, recovery, repair)
+
+
+def _observe_passes(metrics: Metrics, recovery: Recovery, repair: Repair) -> None:
     metrics.counter(
         "recovery_passes",
         "Recovery passes that came to their end",
@@ -81,6 +87,18 @@ def observe_gateway(
         ("what",),
         lambda: _newest(recovery),
     )
+    metrics.gauge(
+        "repair_newest",
+        "What the newest repair pass of this process did",
+        ("what",),
+        lambda: _repaired(repair),
+    )
+
+
+def _repaired(repair: Repair) -> Iterator[tuple[Labels, float]]:
+    if repair.newest is not None:
+        for what, count in asdict(repair.newest).items():
+            yield (what,), count
 
 
 def _observe_nodes(metrics: Metrics, nodes: Sequence[IPFSStore]) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from crypto import Identity
 
-from .backends import KeyedStore, LocalStore, Member
+from .backends import KeyedStore, LocalStore, Member, Replicas
 from .backends.contract import MARKER_CONTENT
 from .backends.disk import LOST_AND_FOUND
 from .backends.ipfs import IPFSStore
@@ -95,6 +95,8 @@ class Parts:
     namespace: str = MAIN
     members: tuple[Member, ...] = ()
     """The stores that ``store`` is made of; in a stress run it hides them, and there are none."""
+    replicas: Replicas | None = None
+    """What ``store`` is, or is over, if it is of several stores."""
     nodes: tuple[IPFSStore, ...] = ()
     """Those of them that are IPFS nodes."""
 
@@ -136,9 +138,11 @@ async def open_parts(
     await _provide_operator_token(catalog, config.data_dir / OPERATOR_TOKEN_FILE)
     bad_copies = BadCopies(catalog, payloads_prefix(deployment_id))
     opened.push_async_callback(bad_copies.close)
+    joined = join_stores(config, members, opened, on_bad=bad_copies.note)
     return Parts(
         catalog=catalog,
-        store=join_stores(config, members, opened, on_bad=bad_copies.note),
+        store=joined,
+        replicas=joined if isinstance(joined, Replicas) else None,
         members=members,
         nodes=tuple(store for store in stores if isinstance(store, IPFSStore)),
         identity=identity,

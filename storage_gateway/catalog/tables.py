@@ -17,7 +17,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """The number of the newest file in ``migrations/versions``: every change has one there."""
 
 metadata = MetaData()
@@ -137,6 +137,14 @@ placements = Table(
     Column("backend", Text(), primary_key=True),
     Column("state", Text(), nullable=False),
 )
+Index(
+    "placements_to_make",
+    placements.c.payload_id,
+    placements.c.segment,
+    placements.c.backend,
+    sqlite_where=placements.c.state != "placed",
+    postgresql_where=placements.c.state != "placed",
+)
 
 pins = Table(
     "pins",
@@ -217,6 +225,18 @@ graves = Table(
     Column("buried_ms", BigInteger, nullable=False),
 )
 """Payloads given up, aborted or erased, until the late-write horizon has passed over them."""
+
+passes = Table(
+    "passes",
+    metadata,
+    Column("name", Text(), primary_key=True),
+    Column("instance_id", Text(32), nullable=False),
+    Column("lease_until_ms", BigInteger, nullable=False),
+    Column("position", Text(), nullable=False),
+    Column("round_ended_ms", BigInteger, nullable=True),
+)
+"""Passes over everything there is: who is at work on each, how far it came, when it came to the
+end."""
 
 tokens = Table(
     "tokens",

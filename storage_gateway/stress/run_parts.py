@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from crypto import Identity
-from storage_gateway.backends import KeyedStore, Member
+from storage_gateway.backends import KeyedStore, Member, Replicas
 from storage_gateway.backends.ipfs import IPFSStore
 from storage_gateway.bad_copies import BadCopies
 from storage_gateway.catalog import Catalog
@@ -69,6 +69,7 @@ class RunParts:
             identity=self.identity,
             deployment_id=self.deployment_id,
             namespace=stress_namespace(self.run_id),
+            replicas=self.store if isinstance(self.store, Replicas) else None,
             nodes=tuple(store for store in self.stores if isinstance(store, IPFSStore)),
         )
 

@@ -140,3 +140,27 @@ async def test_of_one_erased_meanwhile_nothing_stays_pinned(
         assert 1 == len(erased)
         assert [] == await to_come(gateway)
         assert before == await asyncio.to_thread(node.pins)
+
+
+async def test_a_node_that_was_away_gets_its_copies_and_the_root(
+    tmp_path: Path, node: IpfsNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage_gateway.repair.SETTLED_S", 0.0)
+    backends = [disk_backend(tmp_path), ipfs_backend(node)]
+    async with running(tmp_path, *backends, write_quorum=1, repair_interval_s=0.1, **SOON) as (
+        gateway,
+        session,
+    ):
+        await asyncio.to_thread(node.kill)
+        made = await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        await asyncio.to_thread(node.start)
+        sealed = (await fetch(gateway, made["urn"], session.user_token)).body
+
+        async def is_whole() -> bool:
+            return await to_come(gateway) == []
+
+        await eventually(is_whole, what="a root, and all that is below it")
+        found = await cat(node, made["cid"])
+
+    assert found is not None
+    assert sealed.endswith(found)

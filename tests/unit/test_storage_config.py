@@ -52,6 +52,7 @@ EVERY_SETTING = {
     "instance_lease_s": "4",
     "instance_renew_s": "2",
     "recovery_interval_s": "0.5",
+    "repair_interval_s": "0.5",
     "late_write_horizon_s": "0.25",
     "serve_ipfs": "True",
     "ipfs_memory_bytes": "9000000",

@@ -1,0 +1,255 @@
+"""Goal: copies that a store did not get, or has wrong, are made again from right ones; what is
+right is never given up for them, and what is erased meanwhile does not come back.
+
+Method: a real gateway over two folders, one of which is moved away as if its disk had been
+unmounted, or has files damaged; then passes by hand, and what lies in either.
+"""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, update
+
+from crypto import LEAF_SIZE, SEGMENT_SIZE
+from storage_gateway.catalog.copies import BAD, PENDING, PLACED, mark_bad
+from storage_gateway.catalog.passes import find_pass, take_pass
+from storage_gateway.catalog.tables import placements
+from storage_gateway.repair import NAME, Repair, RepairReport
+from tests.gateway import OpenSession, RunningGateway, eventually
+from tests.http.steps import PLAINTEXT, SEGMENT, fetch, made_bytes, uploaded
+from tests.http.test_replicas import NAMES, Folders, checker, folders, placed, running
+
+__all__ = ["folders"]
+
+pytestmark = pytest.mark.both_databases
+
+CONTENT = made_bytes(SEGMENT + LEAF_SIZE + 1)
+
+
+def repair_of(gateway: RunningGateway, folders: Folders, **changes: float) -> Repair:
+    """Return repair as the gateway has it, that does not wait for what may still come."""
+    parts = gateway.gateway.parts
+    return Repair(
+        catalog=parts.catalog,
+        store=parts.replicas,
+        threads=gateway.gateway._threads,
+        instance_id="a" * 32,
+        payloads=parts.payloads,
+        spool=folders.path / "data",
+        settled_s=0.0,
+        **changes,
+    )
+
+
+async def lay(
+    folders: Folders, gateway: RunningGateway, session: OpenSession, *, without: str
+) -> str:
+    """Upload while a store is away, and have it come back; return the URN."""
+    await folders.vanish(without)
+    made = await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+    await folders.come_back(without)
+    return str(made["urn"])
+
+
+async def states(gateway: RunningGateway) -> set[str]:
+    return {state for _, _, state in await placed(gateway)}
+
+
+async def contents(folders: Folders, name: str) -> list[bytes]:
+    return [file.read_bytes() for file in await folders.payload_files(name)]
+
+
+@pytest.mark.parametrize("without", ["one", "two"])
+async def test_what_a_store_did_not_get_is_brought_there(folders: Folders, without: str) -> None:
+    async with running(folders, write_quorum=1) as (gateway, session):
+        await lay(folders, gateway, session, without=without)
+        assert {PENDING, PLACED} == await states(gateway)
+
+        report = await repair_of(gateway, folders).run_once()
+
+        assert RepairReport(made=2, bytes_copied=report.bytes_copied, ended=True) == report
+        assert {PLACED} == await states(gateway)
+        assert await contents(folders, "one") == await contents(folders, "two")
+        assert report.bytes_copied == sum(map(len, await contents(folders, "one")))
+        again = await repair_of(gateway, folders).run_once()
+        assert RepairReport(ended=True) == again
+        found = await asyncio.to_thread(checker(folders, gateway).run)
+    assert (0, []) == (found.segments_pending, found.findings)
+
+
+async def test_the_gateway_does_it_by_itself(folders: Folders) -> None:
+    async with running(folders, write_quorum=1, repair_interval_s=0.05) as (gateway, session):
+        gateway.gateway.repair._settled_s = 0.0
+        await lay(folders, gateway, session, without="two")
+
+        async def is_whole() -> bool:
+            return await states(gateway) == {PLACED}
+
+        await eventually(is_whole, what="a repair")
+        assert "repair_newest" in gateway.gateway.metrics.text().decode()
+
+
+async def test_what_came_late_is_left_as_it_is(folders: Folders) -> None:
+    async with running(folders, write_quorum=1) as (gateway, session):
+        await lay(folders, gateway, session, without="two")
+        await repair_of(gateway, folders).run_once()
+        await gateway.catalog.run(_all_pending)
+
+        report = await repair_of(gateway, folders).run_once()
+
+        assert RepairReport(found=2, ended=True) == report
+        assert {PLACED} == await states(gateway)
+
+
+def _all_pending(connection: Connection) -> None:
+    connection.execute(
+        update(placements).where(placements.c.backend == "two").values(state=PENDING)
+    )
+
+
+async def test_what_may_still_come_is_waited_for(folders: Folders) -> None:
+    async with running(folders, write_quorum=1) as (gateway, session):
+        await lay(folders, gateway, session, without="two")
+        repair = repair_of(gateway, folders)
+        repair._settled_s = 3600.0
+
+        assert RepairReport(ended=True) == await repair.run_once()
+        assert {PENDING, PLACED} == await states(gateway)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
+async def test_a_copy_that_a_read_found_bad_is_made_again(folders: Folders, damage: str) -> None:
+    async with running(folders) as (gateway, session):
+        made = await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        first, _ = await folders.payload_files("one")
+        _damage(first, damage)
+        read = await fetch(gateway, made["urn"], session.user_token, headers=[PLAINTEXT])
+        assert CONTENT == read.body
+
+        async def is_noted() -> bool:
+            return BAD in await states(gateway)
+
+        await eventually(is_noted, what="a note of the bad copy")
+        report = await repair_of(gateway, folders).run_once()
+
+        assert RepairReport(made=1, bytes_copied=SEGMENT_SIZE, ended=True) == report
+        assert {PLACED} == await states(gateway)
+        assert await contents(folders, "one") == await contents(folders, "two")
+
+
+def _damage(file: Path, how: str) -> None:
+    if how == "gone":
+        file.unlink()
+        return
+    data = bytearray(file.read_bytes())
+    data[0] ^= 1
+    file.write_bytes(data[: 10 if how == "cut" else len(data)])
+
+
+async def test_nothing_is_given_up_where_no_other_copy_is_right(
+    folders: Folders, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The only right copy of a leaf may be in the store that is to be repaired."""
+    async with running(folders) as (gateway, session):
+        made = await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        one, two = [(await folders.payload_files(name))[0] for name in ("one", "two")]
+        _flip(one, 0)
+        _flip(two, LEAF_SIZE)
+        payload_id = one.parent.name
+        for name in NAMES:
+            assert await gateway.catalog.run(
+                partial(mark_bad, payload_id=payload_id, segment=0, backend=name)
+            )
+        before = one.read_bytes(), two.read_bytes()
+        report = await repair_of(gateway, folders).run_once()
+
+        assert RepairReport(lost=2, ended=True) == report
+        assert before == (one.read_bytes(), two.read_bytes())
+        read = await fetch(gateway, made["urn"], session.user_token, headers=[PLAINTEXT])
+        assert CONTENT == read.body, "each leaf from the store that has it"
+        assert made["urn"] in [getattr(record, "urn", "") for record in caplog.records]
+
+
+def _flip(file: Path, at: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[at] ^= 1
+    file.write_bytes(data)
+
+
+async def test_while_a_store_is_away_its_copies_wait(folders: Folders) -> None:
+    async with running(folders, write_quorum=1) as (gateway, session):
+        await lay(folders, gateway, session, without="two")
+        await folders.vanish("two")
+
+        report = await repair_of(gateway, folders).run_once()
+
+        assert RepairReport(failed=2, ended=True) == report
+        assert {PENDING, PLACED} == await states(gateway)
+        await folders.come_back("two")
+        assert 2 == (await repair_of(gateway, folders).run_once()).made
+
+
+async def test_what_is_erased_meanwhile_does_not_come_back(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(folders, write_quorum=1, recovery_interval_s=3600) as (gateway, session):
+        urn = await lay(folders, gateway, session, without="two")
+        erased: list[int] = []
+
+        async def erase() -> None:
+            answer = await fetch(gateway, urn, session.user_token, method="DELETE")
+            erased.append(answer.status)
+
+        put = Repair._put
+
+        async def erase_then_put(self: Repair, *arguments: object) -> None:
+            if not erased:
+                await erase()
+            await put(self, *arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Repair, "_put", erase_then_put)
+        await repair_of(gateway, folders).run_once()
+
+        assert 1 == len(erased)
+        assert [] == await folders.payload_files("one")
+        assert [] == await folders.payload_files("two")
+
+
+async def test_one_process_at_a_time_goes_on_where_the_last_one_stopped(folders: Folders) -> None:
+    async with running(folders, write_quorum=1) as (gateway, session):
+        await lay(folders, gateway, session, without="two")
+        first = await repair_of(gateway, folders).run_once(limit=1)
+        assert RepairReport(made=1, bytes_copied=first.bytes_copied) == first
+        stopped = await gateway.catalog.read(lambda c: find_pass(c, NAME))
+        assert stopped is not None
+        assert None is stopped.round_ended_ms
+        other = "b" * 32
+        assert await gateway.catalog.run(lambda c: take_pass(c, NAME, other, 3600.0))
+
+        assert RepairReport() == await repair_of(gateway, folders).run_once(), "another has it"
+        await gateway.catalog.run(lambda c: take_pass(c, NAME, other, 0.0))
+        second = await repair_of(gateway, folders).run_once()
+
+        assert RepairReport(made=1, bytes_copied=second.bytes_copied, ended=True) == second
+        ended = await gateway.catalog.read(lambda c: find_pass(c, NAME))
+        assert ended is not None
+        assert ended.round_ended_ms is not None
+
+
+async def test_a_copy_that_is_not_there_when_it_was_put_does_not_count(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(folders, write_quorum=1) as (gateway, session):
+        await lay(folders, gateway, session, without="two")
+
+        async def put_nothing(*_: object) -> None:
+            pass
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Repair, "_put", put_nothing)
+            report = await repair_of(gateway, folders).run_once()
+
+        assert RepairReport(failed=2, ended=True) == report
+        assert {PENDING, PLACED} == await states(gateway)
