@@ -43,6 +43,7 @@ from .catalog.objects import (
 from .catalog.roots import expect_roots
 from .catalog.sessions import load_session
 from .drafts import Draft, Payload, manifest_of, recipients_of
+from .failed import FailedUploads
 from .ids import new_random_id
 from .late import Late
 from .leaves import Measure, Part, chained, cut_leaves, floor_of, split_head
@@ -59,10 +60,6 @@ from .settle import FIRST_INSTANCE_FENCE, Settler
 logger = logging.getLogger(__name__)
 
 Body = AsyncGenerator[bytes]
-
-SETTLE_S_MAX = 10.0
-"""How long a stop waits for failed uploads to be cleared away: a store that does not answer would
-keep it for hours. Recovery takes them up."""
 
 IN_CLEAR = Measure(LEAF_PLAINTEXT_SIZE, CHUNK_SIZE)
 AS_SEALED = Measure(LEAF_SIZE, SEALED_CHUNK_SIZE)
@@ -119,7 +116,7 @@ class Uploads:
         self._hold_lease = hold_lease
         self._record_blocks = record_blocks
         self._turn = asyncio.Lock()
-        self._settling: set[asyncio.Task[None]] = set()
+        self._failed = FailedUploads(settler)
 
     async def check(self, slot: Slot) -> Session:
         """Run the unit of `look`."""
@@ -233,18 +230,7 @@ class Uploads:
 
     async def wait_settled(self) -> None:
         """Wait until every failed upload is settled, as far as it can be now, and soon."""
-        try:
-            async with asyncio.timeout(SETTLE_S_MAX):
-                while self._settling:
-                    await asyncio.wait(self._settling)
-                await self._settler.settle_unburied()
-        except errors.GatewayError as error:
-            logger.warning("late writes not buried", extra={"code": error.code})
-        except TimeoutError:
-            logger.warning("left to recovery", extra={"uploads": len(self._settling)})
-            for task in self._settling:
-                task.cancel()
-            await asyncio.gather(*self._settling, return_exceptions=True)
+        await self._failed.wait()
 
     def _draft(self, slot: Slot, session: Session) -> Draft:
         return Draft(
@@ -279,7 +265,13 @@ class Uploads:
             logger.debug("upload committed", extra={"payload_id": draft.payload_id})
         except BaseException as error:
             self._settler.working.discard(draft.payload_id)
-            await self._settle(draft, progress, payload.late, error)
+            await self._failed.settle(
+                draft.payload_id,
+                draft.object_id,
+                wrote=progress.wrote,
+                late=payload.late,
+                error=error,
+            )
             logger.debug("upload failed", extra={"payload_id": draft.payload_id})
             raise
         finally:
@@ -363,32 +355,6 @@ class Uploads:
             return None
         watch = payload.late.watch(owner, draft.object_id, draft.slot, placer.wait_held)
         return group.create_task(watch)
-
-    async def _settle(
-        self, draft: Draft, progress: _Progress, late: Late | None, error: BaseException
-    ) -> None:
-        task = asyncio.create_task(self._settle_logged(draft, progress, late, error))
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
-        # The caller may be cancelled (its client is gone): settling goes on all the same.
-        await asyncio.shield(task)
-
-    async def _settle_logged(
-        self, draft: Draft, progress: _Progress, late: Late | None, error: BaseException
-    ) -> None:
-        if late is not None:
-            await late.note(error)  # before the intent ends: whoever reads that it failed reads why
-        del error  # it holds what was read of the body, and a store may take long
-        try:
-            await self._settler.settle_upload(
-                draft.payload_id, draft.object_id, wrote=progress.wrote
-            )
-        except errors.GatewayError as failure:
-            # Not lost: recovery of this process takes it up, of others too while its intent stands.
-            logger.warning(
-                "upload not settled yet",
-                extra={"payload_id": draft.payload_id, "code": failure.code},
-            )
 
 
 def _may_be_late(draft: Draft, payload: Payload) -> bool:

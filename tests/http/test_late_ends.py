@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from storage_gateway import client, late, write
+from storage_gateway import client, failed, late, write
 from storage_gateway.catalog.outcomes import note_failure
 from storage_gateway.client import Client
 from tests.gateway import eventually, leftovers, running_gateway
@@ -28,7 +28,7 @@ async def test_a_stop_does_not_wait_for_a_store_that_never_answers(
 ) -> None:
     """What is to be deleted there is left to the next process."""
     monkeypatch.setattr(late, "END_S_MAX", SOON_S)
-    monkeypatch.setattr(write, "SETTLE_S_MAX", SOON_S)
+    monkeypatch.setattr(failed, "SETTLE_S_MAX", SOON_S)
     async with deployed(tmp_path, drain_s=SOON_S) as d:
         document, session = await d.sent(body=made_bytes(SEGMENT)), d.session
         d.two.hang("finish", "delete", "list")
