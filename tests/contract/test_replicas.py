@@ -16,6 +16,7 @@ from storage_gateway.backends import Range
 from storage_gateway.backends import replicas as replicas_module
 from storage_gateway.backends.faulty import StoreFaults
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing, StorageFull
+from tests.gateway import DEADLINE_S
 
 from .several import (
     CONTENT,
@@ -333,7 +334,7 @@ async def test_who_has_a_quorum_does_not_wait_long_for_a_store_that_hangs(
     try:
         writer = together.create(KEY)
         monkeypatch.setattr(writer, "_clock", itertools.count(0, 3600).__next__)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE_S):
             placed = await writer.finish()
     finally:
         stores.three.go_on.set()

@@ -16,7 +16,7 @@ from aiohttp import web
 from storage_gateway import client, failed, late, write
 from storage_gateway.catalog.outcomes import note_failure
 from storage_gateway.client import Client
-from tests.gateway import eventually, leftovers, running_gateway
+from tests.gateway import DEADLINE_S, eventually, leftovers, running_gateway
 from tests.http.steps import SEGMENT, made_bytes
 from tests.http.test_late import CONTENT, SOON_S, deployed, overdue, settings_of, status
 
@@ -32,7 +32,7 @@ async def test_a_stop_does_not_wait_for_a_store_that_never_answers(
     async with deployed(tmp_path, drain_s=SOON_S) as d:
         document, session = await d.sent(body=made_bytes(SEGMENT)), d.session
         d.two.hang("finish", "delete", "list")
-        async with asyncio.timeout(5):  # it would be for ever
+        async with asyncio.timeout(DEADLINE_S):  # it would be for ever
             await d.gateway.gateway.stop()
         told_at_stop = caplog.text
         d.two.go_on.set()

@@ -123,7 +123,7 @@ async def test_idle_connections_do_not_hold_a_stop_up(
         await used.send(request("GET", "/healthz"))
         assert 200 == (await used.answer()).status
         gateway.send_signal(number)
-        code = await gateway.wait(within_s=10)
+        code = await gateway.wait()
         assert await used.ended()
         assert await fresh.ended()
 
@@ -154,10 +154,13 @@ async def test_a_killed_process_leaves_what_the_next_one_clears_away(tmp_path: P
     assert [] == remaining
 
 
-async def test_a_draining_process_refuses_new_work(
-    gateway: RunningGateway, session: OpenSession
-) -> None:
-    async with connected(gateway.address) as kept, connected(gateway.address) as busy:
+async def test_a_draining_process_refuses_new_work(tmp_path: Path) -> None:
+    async with (
+        running_gateway(tmp_path, drain_s=60) as gateway,
+        connected(gateway.address) as kept,
+        connected(gateway.address) as busy,
+    ):
+        session = await open_session(gateway, "101")
         await kept.send(request("GET", "/readyz"))
         before = await kept.answer()
         await _begin(gateway, session, busy)
