@@ -33,6 +33,8 @@ async def _list(options: argparse.Namespace, token: str) -> int:
         return EXIT_OK
     for case in answer["cases"]:
         print(f"{case['case']:<24} about {case['expected_s']:g} s\n    {case['edge_case']}")
+        if not case["runs_here"]:
+            print(f"    It cannot be run here: it needs {case['needs']}.")
     return EXIT_OK
 
 

@@ -6,8 +6,11 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from storage_gateway.backend_settings import Backend
+
 from .invariants import INVARIANTS
 from .parameters import Parameters
+from .run_stores import Need
 from .trial import Trial
 
 P = TypeVar("P", bound=Parameters)
@@ -44,10 +47,18 @@ class Case(Generic[P]):
     """In how many failure domains it needs a store; what the deployment lacks are folders of the
     run's own. With more than one it has a quorum of its own, too."""
     quorum: int = 1
+    needs: Need | None = None
+    """What must be among the deployment's backends."""
     run: Callable[[Trial, P], Awaitable[None]]
 
-    def as_json(self) -> dict[str, Any]:
-        """Return how the case is listed, with the JSON Schema of its parameters."""
+    def runs_on(self, backends: tuple[Backend, ...]) -> bool:
+        """Tell whether it can be run on a deployment with these backends."""
+        return self.needs is None or self.needs.is_met(backends)
+
+    def as_json(self, backends: tuple[Backend, ...]) -> dict[str, Any]:
+        """Return how the case is listed by a deployment with these backends, with the JSON Schema
+        of its parameters.
+        """
         schemas, components = msgspec.json.schema_components([self.parameters])
         (schema,) = components.values() if "$ref" in schemas[0] else schemas
         return {
@@ -59,5 +70,7 @@ class Case(Generic[P]):
             "invariants": {str(number): INVARIANTS[number].text for number in self.invariants},
             "expected_s": self.expected_s,
             "stores": self.stores,
+            "needs": None if self.needs is None else self.needs.text,
+            "runs_here": self.runs_on(backends),
             "parameters": schema,
         }

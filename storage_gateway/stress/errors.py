@@ -21,6 +21,15 @@ class StressBusy(RequestError):
     retry_after_s = 10
 
 
+class BackendNeeded(RequestError):
+    """The case is about a kind of backend that the deployment has not."""
+
+    code = "stress_backend_needed"
+    status = 409
+    title = "The case needs another backend"
+    remedy = "Add the backend that the detail names to the configuration, or run another case."
+
+
 class SchemaRefused(ServiceError):
     """A run needs a schema in the deployment's database, and may not make it."""
 

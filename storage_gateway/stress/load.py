@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -16,7 +16,7 @@ from storage_gateway.late import CommitPending
 from storage_gateway.records import INPUT
 from storage_gateway.sessions import MinerEntry, Sessions
 
-from .bodies import Body
+from .bodies import PIECE_SIZE, Body
 from .record import OK, Record
 
 REQUEST_S_MAX = 60.0
@@ -89,20 +89,27 @@ class Customer:
         *,
         direction: str = INPUT,
         source: AsyncIterable[bytes] | None = None,
+        sealed: bytes | None = None,
         timeout_s: float | None = None,
     ) -> Answer:
-        """Upload a body, as it is, or as ``source`` sends it while its whole size is announced."""
+        """Upload a body, as it is, or as ``source`` sends it while its whole size is announced, or
+        as the file that it was ``sealed`` into before.
+        """
         timeout_s = timeout_s or REQUEST_S_MAX + body.size / BYTES_PER_S_MIN
         token = self.member.user_token if direction == INPUT else self.member.miner_token
+        size = body.size if sealed is None else len(sealed)
         data: bytes | AsyncIterable[bytes]
         if source is not None:
             data = source
+        elif sealed is not None:
+            data = _in_turns(sealed[at : at + PIECE_SIZE] for at in range(0, size, PIECE_SIZE))
         elif body.size <= SENT_WHOLE_MAX:
             data = b"".join(body.pieces())
         else:
-            data = _in_turns(body)
+            data = _in_turns(body.pieces())
         path = f"/v1/sessions/{self.member.session_id}/tasks/{task_id}/{direction}"
-        headers = {"Content-Length": str(body.size), "Content-Type": "application/octet-stream"}
+        content_type = "application/octet-stream" if sealed is None else "application/age"
+        headers = {"Content-Length": str(size), "Content-Type": content_type}
         return await self._ask(
             "upload", "POST", path, token, headers=headers, data=data, timeout_s=timeout_s
         )
@@ -208,7 +215,7 @@ async def _taken_in(
     return digest.digest(), size, bytes(kept)
 
 
-async def _in_turns(body: Body) -> AsyncIterator[bytes]:
-    for piece in body.pieces():
+async def _in_turns(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
         yield piece
         await asyncio.sleep(0)  # others have a turn

@@ -6,7 +6,7 @@ would see.
 """
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,18 @@ GONE = Ailment(
     wire=ProxyFault(kind=FaultKind.REFUSE),
 )
 """It is out of reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a case needs among the deployment's backends: no folder of a run can stand in for it."""
+
+    text: str
+    takes: Callable[[Backend], bool]
+
+    def is_met(self, backends: tuple[Backend, ...]) -> bool:
+        """Tell whether one of the backends is such."""
+        return any(map(self.takes, backends))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +167,19 @@ async def behind_proxies(
         url = f"http://{HOST}:{proxy.port}"
         found.append(msgspec.structs.replace(backend, **{setting: url}))
     return tuple(found), proxies
+
+
+def _is_node(backend: Backend) -> bool:
+    return isinstance(backend, IPFSBackend)
+
+
+def _is_near_node(backend: Backend) -> bool:
+    return _is_node(backend) and _port_of(backend) is not None
+
+
+NODE = Need("a backend of kind ipfs", _is_node)
+NEAR_NODE = Need("a backend of kind ipfs whose api is http:// on this machine", _is_near_node)
+"""Before which a proxy can stand."""
 
 
 def _port_of(backend: Backend) -> int | None:

@@ -37,12 +37,13 @@ from storage_gateway.errors import (
 )
 from storage_gateway.ids import new_random_id
 from storage_gateway.sessions import Sessions
+from storage_gateway.stores import backends_of
 
 from .cases import CASES
 from .catalogs import check_rights, make_schema
 from .clearing import Cleared, clear_run, drop_remains
 from .contract import Case
-from .errors import StressBusy, StressDisabled
+from .errors import BackendNeeded, StressBusy, StressDisabled
 from .parameters import SEED_MAX, Parameters
 from .runner import Run, Runner
 from .verdict import FAIL
@@ -103,19 +104,22 @@ class Stress:
 
         """
         self._check_enabled()
-        return [case.as_json() for case in CASES.values()]
+        return [case.as_json(backends_of(self._config)) for case in CASES.values()]
 
     async def start(self, case: Case[Any], parameters: Parameters) -> RunRow:
         """Begin a run.
 
         Raises:
             StressDisabled: they are not enabled.
+            BackendNeeded: it is about a kind of backend that the deployment has not.
             InvalidField: a parameter is over a limit of the configuration.
             StressBusy: another run is not over; its id is in the extensions.
             SchemaRefused: the catalog is in a database in which no schema can be made.
 
         """
         self._check_enabled()
+        if case.needs is not None and not case.runs_on(backends_of(self._config)):
+            raise BackendNeeded(f"{case.name} needs {case.needs.text} among the `backends`")
         await self._check_limits(case, parameters)
         await check_rights(self._config, self._catalog)
         seed = secrets.randbelow(SEED_MAX) if parameters.seed is None else parameters.seed

@@ -50,9 +50,9 @@ class FaultKind(Enum):
     LOSE_ANSWER = auto()
     """The server gets the request and answers; the client gets an RST instead."""
     LATE = auto()
-    """The server gets a request `ProxyFault.late_s` after it began, also when its client has gone
-    away meanwhile: what a buffering balancer does, or a server that takes its time. The server is
-    not told of that before the proxy is healed."""
+    """The server gets the body of a request `ProxyFault.late_s` after the request began, also when
+    its client has gone away meanwhile, of which the server is not told before the proxy is healed:
+    as if it took its time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +230,7 @@ class Connection:
         writer.transport.set_write_buffer_limits(0)  # what was drained has left
         while not self._ended.is_set() and (piece := await reader.read(PIECE_BYTES_MAX)):
             if side is not self._last_side:
-                piece = await self._begin(side, piece, reader)
+                piece = await self._begin(side, piece, reader, writer)
             if side is Side.ANSWER and self._applies and self._kind is FaultKind.LOSE_ANSWER:
                 self._suffer()
                 self.reset()
@@ -246,7 +246,9 @@ class Connection:
         elif not self._ended.is_set():
             writer.write_eof()
 
-    async def _begin(self, side: Side, piece: bytes, reader: asyncio.StreamReader) -> bytes:
+    async def _begin(
+        self, side: Side, piece: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bytes:
         """Begin a side of an exchange with its first bytes; return what passes, once it may."""
         self._last_side = side
         self._bodies[side] = _Body()
@@ -257,11 +259,14 @@ class Connection:
                 self._applies = piece.startswith(self.caught.requests)
         await asyncio.sleep(self._link.fault.latency_s)
         if side is Side.REQUEST and self._applies and self._kind is FaultKind.LATE:
-            return await self._held_back(piece, reader)
+            # The head passes: servers close a connection on which no request begins in time.
+            head, end, body = piece.partition(HEAD_END)
+            await self._send(side, head + end, writer)
+            return await self._held_back(body, reader)
         return piece
 
     async def _held_back(self, first: bytes, reader: asyncio.StreamReader) -> bytes:
-        """Return what came of a request until it is late enough; nothing if it is broken off."""
+        """Return what came of a body until it is late enough; nothing if it is broken off."""
         held, loop = bytearray(first), asyncio.get_running_loop()
         until_s = loop.time() + (self.caught.late_s if self.caught is not None else 0.0)
         try:

@@ -150,17 +150,20 @@ class Trial:
         body: Body,
         *,
         direction: str = INPUT,
+        sealed: bytes | None = None,
         timeout_s: float | None = None,
     ) -> Answer:
-        """Upload until it is stored, as a patient client would; the last answer. ``timeout_s`` is
-        for each attempt.
+        """Upload until it is stored, as a patient client would; the last answer. ``sealed`` is as
+        for `Customer.upload`, ``timeout_s`` is for each attempt.
 
         A retry that is told the slot is taken has its URN from that answer: only this client ever
         sends to the slot, so the object must be its own.
         """
         self.ledger.offer(customer.member, task_id, direction, body)
         answer = await self._patiently(
-            lambda: customer.upload(task_id, body, direction=direction, timeout_s=timeout_s)
+            lambda: customer.upload(
+                task_id, body, direction=direction, sealed=sealed, timeout_s=timeout_s
+            )
         )
         if answer.outcome == OK or (answer.outcome == SlotTaken.code and answer.urn):
             self.acknowledge(customer.member, answer.urn, body)

@@ -3,7 +3,9 @@ case is there for. Method: each is run over HTTP, small by day and with its defa
 as the code is and once with the bug of `tests.stress.planted`.
 """
 
+import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 from storage_gateway.stress.cases import CASES
 from tests.databases import KINDS, databases
 from tests.gateway import leftovers, running_gateway
+from tests.http.test_ipfs import HORIZON_S, ipfs_backend
+from tests.servers.ipfs import IpfsNode
 from tests.stress.planted import PLANTED, plant
 from tests.stress.runs import carried_out, failed
 
@@ -32,6 +36,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "flipped-bit": {"duration_s": 0.1, "clients": 2},
     "hang-after-headers": {"duration_s": 0.1, "clients": 2, "hang_s": 0.1},
     "huge-object": {"sizes": [(20 << 20) + 1]},
+    "ipfs-gc-race": {"duration_s": 0.1, "clients": 2},
+    "ipfs-gone": {"duration_s": 0.1, "clients": 2, "sizes": [4096, 1_000_000]},
+    "ipfs-shared-cid": {"sizes": [1_000_000]},
+    "ipfs-slow-pin": {"late": [0.1]},
     "lost-acknowledgement": {"duration_s": 0.1, "clients": 2, "sizes": [4096, 1_000_000]},
     "missing-blob": {"duration_s": 0.1, "clients": 2},
     "partial-replica": {"duration_s": 0.1, "clients": 1},
@@ -53,6 +61,9 @@ SMALL: dict[str, dict[str, Any]] = {
 """What a case is given by day, beside the duration."""
 ON_POSTGRES_BY_DAY = {"crash-after-commit", "crash-before-commit", "tiny-objects"}
 """The others run there by night: on both databases all of them take minutes."""
+BY_NIGHT = {"ipfs-gone", "ipfs-slow-pin"}
+PLANTED_BY_NIGHT = BY_NIGHT | {"ipfs-gc-race"}
+"""What waits for deadlines and rests that nothing shortens."""
 DURATION_S = 0.6
 EVIDENCE = {
     "deadline-mismatch": " objects",
@@ -65,14 +76,17 @@ PLANTED_SEED = 1
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run every case on SQLite, and on PostgreSQL by night; by day some."""
+    """Run every case on SQLite, and on PostgreSQL by night; by day most, and there some."""
     if "case" not in metafunc.fixturenames:
         return
     everything = metafunc.config.getoption("nightly")
+    is_planted = metafunc.function is test_a_case_fails_on_its_planted_bug
+    by_night = set() if everything else PLANTED_BY_NIGHT if is_planted else BY_NIGHT
     pairs = [
         (case, kind)
         for kind in KINDS
         for case in CASES
+        if case not in by_night
         if kind == "sqlite" or everything or case in ON_POSTGRES_BY_DAY
     ]
     metafunc.parametrize(("case", "database"), pairs, indirect=["database"], scope="module")
@@ -87,9 +101,29 @@ def test_every_case_has_a_planted_bug() -> None:
     assert set(CASES) == set(PLANTED) == set(SMALL)
 
 
+@pytest.fixture
+def node(request: pytest.FixtureRequest, case: str) -> Iterator[IpfsNode | None]:
+    """Return the deployment's node, where the case needs one."""
+    if CASES[case].needs is None:
+        yield None
+        return
+    node: IpfsNode = request.getfixturevalue("ipfs")
+    yield node
+    node.clear()
+
+
+def settings(node: IpfsNode | None) -> dict[str, Any]:
+    """Return what a deployment with that node, or with the default store, is given."""
+    if node is None:
+        return {}
+    return {"backends": [ipfs_backend(node)], "late_write_horizon_s": HORIZON_S}
+
+
 @pytest.mark.timeout(900)  # by night the bodies have their full sizes
-async def test_a_case_passes(tmp_path: Path, case: str, seed: int, nightly: bool) -> None:
-    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+async def test_a_case_passes(
+    tmp_path: Path, case: str, node: IpfsNode | None, seed: int, nightly: bool
+) -> None:
+    async with running_gateway(tmp_path, enable_stress=True, **settings(node)) as gateway:
         run = await carried_out(gateway, case, **parameters_of(case, seed, nightly=nightly))
 
         assert {} == failed(run), json.dumps(run, indent=1)
@@ -98,16 +132,19 @@ async def test_a_case_passes(tmp_path: Path, case: str, seed: int, nightly: bool
             str(entry["number"]) for entry in run["invariants"]
         }
         assert seed == run["seed"]
-        assert [] == await leftovers(gateway.catalog, gateway.store)
+        store = gateway.gateway.parts.members[0].bare
+        assert [] == await leftovers(gateway.catalog, store)
         assert not (gateway.data_dir / "stress").exists()
         assert [] == databases.schemas(gateway.data_dir)
+        if node is not None:
+            assert 1 == len(await asyncio.to_thread(node.pins)), "the marker's"
 
 
 async def test_a_case_fails_on_its_planted_bug(
-    tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, case: str, node: IpfsNode | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = PLANTED[case][1]
-    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+    async with running_gateway(tmp_path, enable_stress=True, **settings(node)) as gateway:
         plant(case, monkeypatch)
         parameters = parameters_of(case, PLANTED_SEED, nightly=False)
         run = await carried_out(gateway, case, **parameters)

@@ -13,12 +13,14 @@ import aiohttp
 import pytest
 from sqlalchemy import select
 
+from storage_gateway.backend_settings import IPFSBackend, LocalBackend
 from storage_gateway.catalog import stress_remains
 from storage_gateway.catalog.tables import objects, tokens
 from storage_gateway.stress.cases import CASES
 from storage_gateway.stress.cases.tiny_objects import TinyObjects
 from storage_gateway.stress.control import BODY_BYTES_MAX
 from storage_gateway.stress.load import Answer, Customer
+from storage_gateway.stress.run_stores import NEAR_NODE, NODE, Need
 from storage_gateway.stress.runner import Run
 from tests.databases import databases
 from tests.gateway import (
@@ -61,6 +63,37 @@ async def test_the_list_tells_all_of_a_case(tmp_path: Path) -> None:
             assert False is schema["additionalProperties"]
             assert case["edge_case"].endswith(".")
             assert case["invariants"]
+
+
+async def test_a_case_about_a_backend_that_is_not_there_says_so(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        listed = (await ask(gateway, "GET", "/v1/stress")).json()["cases"]
+        needing = {case["case"]: case["needs"] for case in listed if not case["runs_here"]}
+
+        assert {name for name in CASES if name.startswith("ipfs-")} == set(needing)
+        for name, needed in needing.items():
+            refused = await ask(gateway, "POST", f"/v1/stress/{name}", {})
+            assert (
+                f"{name} needs {needed} among"
+                in refused.problem(409, "stress_backend_needed")["detail"]
+            )
+
+
+@pytest.mark.parametrize(
+    ("api", "taken"),
+    [
+        ("http://127.0.0.1:5001", {NODE, NEAR_NODE}),
+        ("http://localhost:5001", {NODE, NEAR_NODE}),
+        ("https://127.0.0.1:5001", {NODE}),
+        ("https://node.example", {NODE}),
+    ],
+)
+def test_a_case_about_late_imports_needs_a_node_behind_a_proxy(api: str, taken: set[Need]) -> None:
+    disk = LocalBackend(name="disk", path=Path("disk"))
+    node = IPFSBackend(name="node", api=api)
+
+    assert taken == {need for need in (NODE, NEAR_NODE) if need.is_met((disk, node))}
+    assert not NODE.is_met((disk,))
 
 
 async def test_what_is_over_a_limit_is_refused(tmp_path: Path) -> None:

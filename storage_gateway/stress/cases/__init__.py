@@ -20,6 +20,10 @@ from .duplicate_submit import CASE as DUPLICATE_SUBMIT
 from .flipped_bit import CASE as FLIPPED_BIT
 from .hang_after_headers import CASE as HANG_AFTER_HEADERS
 from .huge_object import CASE as HUGE_OBJECT
+from .ipfs_gc_race import CASE as IPFS_GC_RACE
+from .ipfs_gone import CASE as IPFS_GONE
+from .ipfs_shared_cid import CASE as IPFS_SHARED_CID
+from .ipfs_slow_pin import CASE as IPFS_SLOW_PIN
 from .lost_acknowledgement import CASE as LOST_ACKNOWLEDGEMENT
 from .missing_blob import CASE as MISSING_BLOB
 from .partial_replica import CASE as PARTIAL_REPLICA
@@ -57,6 +61,10 @@ CASES: dict[str, Case[Any]] = {
         FLIPPED_BIT,
         HANG_AFTER_HEADERS,
         HUGE_OBJECT,
+        IPFS_GC_RACE,
+        IPFS_GONE,
+        IPFS_SHARED_CID,
+        IPFS_SLOW_PIN,
         LOST_ACKNOWLEDGEMENT,
         MISSING_BLOB,
         PARTIAL_REPLICA,

@@ -1,0 +1,129 @@
+"""``ipfs-gc-race``: an IPFS node collects garbage again and again while it is used."""
+
+import asyncio
+import itertools
+from dataclasses import dataclass
+
+from storage_gateway.errors import BackendUnavailable
+from storage_gateway.stress.contract import Case, bytes_of_bodies
+from storage_gateway.stress.erasing import erase_all
+from storage_gateway.stress.parameters import Parameters, Sizes
+from storage_gateway.stress.pinned import Pinned, watching
+from storage_gateway.stress.record import OK
+from storage_gateway.stress.run_stores import NODE
+from storage_gateway.stress.trial import ROUNDS_MIN, WORTH_RETRYING, Trial
+from urn import CID, Codec
+
+
+class IPFSGCRace(Parameters, kw_only=True, frozen=True):
+    """Parameters of ``ipfs-gc-race``."""
+
+    sizes: Sizes = (4096, 1_500_000)
+
+
+@dataclass(slots=True)
+class _Collected:
+    """What the node's collections came to."""
+
+    times: int = 0
+    blocks: int = 0
+    is_over: bool = False
+
+    async def again_and_again(self, pinned: Pinned) -> None:
+        """Collect without a pause. None is broken off: after that js-ipfs 0.18 was seen to lack
+        blocks of pins that others had made meanwhile.
+        """
+        while not self.is_over:
+            self.blocks += await pinned.node.collect()
+            self.times += 1
+
+
+async def run(trial: Trial, _parameters: IPFSGCRace) -> None:
+    """Upload, read and erase while the node collects; then let it collect for the last time."""
+    member = await trial.member("stress")
+    unstored: list[str] = []
+    leaves: dict[str, list[CID]] = {}
+    turns = itertools.count()
+    collected = _Collected()
+    async with trial.world.gateway() as gateway, watching(trial) as pinned:
+        customer = trial.customer(gateway, member)
+
+        async def client(_number: int) -> None:
+            urn = await trial.round_trip(customer, unstored)
+            if not urn:
+                return
+            leaves[urn] = await _leaves_of(pinned, urn)
+            if next(turns) % 2:
+                await erase_all(trial, customer, [urn], "what is erased is unreadable at once")
+
+        trial.begin_faults()
+        collecting = asyncio.create_task(collected.again_and_again(pinned))
+        try:
+            await trial.crowd(client)
+            await trial.eventually(
+                lambda: collected.times >= ROUNDS_MIN or collecting.done(), within_s=60.0
+            )
+        finally:
+            collected.is_over = True
+            ended = await asyncio.gather(collecting, return_exceptions=True)
+        trial.require_all("the node can collect", [str(e) for e in ended if _is_refusal(e)])
+        await trial.world.wait_late()
+        await pinned.require_only("the node keeps what objects need, and nothing else")
+        collected.blocks += await pinned.node.collect()
+        await _judge_blocks(trial, pinned, leaves)
+    wrong = [
+        f"{operation} came to {outcome}"
+        for operation in ("upload", "fetch")
+        for outcome in trial.record.outcomes[operation]
+        if outcome not in {OK, "erased", *WORTH_RETRYING}
+    ]
+    trial.require_all("nothing is answered but what to try again after", wrong)
+    trial.require_all("every body is stored in the end", unstored)
+    trial.verdict.require(
+        "the node collected again and again, and found something",
+        met=collected.times >= ROUNDS_MIN and collected.blocks > 0,
+        evidence=f"{collected.times} times, {collected.blocks} blocks",
+    )
+
+
+def _is_refusal(error: object) -> bool:
+    return isinstance(error, BackendUnavailable)
+
+
+async def _leaves_of(pinned: Pinned, urn: str) -> list[CID]:
+    pins = await pinned.of_object(urn)
+    return [CID(Codec.RAW, digest) for pin in pins for digest in pin.leaves]
+
+
+async def _judge_blocks(trial: Trial, pinned: Pinned, leaves: dict[str, list[CID]]) -> None:
+    """Require that the node has all of what is stored, and nothing of what was erased."""
+    wrong: list[str] = []
+    for urn, cids in leaves.items():
+        has = [await pinned.node.has(cid) for cid in cids]
+        if urn in trial.ledger.erased and any(has):
+            wrong.append(f"{sum(has)} blocks of {urn}, which is erased, are there")
+        if urn not in trial.ledger.erased and not all(has):
+            wrong.append(f"{len(has) - sum(has)} blocks of {urn} are not there")
+    trial.require_all("after a last collection there is what is stored, and nothing else", wrong)
+    trial.verdict.require(
+        "some objects were erased, and some were not",
+        met=0 < len(trial.ledger.erased) < len(leaves),
+        evidence=f"{len(trial.ledger.erased)} of {len(leaves)} were",
+    )
+
+
+CASE = Case(
+    name="ipfs-gc-race",
+    edge_case="An IPFS node collects garbage while payloads are sent to it, read and erased.",
+    fault="The node's collector is called again and again; it removes whatever no pin holds, of"
+    " others too.",
+    load="Clients that upload, read back, and erase every other object.",
+    passes_when="Everything that is stored stays whole; of what was erased nothing is left after a"
+    " last collection.",
+    invariants=(1, 2, 3, 4, 5, 7, 8),
+    parameters=IPFSGCRace,
+    bytes_min=bytes_of_bodies(2),
+    expected_s=15.0,
+    needs=NODE,
+    run=run,
+)
