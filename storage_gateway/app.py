@@ -128,6 +128,8 @@ class Gateway:
         self._opened.push_async_callback(_cancel, passes)
         repairs = asyncio.create_task(self.repair.run_forever(config.repair_interval_s))
         self._opened.push_async_callback(_cancel, repairs)
+        bringing = asyncio.create_task(self.roots.run_forever(config.recovery_interval_s))
+        self._opened.push_async_callback(_cancel, bringing)
         self._opened.push_async_callback(self._watch.close)
         seeing = asyncio.create_task(self._watch.see_all(config.recovery_interval_s))
         self._opened.push_async_callback(_cancel, seeing)
@@ -171,7 +173,7 @@ class Gateway:
         domains = {backend.name: backend.domain for backend in backends_of(config)}
         stores = WantedStores(store, domains, write_quorum=config.quorum)
         memory = self._budgets()
-        roots = Roots(catalog, parts.nodes, payloads=payloads)
+        self.roots = Roots(catalog, parts.nodes, payloads=payloads)
         self._uploads = Uploads(
             catalog=catalog,
             store=store,
@@ -181,7 +183,7 @@ class Gateway:
             identity=parts.identity,
             instance_id=instance_id,
             payloads=payloads,
-            roots=roots,
+            roots=self.roots,
             store_of=stores.for_writes,
             check_room=self._check_room,
             hold_lease=self._instance.hold,
@@ -191,7 +193,6 @@ class Gateway:
             catalog=catalog,
             store=store,
             settler=settler,
-            roots=roots,
             payloads=payloads,
             horizon_s=config.late_write_horizon_s,
             decide_within_s=config.decide_within_s,
@@ -230,6 +231,7 @@ class Gateway:
             memory=memory,
             recovery=self.recovery,
             repair=self.repair,
+            roots=self.roots,
         )
 
     def _make_repair(self, parts: Parts) -> Repair:

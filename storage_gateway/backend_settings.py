@@ -110,8 +110,7 @@ class S3Backend(_Backend, frozen=True, kw_only=True, tag="s3"):
     @property
     def place(self) -> str:
         """Where it is, however it is written: two backends are never in one place."""
-        scheme, host, port = self._server()
-        return f"bucket {self.bucket} at {scheme}://{host}:{port}"
+        return f"bucket {self.bucket} at {_place_of(self._server())}"
 
     def _server(self) -> tuple[str, str, int]:
         """Return scheme, host and port of the endpoint."""
@@ -174,8 +173,7 @@ class IPFSBackend(_Backend, frozen=True, kw_only=True, tag="ipfs"):
     @property
     def place(self) -> str:
         """Where it is, however it is written: two backends are never in one place."""
-        scheme, host, port = self._server()
-        return f"the node at {scheme}://{host}:{port}"
+        return f"the node at {_place_of(self._server())}"
 
     def _server(self) -> tuple[str, str, int]:
         server = _server_of(self.api)
@@ -201,6 +199,12 @@ def _server_of(url: str) -> tuple[str, str, int] | None:
         return None
     is_more = set(url) & set("@?#") or parts.path.strip("/") or _BLANK.search(url)
     return None if is_more or not parts.hostname else (parts.scheme, parts.hostname, port)
+
+
+def _place_of(server: tuple[str, str, int]) -> str:
+    scheme, host, port = server
+    # It has many names, and one server on a port.
+    return f"{scheme}://{'localhost' if is_loopback(host) else host}:{port}"
 
 
 def is_loopback(host: str) -> bool:

@@ -10,6 +10,7 @@ from .memory import Budget
 from .metrics import Labels, Metrics
 from .recovery import Recovery
 from .repair import Repair
+from .roots import Roots
 
 
 def observe_gateway(
@@ -19,6 +20,7 @@ def observe_gateway(
     memory: Mapping[str, Budget],
     recovery: Recovery,
     repair: Repair,
+    roots: Roots,
 ) -> None:
     """Have ``metrics`` ask these parts; ``memory`` are the budgets by what they are for."""
     buckets = [member.bare for member in members if isinstance(member.bare, S3Store)]
@@ -66,6 +68,12 @@ def observe_gateway(
         lambda: [((name,), budget.taken) for name, budget in memory.items()],
     )
     _observe_passes(metrics, recovery, repair)
+    metrics.counter(
+        "roots_brought",
+        "Roots of payloads of several segments that came to IPFS nodes",
+        (),
+        lambda: [((), roots.brought)],
+    )
 
 
 def _observe_passes(metrics: Metrics, recovery: Recovery, repair: Repair) -> None:

@@ -3,7 +3,9 @@ own, which makes them at first start and refuses what does not belong together.
 """
 
 import asyncio
+import itertools
 import logging
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,6 +134,8 @@ async def open_parts(
     stores = await open_stores(config, marker_key(deployment_id), opened, pins_in(catalog))
     members = members_of(config, stores, observe)
     await _refuse_unknown(catalog, members)
+    nodes = tuple(store for store in stores if isinstance(store, IPFSStore))
+    await _refuse_one_node_twice(nodes)
     for member, store in zip(members, stores, strict=True):
         await _check_marker(catalog, member, store, deployment_id, alone=len(members) == 1)
     identity = await _load_identity(catalog, config.data_dir)
@@ -144,7 +148,7 @@ async def open_parts(
         store=joined,
         replicas=joined if isinstance(joined, Replicas) else None,
         members=members,
-        nodes=tuple(store for store in stores if isinstance(store, IPFSStore)),
+        nodes=nodes,
         identity=identity,
         deployment_id=deployment_id,
     )
@@ -158,6 +162,26 @@ async def _refuse_unknown(catalog: Catalog, members: tuple[Member, ...]) -> None
             raise ConfigError(
                 f"backend {known} holds payloads and is not configured: add it to the backends"
                 " again, under that name"
+            )
+
+
+async def _refuse_one_node_twice(nodes: Sequence[IPFSStore]) -> None:
+    """Two names for one node would be two failure domains that are lost at one blow."""
+    if len(nodes) < 2:  # noqa: PLR2004
+        return
+
+    async def identify(node: IPFSStore) -> str | None:
+        try:
+            async with asyncio.timeout(START_S_MAX):
+                return await node.identify()
+        except (TimeoutError, BackendUnavailable):
+            return None  # whether it can be done without is seen to below
+
+    ids = dict(zip(nodes, await asyncio.gather(*map(identify, nodes)), strict=True))
+    for one, other in itertools.combinations(nodes, 2):
+        if ids[one] and ids[one] == ids[other]:
+            raise ConfigError(
+                f"backends {one.name} and {other.name} are one IPFS node: leave one of them out"
             )
 
 

@@ -8,6 +8,7 @@ from urn import CID
 from .backends.pins import Pin, Pins
 from .catalog import Catalog
 from .catalog.pins import PinRow, find_pin, list_pins, record_pin
+from .errors import BackendUnavailable
 
 DIGEST_SIZE = 32
 PAGE = 200
@@ -34,11 +35,13 @@ class CatalogPins:
 
         Raises:
             CatalogUnavailable, StorageFull
+            BackendUnavailable: nothing names the payload any more, or the key is of something else.
 
         """
         payload_id = pin.key.rpartition("/")[0].rpartition("/")[2]
         row = PinRow(pin.key, str(pin.root), pin.size, b"".join(pin.leaves))
-        await self._catalog.run(lambda c: record_pin(c, self._backend, payload_id, row))
+        if not await self._catalog.run(lambda c: record_pin(c, self._backend, payload_id, row)):
+            raise BackendUnavailable(f"{pin.key} is not to come to store {self._backend} any more")
 
     async def find(self, key: str) -> Pin | None:
         """Return what was intended for a key; see the protocol."""

@@ -26,7 +26,6 @@ from .catalog.work import (
     touch_grave,
 )
 from .errors import GatewayError
-from .roots import Roots
 from .settle import Settler
 
 logger = logging.getLogger(__name__)
@@ -44,8 +43,6 @@ class RecoveryReport:
     graves_closed: int = 0
     graves_waiting: int = 0
     blobs_deleted: int = 0
-    roots_brought: int = 0
-    """Of payloads of several segments, to IPFS nodes."""
     failures: int = 0
 
 
@@ -61,7 +58,6 @@ class Recovery:
         payloads: str,
         horizon_s: float,
         decide_within_s: float,
-        roots: Roots | None = None,
     ) -> None:
         """``payloads`` is the key prefix of all payloads; ``horizon_s`` the late-write horizon.
 
@@ -71,7 +67,6 @@ class Recovery:
         self._store = store
         self._settler = settler
         self._payloads = payloads
-        self._roots = roots or Roots(catalog, (), payloads=payloads)
         self._horizon_ms = int(horizon_s * 1000)
         self._decide_within_s = decide_within_s
         self._pending_since: dict[str, float] = {}
@@ -107,7 +102,6 @@ class Recovery:
         await self._settle_unburied(report)
         await self._settle_intents(report)
         await self._clear_graves(report, began_ms)
-        report.roots_brought = await self._roots.bring_all()
         await self._catalog.run(_forget)
         if report != RecoveryReport(graves_waiting=report.graves_waiting):
             logger.info(
@@ -117,7 +111,6 @@ class Recovery:
                     "uploads_overdue": report.uploads_overdue,
                     "graves_closed": report.graves_closed,
                     "blobs_deleted": report.blobs_deleted,
-                    "roots_brought": report.roots_brought,
                     "failures": report.failures,
                 },
             )

@@ -172,10 +172,13 @@ class ObjectChecker:
                 self._find("segment", urn, f"segment {expected} has no row", RESTORE_CATALOG)
             if len(segment.leaf_tags) > len(segment.leaf_digests):
                 self._find("segment", urn, f"{key} has more tags than leaves", RESTORE_CATALOG)
+            if segment.index in indexes and key not in sizes:
+                detail = f"{key} in store {store} is not kept any more, though it may still be read"
+                self._find("segment", urn, detail, RESTORE)
             # What a store did not take in time may be there in part.
             if sizes.pop(key, segment.size) != segment.size and segment.index in indexes:
                 self._find("segment", urn, f"{key} in store {store} has another size", RESTORE)
-        if len(segments) > 1 and sizes.get(f"{prefix}{ROOT}") == sum(s.size for s in segments):
+        if len(segments) > 1 and sizes.get(f"{prefix}{ROOT}") == 0:
             del sizes[f"{prefix}{ROOT}"]  # of a node: it is above the segments, and holds no bytes
         for key in sorted(sizes):
             detail = f"stored in store {store}, but no segment names it"

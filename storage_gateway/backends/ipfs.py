@@ -15,12 +15,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from storage_gateway.errors import BlobCorrupt, BlobMissing, StorageFull
-from urn import CID, LEAF_SIZE, Codec
+from urn import CID, LEAF_SIZE, Codec, LeafError
 
 from .contract import MARKER_CONTENT, BlobInfo, Check, Range, check_key
 from .ipfs_blob import Tree, reading, reading_spool, tree_of
@@ -62,6 +63,7 @@ class IPFSStore:
         """What the node said last of what it stores."""
         self._storage_asked_s = 0.0
         self._sent_since = 0
+        self._asking_storage = asyncio.Lock()
         self._marker_fresh_s = marker_fresh_s
         self._marker_seen_s: float | None = None
         self._writers = SpooledWriters(spool, store=self.name, send=self._send)
@@ -83,6 +85,15 @@ class IPFSStore:
     async def close(self) -> None:
         """Close all connections; what is under way is broken off."""
         await self._client.close()
+
+    async def identify(self) -> str:
+        """Return the node's own id, which no other node has.
+
+        Raises:
+            BackendUnavailable
+
+        """
+        return (await self._client.identify())[0]
 
     async def probe(self, deployment_id: str, *, everything: bool = True) -> NodeReport:
         """Find out what the node can do, also without a marker; see `node_probe`."""
@@ -106,6 +117,19 @@ class IPFSStore:
             await writer.abort()
 
     async def _send(self, key: str, spool: Spool) -> None:
+        async with self._in_time():
+            await self._send_whole(key, spool)
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Have several calls last no longer than one may: nothing comes later than that."""
+        try:
+            async with asyncio.timeout(self.settings.deadline_s):
+                yield
+        except TimeoutError:
+            raise self._client.unavailable("did not answer in time") from None
+
+    async def _send_whole(self, key: str, spool: Spool) -> None:
         check_key(key)
         if key != self._marker.key:
             await self._check_marker()
@@ -123,16 +147,23 @@ class IPFSStore:
     async def complete(self, key: str, leaves: tuple[bytes, ...], size: int) -> None:
         """Pin what is above leaves that are here, as one file; ``size`` is that of all in bytes.
 
+        Whoever asks makes sure that they are: a node may look for one elsewhere until the deadline.
+
         Raises:
             BackendUnavailable: also where a leaf is not here.
+            BlobCorrupt: these are not the leaves of a file.
 
         """
         check_key(key)
-        await self._check_marker()
-        tree = await asyncio.to_thread(Tree, key, leaves, size)
-        # The leaves are written down with their segments.
-        await self._pins.intend(replace(tree.pin, leaves=()))
-        await self._client.import_car(tree.pin.root, tree.car_of_nodes)
+        try:
+            tree = await asyncio.to_thread(Tree, key, leaves, size)
+        except LeafError as error:
+            raise BlobCorrupt(f"the leaves of {key} do not add up to a file") from error
+        async with self._in_time():
+            await self._check_marker()
+            # Bytes are under the keys of segments alone: under this one there are none to be read.
+            await self._pins.intend(replace(tree.pin, size=0, leaves=()))
+            await self._client.import_car(tree.pin.root, tree.car_of_nodes)
 
     async def require_room(self, size: int = 0) -> None:
         """Refuse so many bytes more if the node is nearly full.
@@ -141,10 +172,11 @@ class IPFSStore:
             StorageFull, BackendUnavailable
 
         """
-        now_s = time.monotonic()
-        if self.storage is None or now_s - self._storage_asked_s > STORAGE_FRESH_S:
-            self.storage = await self._client.storage()
-            self._storage_asked_s, self._sent_since = now_s, 0
+        async with self._asking_storage:  # once for all who find it out of date
+            now_s = time.monotonic()
+            if self.storage is None or now_s - self._storage_asked_s > STORAGE_FRESH_S:
+                self.storage = await self._client.storage()
+                self._storage_asked_s, self._sent_since = now_s, 0
         if self._fills(size):
             raise StorageFull(
                 f"store {self.name} stores more than {self.settings.fill_max:.0%} of what it is set"
@@ -161,7 +193,7 @@ class IPFSStore:
         """Return a range; see the contract."""
         check_key(key)
         pin = await self._find(key)
-        if pin is None or not pin.leaves:
+        if pin is None:
             raise await self._missing(key)
         if size == 0 or offset + size > pin.size:
             await self.stat(key)  # what is written down is no proof of anything
@@ -180,7 +212,15 @@ class IPFSStore:
 
     async def fetch(self, ranges: Sequence[Range], check: Check[T], threads: Executor) -> list[T]:
         """Return what is made of ranges; see the contract."""
-        runs = await asyncio.gather(*map(self._run, ranges))
+        asked = [asyncio.create_task(self._run(one)) for one in ranges]
+        try:
+            runs = [await task for task in asked]
+        finally:
+            # Nobody waits for the others any more: they hold memory that was counted for this.
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+            del asked
 
         def work() -> list[T]:
             return [check(at, data) for at, data in enumerate(runs)]
@@ -200,6 +240,9 @@ class IPFSStore:
     async def stat(self, key: str) -> BlobInfo:
         """Return what is known of a blob; see the contract."""
         check_key(key)
+        if key == self._marker.key:
+            await self._read_marker()
+            return BlobInfo(key, self._marker.size)
         pin = await self._find(key)
         if pin is None or not await self._client.is_pinned(pin.root):
             raise await self._missing(key)
@@ -244,6 +287,7 @@ class IPFSStore:
     async def _read_marker(self) -> None:
         asked_s = time.monotonic()
         if not await self._client.is_pinned(self._marker.root):
+            self._marker_seen_s = None
             raise self._client.unavailable(
                 "lacks the marker of this deployment: it is another node, or was emptied"
             )

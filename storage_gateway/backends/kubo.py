@@ -23,6 +23,8 @@ from urn import CID
 
 ANSWER_BYTES_MAX = 64 << 10
 """Of an answer that nobody asked to be longer."""
+TEXT_MAX = 128
+"""Characters of what a node says of itself."""
 _BOUNDARY = "storage-gateway-car"
 _FORM_HEAD = (
     f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="payload.car"\r\n'
@@ -66,6 +68,11 @@ NO_LIMIT = (1 << 64) - 1
 """Kubo's word for it. Source: github.com/ipfs/kubo core/corerepo/stat.go"""
 
 
+_NOT_FOUND = ("could not find", "not found", "ENOENT")
+"""In what Kubo (ipld.ErrNotFound; "block was not found locally") and js-ipfs say of a block that
+they do not have, and of nothing else that may be wrong with it."""
+
+
 class Refused(Exception):
     """The node answered that it cannot or will not; ``message`` is its own text, never shown."""
 
@@ -82,7 +89,8 @@ class KuboClient:
         self.settings = settings
         self.answered_s = -math.inf
         """When it last answered anything, by the monotonic clock."""
-        headers = {"User-Agent": "storage-gateway"}
+        # What a node answers is not compressed: a few bytes must not become many.
+        headers = {"User-Agent": "storage-gateway", "Accept-Encoding": "identity"}
         if settings.authorization is not None:
             headers["Authorization"] = settings.authorization.expose().decode()
         self._session = aiohttp.ClientSession(
@@ -92,6 +100,7 @@ class KuboClient:
             ),
             headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
             trust_env=False,
         )
 
@@ -103,16 +112,15 @@ class KuboClient:
         """Return an error that says what is wrong, not where the node is: clients see it."""
         return BackendUnavailable(f"store {self.settings.name} {text}")
 
-    async def version(self) -> str:
-        """Return what the node says that it is, at most 64 printable characters of it.
+    async def identify(self) -> tuple[str, str]:
+        """Return the node's own id, and what it says that it is: printable, and not long.
 
         Raises:
             BackendUnavailable
 
         """
-        said = self._object(await self._tell("id", {})).get("AgentVersion")
-        text = said if isinstance(said, str) else ""
-        return "".join(c for c in text[:64] if c.isascii() and c.isprintable())
+        said = self._object(await self._tell("id", {}))
+        return _printable(said.get("ID")), _printable(said.get("AgentVersion"))
 
     async def storage(self) -> Storage:
         """Return what it stores, and may store.
@@ -133,12 +141,17 @@ class KuboClient:
         """Return a block that the node has; it does not ask others for it.
 
         Raises:
-            Refused: it does not have it, or cannot read it.
-            BackendUnavailable
+            Refused: it does not have it.
+            BackendUnavailable: also where it cannot read it.
 
         """
         args = {"arg": str(cid), "offline": "true"}
-        return await self._call("block/get", args, size_max=size_max)
+        try:
+            return await self._call("block/get", args, size_max=size_max)
+        except Refused as refused:
+            if any(words in refused.message for words in _NOT_FOUND):
+                raise
+            raise self.unavailable("cannot read a block") from None
 
     async def is_pinned(self, cid: CID) -> bool:
         """Tell whether the node keeps all that is below a root, for the root's own sake.
@@ -256,3 +269,8 @@ class KuboClient:
                 raise self.unavailable("answered more than it was asked for")
             pieces.append(piece)
         return b"".join(pieces)
+
+
+def _printable(said: object) -> str:
+    text = said[:TEXT_MAX] if isinstance(said, str) else ""
+    return "".join(c for c in text if c.isascii() and c.isprintable())

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -78,11 +79,11 @@ NO_UNPINS = ProbeFinding(
 async def probe(client: KuboClient, *, deployment_id: str, everything: bool = True) -> NodeReport:
     """Try a node; that it cannot be tried is a finding, too.
 
-    What is imported is a block of 22 bytes, always the same, whose pin is removed again; with
-    ``everything``, also a few leaves to take times, which stay until the node collects garbage.
+    What is imported is a block of 22 bytes, whose pin is removed again; with ``everything``, also a
+    few leaves to take times, which stay until the node collects garbage.
     """
     trial = _Trial(client, deployment_id)
-    steps = [trial.ask, trial.try_small]
+    steps = [trial.ask, trial.look_for_room, trial.try_small]
     await trial.run([*steps, trial.take_times] if everything else steps)
     return trial.report
 
@@ -100,7 +101,8 @@ class _Trial:
     def __init__(self, client: KuboClient, deployment_id: str) -> None:
         self.report = NodeReport(store=client.settings.name)
         self._client = client
-        self._key = f"{deployment_id}/probe"
+        # Several may try at once: who removes a pin must not remove another one's.
+        self._key = f"{deployment_id}/probe/{secrets.token_hex(8)}"
 
     async def run(self, steps: Sequence[Callable[[], Awaitable[None]]]) -> None:
         """Take one step after the other; end where the node does not answer as one."""
@@ -118,17 +120,33 @@ class _Trial:
 
     async def ask(self) -> None:
         """Ask what it is and what it stores."""
-        agent, storage = await self._client.version(), await self._client.storage()
+        _, agent = await self._client.identify()
+        storage = await self._client.storage()
         self.report = replace(
             self.report, agent=agent, used_bytes=storage.used, limit_bytes=storage.limit
         )
-        limit = storage.limit
-        if limit is not None and storage.used > self._client.settings.fill_max * limit:
+
+    async def look_for_room(self) -> None:
+        """Say whether it is nearly full; of one that is in use readiness tells it, from then on."""
+        used, limit = self.report.used_bytes, self.report.limit_bytes
+        if used is None or limit is None:
+            return
+        if used > self._client.settings.fill_max * limit:
             self._find(NEARLY_FULL)
 
     async def try_small(self) -> None:
         """Import, look for the pin, read, remove the pin, look again."""
         root, leaf = await self._put(SMALL)
+        try:
+            await self._look_at_small(root, leaf)
+        finally:
+            await self._client.unpin(root)
+        unpinned = not await self._client.is_pinned(root)
+        self.report = replace(self.report, unpins=unpinned)
+        if not unpinned:
+            self._find(NO_UNPINS)
+
+    async def _look_at_small(self, root: CID, leaf: CID) -> None:
         pinned = await self._client.is_pinned(root)
         self.report = replace(self.report, pins_imports=pinned)
         if not pinned:
@@ -140,11 +158,6 @@ class _Trial:
         self.report = replace(self.report, reads_after_imports=reads)
         if not reads:
             self._find(STALE_READS)
-        await self._client.unpin(root)
-        unpinned = not await self._client.is_pinned(root)
-        self.report = replace(self.report, unpins=unpinned)
-        if not unpinned:
-            self._find(NO_UNPINS)
 
     async def take_times(self) -> None:
         """Import and read leaves."""

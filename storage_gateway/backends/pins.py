@@ -26,7 +26,12 @@ class Pins(Protocol):
     """
 
     async def intend(self, pin: Pin) -> None:
-        """Write a pin down; again is the same."""
+        """Write a pin down; again is the same.
+
+        Raises:
+            BackendUnavailable: nothing will ever remove it, or there is another one under its key.
+
+        """
 
     async def find(self, key: str) -> Pin | None:
         """Return what was intended for a key."""

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, select
 
+from .objects import is_committed
 from .statements import Statement, insert_once
 from .tables import pins
+from .work import find_intent, has_grave
 
 _PIN = Statement(
     select(pins).where(pins.c.backend == bindparam("backend_is"), pins.c.key == bindparam("key_is"))
@@ -32,11 +34,14 @@ class PinRow:
     leaf_digests: bytes
 
 
-def record_pin(connection: Connection, backend: str, payload_id: str, pin: PinRow) -> None:
+def record_pin(connection: Connection, backend: str, payload_id: str, pin: PinRow) -> bool:
     """Write down what a store is about to be asked for; again is the same.
 
-    A key is written once, so what is there under it says the same.
+    False, and nothing is written, where nothing names the payload any more, as nothing would ever
+    remove the pin; or where the key is of something else, as it is written once.
     """
+    if not _is_named(connection, payload_id):
+        return False
     row = {
         "backend": backend,
         "key": pin.key,
@@ -45,7 +50,18 @@ def record_pin(connection: Connection, backend: str, payload_id: str, pin: PinRo
         "size": pin.size,
         "leaf_digests": pin.leaf_digests,
     }
-    insert_once(connection, pins, row)
+    if insert_once(connection, pins, row):
+        return True
+    found = find_pin(connection, backend, pin.key)
+    return found is not None and found.root == pin.root
+
+
+def _is_named(connection: Connection, payload_id: str) -> bool:
+    return (
+        find_intent(connection, payload_id) is not None
+        or has_grave(connection, payload_id)
+        or is_committed(connection, payload_id)
+    )
 
 
 def find_pin(connection: Connection, backend: str, key: str) -> PinRow | None:

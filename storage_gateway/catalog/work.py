@@ -3,7 +3,18 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, bindparam, delete, exists, insert, select, update
+from sqlalchemy import (
+    Connection,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    insert,
+    or_,
+    select,
+    union,
+    update,
+)
 
 from storage_gateway.plan import IntentState
 from storage_gateway.records import ObjectState
@@ -115,8 +126,14 @@ _CLOSE_GRAVE = Statement(
         graves.c.buried_ms == bindparam("buried_ms_is"),
     )
 )
+# A node is asked for a segment before the catalog is told that it came: only its pins tell of that.
 _LIES_IN = Statement(
-    select(placements.c.backend).where(placements.c.payload_id == bindparam("payload_id_is"))
+    union(
+        *(
+            select(table.c.backend).where(table.c.payload_id == bindparam("payload_id_is"))
+            for table in (placements, pins)
+        )
+    )
 )
 _FORGET_PAYLOAD = tuple(
     Statement(delete(table).where(table.c.payload_id == bindparam("payload_id_is")))
@@ -182,7 +199,9 @@ def record_marker(connection: Connection, backend: str) -> None:
 
 def stores_in_use(connection: Connection) -> list[str]:
     """Return the backends that carry our marker and that a payload lies in, by name."""
-    holds = exists().where(placements.c.backend == markers.c.backend)
+    holds = or_(
+        *(exists().where(table.c.backend == markers.c.backend) for table in (placements, pins))
+    )
     return [row.backend for row in connection.execute(select(markers.c.backend).where(holds))]
 
 

@@ -10,12 +10,14 @@ import logging
 import os
 import shutil
 import signal
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from storage_gateway.backends import LocalStore
+from storage_gateway.backends.ipfs import IPFSStore
 from storage_gateway.backends.pins import NoPins
 from storage_gateway.catalog import Catalog, Unit
 from storage_gateway.catalog.objects import list_objects
@@ -33,6 +35,7 @@ from storage_gateway.records import Manifest, ObjectState
 from storage_gateway.stores import open_stores
 
 from .catalogs import drop_schema, find_run_catalog
+from .run_stores import horizon_of, run_backends
 from .world import STRESS_FOLDER, run_folder
 
 logger = logging.getLogger(__name__)
@@ -68,9 +71,13 @@ async def clear_run(
         for store in await open_stores(config, marker, opened, pins_of):
             # Else an unmounted disk would be taken for one that is clean.
             await store.stat(marker)
-            async for blob in store.list(prefix):
-                await store.delete(blob.key)
-                cleared.blobs += 1
+            found = [blob.key async for blob in store.list(prefix)]
+            for key in found:
+                await store.delete(key)
+            cleared.blobs += len(found)
+            if isinstance(store, IPFSStore):
+                sent = [pin.key async for pin in pins_of(store.name).below(prefix)]
+                await _unpin_late(config, store, run, set(sent) - set(found))
             if isinstance(store, LocalStore):
                 await store.drop_folders(prefix)
     await asyncio.to_thread(_remove_files, config, run.run_id)
@@ -78,6 +85,14 @@ async def clear_run(
     cleared.control_objects = await _erase_all(catalog, erasure, control_session(run.run_id))
     await catalog.run(lambda c: revoke_tokens_of(c, control_session(run.run_id)))
     return cleared
+
+
+async def _unpin_late(config: Config, node: IPFSStore, run: RunRow, keys: Collection[str]) -> None:
+    """Remove what was sent and is not there: of a process that was killed it may come yet."""
+    if keys and run.children:
+        await asyncio.sleep(horizon_of(run_backends(config.backends, config.data_dir, 1)))
+    for key in keys:
+        await node.delete(key)
 
 
 async def _pins_of_run(

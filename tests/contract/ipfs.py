@@ -21,7 +21,7 @@ class PinsInMemory:
         self.pins: dict[str, Pin] = {}
 
     async def intend(self, pin: Pin) -> None:
-        self.pins[pin.key] = pin
+        assert self.pins.setdefault(pin.key, pin).root == pin.root, "a key is written once"
 
     async def find(self, key: str) -> Pin | None:
         return self.pins.get(key)

@@ -39,6 +39,7 @@ async def test_check_reads_the_node(tmp_path: Path, node: IpfsNode) -> None:
     async with running_gateway(
         tmp_path, backends=[ipfs_backend(node)], late_write_horizon_s=HORIZON_S
     ) as gateway:
+        marker = await asyncio.to_thread(node.pins)
         session = await open_session(gateway)
         content = made_bytes(SEGMENT + 1)
         await uploaded(gateway, session.path("t1"), session.user_token, content)
@@ -47,10 +48,14 @@ async def test_check_reads_the_node(tmp_path: Path, node: IpfsNode) -> None:
     well = await command_beside(*options(tmp_path, node, "check"))
     node.block_file(CID.parse(other["cid"])).unlink()
     damaged = await command_beside(*options(tmp_path, node, "check"))
+    for pin in await asyncio.to_thread(node.pins) - marker:
+        await asyncio.to_thread(node.ask, f"pin/rm?arg={pin}")
+    doomed = await command_beside(*options(tmp_path, node, "check"))
 
     assert (0, True) == (well.status, b"all is well" in well.out), well
     assert 1 == damaged.status
     assert other["urn"].encode() in damaged.out
+    assert 3 == doomed.out.count(b"is not kept any more"), "what a collection would take"
 
 
 async def test_a_probe_says_what_the_node_can_do(tmp_path: Path, node: IpfsNode) -> None:

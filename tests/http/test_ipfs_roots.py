@@ -9,11 +9,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from storage_gateway.backends.ipfs import IPFSStore
 from storage_gateway.backends.kubo import KuboClient
 from storage_gateway.catalog.objects import list_objects
 from storage_gateway.catalog.roots import RootKey, list_roots
+from storage_gateway.catalog.tables import roots
 from storage_gateway.errors import BackendUnavailable
 from tests.gateway import RunningGateway, eventually
 from tests.http.steps import SEGMENT, fetch, made_bytes, uploaded
@@ -30,6 +32,12 @@ SOON = {"recovery_interval_s": 0.2}
 
 async def to_come(gateway: RunningGateway) -> list[RootKey]:
     return await gateway.catalog.read(lambda c: list_roots(c, ("", ""), 10))
+
+
+async def all_to_come(gateway: RunningGateway) -> list[str]:
+    """Return also what cannot come yet."""
+    query = select(roots.c.payload_id)
+    return list(await gateway.catalog.read(lambda c: c.execute(query).scalars().all()))
 
 
 async def cat(node: IpfsNode, cid: str) -> bytes | None:
@@ -67,11 +75,11 @@ async def test_one_that_does_not_come_at_once_comes_later(
         with monkeypatch.context() as patched:
             patched.setattr(IPFSStore, "complete", fail)
             made = await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
-            await gateway.gateway.recovery.run_once()
+            await gateway.gateway.roots.bring_all()
             assert 1 == len(await to_come(gateway))
             assert None is await cat(node, made["cid"])
     async with running(tmp_path, ipfs_backend(node)) as (gateway, _):  # after a restart
-        await gateway.gateway.recovery.run_once()
+        await gateway.gateway.roots.bring_all()
         assert [] == await to_come(gateway)
         found = await cat(node, made["cid"])
         assert CONTENT == await read(gateway, session, made["urn"])
@@ -95,13 +103,13 @@ async def test_while_a_segment_lacks_the_root_does_not_come(
         with monkeypatch.context() as patched:
             patched.setattr(KuboClient, "import_car", _refuse)
             made = await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
-        await gateway.gateway.recovery.run_once()
-        assert 1 == len(await to_come(gateway))
+        assert 0 == await gateway.gateway.roots.bring_all()
+        assert 1 == len(await all_to_come(gateway))
         before = await asyncio.to_thread(node.pins)
         await fetch(gateway, made["urn"], session.user_token, method="DELETE")
 
         async def is_given_up() -> bool:
-            return await to_come(gateway) == []
+            return await all_to_come(gateway) == []
 
         await eventually(is_given_up, what="an end of the waiting for the root")
         assert 1 == len(await asyncio.to_thread(node.pins)) == len(before), "the marker"
@@ -157,10 +165,69 @@ async def test_a_node_that_was_away_gets_its_copies_and_the_root(
         sealed = (await fetch(gateway, made["urn"], session.user_token)).body
 
         async def is_whole() -> bool:
-            return await to_come(gateway) == []
+            return await all_to_come(gateway) == []
 
         await eventually(is_whole, what="a root, and all that is below it")
         found = await cat(node, made["cid"])
 
     assert found is not None
     assert sealed.endswith(found)
+
+
+async def test_one_that_never_comes_keeps_no_other_waiting(
+    tmp_path: Path, node: IpfsNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a node that looks for a block which nobody has until the deadline."""
+    complete = IPFSStore.complete
+    broken: set[str] = set()
+
+    async def complete_some(
+        store: IPFSStore, key: str, leaves: tuple[bytes, ...], size: int
+    ) -> None:
+        if not broken or key in broken:
+            broken.add(key)
+            raise BackendUnavailable("did not answer in time")
+        await complete(store, key, leaves, size)
+
+    async def fail(*_: object) -> None:
+        raise BackendUnavailable("no")
+
+    async with running(tmp_path, ipfs_backend(node), recovery_interval_s=3600) as (
+        gateway,
+        session,
+    ):
+        monkeypatch.setattr(IPFSStore, "complete", fail)
+        for at in range(4):
+            await uploaded(gateway, session.path(f"t{at}"), session.user_token, CONTENT)
+        assert 4 == len(await to_come(gateway))
+        monkeypatch.setattr(IPFSStore, "complete", complete_some)
+        brought = [await gateway.gateway.roots.bring_all() for _ in range(2)]
+
+        assert [0, 3] == brought, "the first one is left behind, and no other"
+        assert 1 == len(await to_come(gateway)) == len(broken)
+
+
+async def test_where_a_segment_lacks_no_sender_waits_for_the_root(
+    tmp_path: Path, node: IpfsNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def refuse_first(client: KuboClient, *arguments: object) -> None:
+        asked.append(arguments)
+        if len(asked) == 1:
+            raise BackendUnavailable("no")
+        await import_car(client, *arguments)  # type: ignore[arg-type]
+
+    import_car = KuboClient.import_car
+    backends = [disk_backend(tmp_path), ipfs_backend(node)]
+    async with running(tmp_path, *backends, write_quorum=1, recovery_interval_s=3600) as (
+        gateway,
+        session,
+    ):
+        monkeypatch.setattr(KuboClient, "import_car", refuse_first)
+        await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+
+        assert [] == await to_come(gateway)
+        assert 1 == len(await all_to_come(gateway))
+        assert 0 == await gateway.gateway.roots.bring_all()
+    assert 2 == len(asked), "of the two segments, and of no root"

@@ -300,10 +300,9 @@ def test_a_fault_of_a_node_is_refused_and_named(changes: dict[str, object], word
 
 
 def test_two_backends_are_never_one_node() -> None:
-    with pytest.raises(
-        ConfigError, match=r"two backends lie in the node at http://127\.0\.0\.1:5001"
-    ):
-        backends(IPFS, IPFS | {"name": "other", "api": "http://127.0.0.1:5001/"})
+    for same in ("http://127.0.0.1:5001/", "http://localhost:5001", "http://[::1]:5001"):
+        with pytest.raises(ConfigError, match=r"lie in the node at http://localhost:5001"):
+            backends(IPFS, IPFS | {"name": "other", "api": same})
 
 
 def test_what_a_node_asks_for_comes_from_a_file_and_is_not_shown(tmp_path: Path) -> None:
