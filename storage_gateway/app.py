@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -25,6 +24,7 @@ from .blocks import Blocks
 from .catalog import Catalog
 from .catalog.blocks import record_blocks, record_none
 from .config import Config, ConfigError, LocalBackend, cannot_listen, url_of
+from .custody import tls_context
 from .erase import Erasure
 from .errors import StorageFull
 from .ids import new_random_id
@@ -170,8 +170,7 @@ class Gateway:
         config, catalog, store, payloads = self._config, parts.catalog, parts.store, parts.payloads
         instance_id = self._instance.instance_id
         settler = Settler(catalog, store, instance_id=instance_id, payloads=payloads)
-        domains = {backend.name: backend.domain for backend in backends_of(config)}
-        stores = WantedStores(store, domains, write_quorum=config.quorum)
+        stores = _wanted_stores(config, parts)
         memory = self._budgets()
         self.roots = Roots(catalog, parts.nodes, payloads=payloads)
         self._uploads = Uploads(
@@ -218,7 +217,7 @@ class Gateway:
                 identity=parts.identity,
                 memory=memory["read"],
                 payloads=payloads,
-                store_of=stores.for_reads,
+                store_of=stores.for_parties,
             ),
             erasure=Erasure(catalog=catalog, settler=settler),
             check_ready=self._check_ready,
@@ -228,6 +227,7 @@ class Gateway:
         observe_gateway(
             self.metrics,
             members=parts.members,
+            gateways=parts.gateways,
             memory=memory,
             recovery=self.recovery,
             repair=self.repair,
@@ -253,6 +253,7 @@ class Gateway:
             quorum=self._config.quorum,
             check_room=self._check_room,
             clock=now_utc,
+            gateways=parts.gateways,
         )
 
     def _budgets(self) -> dict[str, Budget]:
@@ -284,7 +285,7 @@ class Gateway:
         )
         await self._runner.setup()
         self._opened.push_async_callback(self._runner.cleanup)
-        context = await asyncio.to_thread(_tls_context, config)
+        context = await asyncio.to_thread(tls_context, config)
         if handed is not None:
             self.url = handed.url
             await HandedSite(
@@ -331,7 +332,7 @@ class Gateway:
             raise StorageFull("less than the reserve is free under the data folder")
         backends = [
             backend
-            for backend in config.backends
+            for backend in config.stores
             if wanted.backends is None or backend.name in wanted.backends
         ]
         full = self._full_nodes()
@@ -363,27 +364,22 @@ def _late_uploads(config: Config, catalog: Catalog) -> LateUploads:
     )
 
 
+def _wanted_stores(config: Config, parts: Parts) -> WantedStores:
+    return WantedStores(
+        parts.store,
+        {backend.name: backend.domain for backend in backends_of(config)},
+        write_quorum=config.quorum,
+        gateways=parts.gateways,
+        nodes=[node.name for node in parts.nodes],
+    )
+
+
 def _has_room(folder: Path, reserve: int) -> bool:
     try:
         found = os.statvfs(folder)
     except OSError:
         return True  # not full, but gone or out of order: whoever writes there is told
     return found.f_bavail * found.f_frsize >= reserve
-
-
-def _tls_context(config: Config) -> ssl.SSLContext | None:
-    if config.tls_certificate is None or config.tls_key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        # No passphrase: else OpenSSL would ask for one at the terminal, and wait.
-        context.load_cert_chain(config.tls_certificate, config.tls_key, password="")
-    except OSError as error:  # a key that does not fit is one, too
-        raise ConfigError(
-            f"{config.tls_certificate} and {config.tls_key} cannot be used ({error.strerror}):"
-            " both must be PEM, the key that of the certificate and not encrypted"
-        ) from error
-    return context
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

@@ -1,5 +1,5 @@
-"""Settings of the stores that payloads lie in: folders, buckets of S3-compatible servers, IPFS
-nodes.
+"""Settings of the stores that payloads lie in (folders, buckets of S3-compatible servers, IPFS
+nodes), and of the IPFS gateways that they are fetched from where no store has them.
 """
 
 import ipaddress
@@ -35,11 +35,14 @@ class ConfigError(ValueError):
     """A setting is unknown, malformed or unsafe; the text names it and says what to do."""
 
 
-class _Backend(
+class _Named(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"
 ):
     name: BackendName
     """What the catalog calls it: never to be changed, nor used for another store."""
+
+
+class _Backend(_Named, frozen=True, kw_only=True):
     failure_domain: BackendName | None = None
     """What can be lost at one blow; stores without one are lost one by one."""
 
@@ -163,12 +166,7 @@ class IPFSBackend(_Backend, frozen=True, kw_only=True, tag="ipfs"):
 
     def __post_init__(self) -> None:
         """Check what types alone cannot say."""
-        scheme, host, _ = self._server()
-        if scheme == "http" and not is_loopback(host):
-            raise ConfigError(
-                f"backend {self.name}: api {self.api} is on another machine and not protected: say"
-                " https"
-            )
+        self._server()
 
     @property
     def place(self) -> str:
@@ -176,18 +174,46 @@ class IPFSBackend(_Backend, frozen=True, kw_only=True, tag="ipfs"):
         return f"the node at {_place_of(self._server())}"
 
     def _server(self) -> tuple[str, str, int]:
-        server = _server_of(self.api)
-        if server is None:
-            raise ConfigError(
-                f"backend {self.name}: api must be https://HOST or https://HOST:PORT, without"
-                " /api/v0 and without credentials: put those into authorization_file"
-            )
-        return server
+        without = "/api/v0 and without credentials: put those into authorization_file"
+        return _protected_server(self, "api", self.api, without)
+
+
+class IPFSGatewayBackend(_Named, frozen=True, kw_only=True, tag="ipfs-gateway"):
+    """A trustless HTTP gateway of IPFS, which sessions that name it read from when no store serves.
+
+    Nothing is ever written to it, and it has no failure domain. Times are seconds.
+    """
+
+    url: str
+    """``https://HOST[:PORT]``, below which ``/ipfs/<cid>`` is; ``http`` only on this machine."""
+    ca_file: Path | None = None
+    """Certificates to trust instead of the system's."""
+    connect_s: Waiting = 5.0
+    idle_s: Waiting = 15.0
+    """How long an answer may pause, or not begin: a gateway may have to look for a block first."""
+    deadline_s: Waiting = 30.0
+    """For one leaf."""
+    connections_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 8
+
+    def __post_init__(self) -> None:
+        """Check what types alone cannot say."""
+        self._server()
+
+    @property
+    def place(self) -> str:
+        """Where it is, however it is written: two backends are never in one place."""
+        return f"the gateway at {_place_of(self._server())}"
+
+    def _server(self) -> tuple[str, str, int]:
+        return _protected_server(self, "url", self.url, "/ipfs and without credentials")
 
 
 Backend = LocalBackend | S3Backend | IPFSBackend
+"""Those that payloads are written to: the stores."""
 RemoteBackend = S3Backend | IPFSBackend
-"""Those that are asked over a network."""
+"""Those of them that are asked over a network."""
+AnyBackend = Backend | IPFSGatewayBackend
+"""All that a session may name."""
 
 
 def _server_of(url: str) -> tuple[str, str, int] | None:
@@ -207,6 +233,30 @@ def _place_of(server: tuple[str, str, int]) -> str:
     return f"{scheme}://{'localhost' if is_loopback(host) else host}:{port}"
 
 
+def _protected_server(
+    backend: _Named, setting: str, url: str, without: str
+) -> tuple[str, str, int]:
+    """Return scheme, host and port of a server that is asked over TLS, or on this machine.
+
+    Raises:
+        ConfigError: the setting says something else; ``without`` is what it may not hold.
+
+    """
+    server = _server_of(url)
+    if server is None:
+        raise ConfigError(
+            f"backend {backend.name}: {setting} must be https://HOST or https://HOST:PORT, without"
+            f" {without}"
+        )
+    scheme, host, _ = server
+    if scheme == "http" and not is_loopback(host):
+        raise ConfigError(
+            f"backend {backend.name}: {setting} {url} is on another machine and not protected: say"
+            " https"
+        )
+    return server
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether a host name or address is this machine alone."""
     if host == "localhost":
@@ -217,11 +267,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_backends(backends: Sequence[Backend]) -> None:
-    """Refuse two backends that could be taken for each other.
+def check_backends(backends: Sequence[AnyBackend]) -> None:
+    """Refuse two backends that could be taken for each other, and one that is good for nothing.
 
     Raises:
-        ConfigError: two have one name, or are in one place.
+        ConfigError: two have one name, or are in one place; nothing comes to IPFS that a gateway
+            could have.
 
     """
     names = [backend.name for backend in backends]
@@ -232,6 +283,12 @@ def check_backends(backends: Sequence[Backend]) -> None:
     shared = next((place for place in places if places.count(place) > 1), None)
     if shared is not None:
         raise ConfigError(f"two backends lie in {shared}: each needs a place of its own")
+    gateway = next((b for b in backends if isinstance(b, IPFSGatewayBackend)), None)
+    if gateway is not None and not any(isinstance(b, IPFSBackend) for b in backends):
+        raise ConfigError(
+            f"backend {gateway.name} is a gateway of IPFS, but no backend of kind ipfs brings"
+            " payloads there: add one, or leave it out"
+        )
 
 
 def with_offchain(backends: object, environment: Mapping[str, str]) -> object:

@@ -15,9 +15,11 @@ import msgspec
 from crypto import Secret
 
 from .backend_settings import (
+    AnyBackend,
     Backend,
     ConfigError,
     IPFSBackend,
+    IPFSGatewayBackend,
     LocalBackend,
     RemoteBackend,
     S3Backend,
@@ -32,6 +34,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "IPFSBackend",
+    "IPFSGatewayBackend",
     "LocalBackend",
     "S3Backend",
     "cannot_listen",
@@ -69,8 +72,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     catalog_url: DatabaseURL | None = None
     """``postgresql://USER@HOST:PORT/DATABASE``; without it the catalog is a file in the folder."""
     catalog_password_file: Path | None = None
-    backends: tuple[Backend, ...] = ()
-    """Where payloads lie; of those that serve alike the first is read. None: the data folder."""
+    backends: tuple[AnyBackend, ...] = ()
+    """Where payloads lie; of those that serve alike the first is read. None: the data folder.
+    Gateways of IPFS are among them, too."""
     write_quorum: Count | None = None
     """Failure domains that must have a payload before it counts as stored: 2 where there are so
     many, if not set."""
@@ -181,8 +185,18 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return self.write_quorum or min(2, max(1, self._domains))
 
     @property
+    def stores(self) -> tuple[Backend, ...]:
+        """Those of the backends that payloads are written to."""
+        return tuple(b for b in self.backends if not isinstance(b, IPFSGatewayBackend))
+
+    @property
+    def gateways(self) -> tuple[IPFSGatewayBackend, ...]:
+        """The others: they are only read from, by sessions that name them."""
+        return tuple(b for b in self.backends if isinstance(b, IPFSGatewayBackend))
+
+    @property
     def _domains(self) -> int:
-        return len({backend.domain for backend in self.backends})
+        return len({backend.domain for backend in self.stores})
 
     def _check_backends(self) -> None:
         check_backends(self.backends)
@@ -268,7 +282,7 @@ def _check_deadlines(config: Config) -> None:
 
 def warnings_of(config: Config) -> list[str]:
     """Return what is no error and still not meant, each as a sentence that says what to do."""
-    if len(config.backends) == 1 or config.quorum == 1:
+    if len(config.stores) == 1 or config.quorum == 1:
         return []  # whoever has it in one store has the quorum: no answer is late
     return [
         f"backend {backend.name}: deadline_s ({backend.deadline_s:g}) is not above answer_within_s"

@@ -1,14 +1,16 @@
-"""The secrets in the data folder: the router's identity and the operator's first token.
+"""The secrets in the data folder, the router's identity and the operator's first token; and what is
+shown to who connects over TLS.
 
-Each is made once, at first start, durable before anything depends on it, readable by the owner
-alone. An identity that is missing or different later is a refusal to start, never a new identity:
-every object of the deployment would be lost to a fresh one.
+Those two are made once, at first start, durable before anything depends on them, readable by the
+owner alone. An identity that is missing or different later is a refusal to start, never a new
+identity: every object of the deployment would be lost to a fresh one.
 """
 
 import contextlib
 import errno
 import os
 import secrets
+import ssl
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +24,7 @@ from crypto import (
     parse_identities,
 )
 
-from .config import ConfigError
+from .config import Config, ConfigError
 
 IDENTITY_FILE = "router-identity.txt"
 OPERATOR_TOKEN_FILE = "operator-token"  # noqa: S105 - a file's name
@@ -159,3 +161,24 @@ def make_identity(data_dir: Path) -> Identity:
     if identity is None:
         raise ConfigError(f"{data_dir / IDENTITY_FILE} vanished while starting")
     return identity
+
+
+def tls_context(config: Config) -> ssl.SSLContext | None:
+    """Return what the gateway shows who connects; None: it is asked in clear. Blocks.
+
+    Raises:
+        ConfigError: certificate or key cannot be used.
+
+    """
+    if config.tls_certificate is None or config.tls_key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        # No passphrase: else OpenSSL would ask for one at the terminal, and wait.
+        context.load_cert_chain(config.tls_certificate, config.tls_key, password="")
+    except OSError as error:  # a key that does not fit is one, too
+        raise ConfigError(
+            f"{config.tls_certificate} and {config.tls_key} cannot be used ({error.strerror}):"
+            " both must be PEM, the key that of the certificate and not encrypted"
+        ) from error
+    return context

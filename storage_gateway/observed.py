@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from .backends import Member
 from .backends.ipfs import IPFSStore
+from .backends.ipfs_gateway import IPFSGateway
 from .backends.s3 import S3Store
 from .memory import Budget
 from .metrics import Labels, Metrics
@@ -17,13 +18,13 @@ def observe_gateway(
     metrics: Metrics,
     *,
     members: Sequence[Member],
+    gateways: Sequence[IPFSGateway],
     memory: Mapping[str, Budget],
     recovery: Recovery,
     repair: Repair,
     roots: Roots,
 ) -> None:
     """Have ``metrics`` ask these parts; ``memory`` are the budgets by what they are for."""
-    buckets = [member.bare for member in members if isinstance(member.bare, S3Store)]
     metrics.gauge(
         "store_ready",
         "1: it was seen to be this deployment's since the start",
@@ -34,7 +35,7 @@ def observe_gateway(
         "store_resting",
         "1: it failed too often lately to be asked, unless no other is left",
         ("store", "operation"),
-        lambda: _resting(members),
+        lambda: _resting(members, gateways),
     )
     metrics.gauge(
         "store_lagging",
@@ -48,18 +49,7 @@ def observe_gateway(
         ("store",),
         lambda: [((member.name,), member.hedged) for member in members],
     )
-    metrics.counter(
-        "bucket_calls",
-        "Operations of S3 stores that were begun",
-        ("store",),
-        lambda: [((bucket.name,), bucket.calls) for bucket in buckets],
-    )
-    metrics.counter(
-        "bucket_attempts",
-        "Requests that were begun for them, each retry counted",
-        ("store",),
-        lambda: [((bucket.name,), bucket.attempts) for bucket in buckets],
-    )
+    _observe_buckets(metrics, [m.bare for m in members if isinstance(m.bare, S3Store)])
     _observe_nodes(metrics, [m.bare for m in members if isinstance(m.bare, IPFSStore)])
     metrics.gauge(
         "memory_bytes",
@@ -109,6 +99,21 @@ def _repaired(repair: Repair) -> Iterator[tuple[Labels, float]]:
             yield (what,), count
 
 
+def _observe_buckets(metrics: Metrics, buckets: Sequence[S3Store]) -> None:
+    metrics.counter(
+        "bucket_calls",
+        "Operations of S3 stores that were begun",
+        ("store",),
+        lambda: [((bucket.name,), bucket.calls) for bucket in buckets],
+    )
+    metrics.counter(
+        "bucket_attempts",
+        "Requests that were begun for them, each retry counted",
+        ("store",),
+        lambda: [((bucket.name,), bucket.attempts) for bucket in buckets],
+    )
+
+
 def _observe_nodes(metrics: Metrics, nodes: Sequence[IPFSStore]) -> None:
     metrics.gauge(
         "node_stored_bytes",
@@ -128,7 +133,9 @@ def _observe_nodes(metrics: Metrics, nodes: Sequence[IPFSStore]) -> None:
     )
 
 
-def _resting(members: Sequence[Member]) -> Iterator[tuple[Labels, float]]:
+def _resting(
+    members: Sequence[Member], gateways: Sequence[IPFSGateway]
+) -> Iterator[tuple[Labels, float]]:
     for member in members:
         breakers = {
             "read": member.reads,
@@ -138,6 +145,8 @@ def _resting(members: Sequence[Member]) -> Iterator[tuple[Labels, float]]:
         }
         for operation, breaker in breakers.items():
             yield (member.name, operation), float(not breaker.is_closed)
+    for gateway in gateways:
+        yield (gateway.name, "read"), float(not gateway.reads.is_closed)
 
 
 def _newest(recovery: Recovery) -> Iterator[tuple[Labels, float]]:

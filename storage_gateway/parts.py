@@ -18,6 +18,7 @@ from .backends import KeyedStore, LocalStore, Member, Replicas
 from .backends.contract import MARKER_CONTENT
 from .backends.disk import LOST_AND_FOUND
 from .backends.ipfs import IPFSStore
+from .backends.ipfs_gateway import IPFSGateway
 from .backends.metered import Observe
 from .backends.s3 import S3Store
 from .bad_copies import BadCopies
@@ -51,6 +52,7 @@ from .stores import (
     backends_of,
     join_stores,
     members_of,
+    open_gateways,
     open_stores,
 )
 from .tokens import TOKEN_LENGTH_MAX, TOKEN_LENGTH_MIN, new_token, token_digest
@@ -101,6 +103,8 @@ class Parts:
     """What ``store`` is, or is over, if it is of several stores."""
     nodes: tuple[IPFSStore, ...] = ()
     """Those of them that are IPFS nodes."""
+    gateways: tuple[IPFSGateway, ...] = ()
+    """What sessions that name it may read from besides; no part of ``store``."""
 
     @property
     def payloads(self) -> str:
@@ -146,9 +150,10 @@ async def open_parts(
     return Parts(
         catalog=catalog,
         store=joined,
-        replicas=joined if isinstance(joined, Replicas) else None,
+        replicas=joined if isinstance(joined, Replicas) and len(members) > 1 else None,
         members=members,
         nodes=nodes,
+        gateways=await open_gateways(config, opened, observe),
         identity=identity,
         deployment_id=deployment_id,
     )

@@ -25,6 +25,7 @@ from crypto import (
 )
 
 from .backends import KeyedStore, Range
+from .backends.last_resort import LastResort
 from .catalog import Catalog, Unit
 from .catalog.objects import load_manifest, load_segment_page
 from .errors import BlobCorrupt, BlobMissing, CIDSuperseded, Erased
@@ -82,11 +83,11 @@ class Reads:
         memory: Budget,
         identity: Identity,
         payloads: str,
-        store_of: Callable[[Collection[str] | None], KeyedStore] | None = None,
+        store_of: Callable[[Collection[str] | None], KeyedStore | LastResort] | None = None,
     ) -> None:
         """``payloads`` is the key prefix of all payloads, ending in ``/``.
 
-        ``store_of`` is `WantedStores.for_reads`; without it all is read from ``store``.
+        ``store_of`` is `WantedStores.for_parties`; without it all is read from ``store``.
         """
         self._catalog = catalog
         self._store_of = store_of or (lambda _backends: store)
@@ -228,15 +229,24 @@ class Reads:
         check: Callable[[_StoredLeaf, bytes], Bytes],
     ) -> list[Bytes]:
         ranges = [Range(leaf.key, leaf.offset, leaf.size, leaf.digest) for leaf in run]
-        try:
-            return await self._store_of(manifest.backends).fetch(
-                ranges, lambda at, sealed: check(run[at], sealed), self._threads
-            )
-        except BlobMissing:
-            # Perhaps no damage: an erasure since the manifest was read deletes under its readers.
+
+        def check_it(at: int, sealed: bytes) -> Bytes:
+            return check(run[at], sealed)
+
+        async def refuse_erased() -> None:
             now = await self._catalog.read(lambda c: load_manifest(c, manifest.object_id))
             if now.state is not ObjectState.COMMITTED:
                 raise Erased("the object was erased while it was read") from None
+
+        store = self._store_of(manifest.backends)
+        try:
+            if isinstance(store, LastResort):
+                # What is erased may still be with others: nobody is to be served with it.
+                return await store.fetch(ranges, check_it, self._threads, permit=refuse_erased)
+            return await store.fetch(ranges, check_it, self._threads)
+        except BlobMissing:
+            # Perhaps no damage: an erasure since the manifest was read deletes under its readers.
+            await refuse_erased()
             raise
 
 

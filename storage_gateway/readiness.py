@@ -12,6 +12,7 @@ from datetime import datetime
 
 from .backends import Member
 from .backends.ipfs import IPFSStore
+from .backends.ipfs_gateway import IPFSGateway, IPFSGatewayReport
 from .backends.node_probe import NodeReport
 from .backends.probe_report import ProbeFinding, ProbeReport
 from .backends.s3 import S3Store
@@ -28,6 +29,8 @@ ASKED_SHARE = 0.8
 """Of that: so long a store behind a network has to answer."""
 FRESH_S = 1.0
 """Such a store is not asked again within it, however many ask us: requests cost money."""
+GATEWAY_FRESH_S = 60.0
+"""Nor is a gateway of IPFS within this: it is a stranger, and nobody waits for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,18 @@ class StoreState:
     findings: tuple[ProbeFinding, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayState:
+    """How a gateway of IPFS is. No request needs one."""
+
+    name: str
+    reads_rest: bool
+    """It failed too often lately to be asked."""
+    probed: datetime | None
+    """When it was last tried."""
+    findings: tuple[ProbeFinding, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """Whether requests can be served, and ``ok`` or an error code for each part that they need."""
@@ -54,6 +69,8 @@ class Readiness:
     ready: bool
     checks: dict[str, str]
     stores: Sequence[StoreState] = ()
+    gateways: Sequence[GatewayState] = ()
+    """They count for nothing."""
 
     @property
     def well(self) -> bool:
@@ -75,10 +92,12 @@ class Watch:
         quorum: int,
         check_room: Callable[[], None],
         clock: Callable[[], datetime],
+        gateways: Sequence[IPFSGateway] = (),
     ) -> None:
         """``marker`` is the key of the stores' marker; ``check_room`` raises StorageFull, and may
         block; ``clock`` tells the time in UTC.
         """
+        self._gateways = [_Tried(gateway, clock) for gateway in gateways]
         self._catalog = catalog
         self._quorum = quorum
         self._deployment_id = deployment_id
@@ -87,7 +106,9 @@ class Watch:
 
     async def close(self) -> None:
         """Wait for no answer any more."""
-        for question in (self._room, *(store.question for store in self._stores)):
+        asked = [store.question for store in self._stores]
+        asked += [gateway.question for gateway in self._gateways]
+        for question in (self._room, *asked):
             await question.close()
 
     async def check(self, process: str = OK) -> Readiness:
@@ -105,7 +126,12 @@ class Watch:
             if (outcome, room) == (OK, OK):
                 reached.add(store.member.domain)
         ready = (process, catalog_outcome) == (OK, OK) and len(reached) >= self._quorum
-        return Readiness(ready, checks, [store.state() for store in self._stores])
+        return Readiness(
+            ready,
+            checks,
+            [store.state() for store in self._stores],
+            [gateway.state() for gateway in self._gateways],
+        )
 
     async def _ask_catalog(self) -> str:
         try:
@@ -211,6 +237,31 @@ class _Watched:
                 logger.warning("found out about a store", extra=told)
 
 
+class _Tried:
+    """A gateway of IPFS, and what is known of it."""
+
+    def __init__(self, gateway: IPFSGateway, clock: Callable[[], datetime]) -> None:
+        self.question = _Question(self._probe, fresh_s=GATEWAY_FRESH_S)
+        self._gateway = gateway
+        self._clock = clock
+        self._report: IPFSGatewayReport | None = None
+        self._probed: datetime | None = None
+
+    async def _probe(self) -> None:
+        self._report = await self._gateway.probe()
+        self._probed = self._clock()
+
+    def state(self) -> GatewayState:
+        """Return what is known now, and have it tried if that is long ago."""
+        self.question.begin()
+        return GatewayState(
+            name=self._gateway.name,
+            reads_rest=not self._gateway.reads.is_closed,
+            probed=self._probed,
+            findings=() if self._report is None else self._report.findings,
+        )
+
+
 class _Question:
     """Asked once at a time: who wants to know meanwhile waits for the same answer."""
 
@@ -220,12 +271,16 @@ class _Question:
         self._asking: asyncio.Task[str] | None = None
         self._asked_s = 0.0
 
-    async def answer(self) -> str:
-        """Return ``ok`` or an error code, in time."""
+    def begin(self) -> "asyncio.Task[str]":
+        """Ask, unless that is being done or was done a moment ago; return what tells the answer."""
         now = asyncio.get_running_loop().time()
         if self._asking is None or (self._asking.done() and now - self._asked_s >= self._fresh_s):
             self._asked_s, self._asking = now, asyncio.create_task(self._outcome())
-        asking = self._asking
+        return self._asking
+
+    async def answer(self) -> str:
+        """Return ``ok`` or an error code, in time."""
+        asking = self.begin()
         await asyncio.wait([asking], timeout=ANSWER_S_MAX)
         return asking.result() if asking.done() else BackendUnavailable.code
 

@@ -8,9 +8,17 @@ from datetime import UTC, datetime
 
 from crypto import Secret
 
-from .backend_settings import Backend, ConfigError, IPFSBackend, LocalBackend, S3Backend
+from .backend_settings import (
+    Backend,
+    ConfigError,
+    IPFSBackend,
+    IPFSGatewayBackend,
+    LocalBackend,
+    S3Backend,
+)
 from .backends import KeyedStore, LocalStore, Member, OnBad, Replicas
 from .backends.ipfs import IPFSStore
+from .backends.ipfs_gateway import IPFSGateway, IPFSGatewaySettings
 from .backends.kubo import KuboClient, KuboSettings
 from .backends.metered import Observe
 from .backends.s3 import S3Store
@@ -33,7 +41,7 @@ def now_utc() -> datetime:
 
 def backends_of(config: Config) -> tuple[Backend, ...]:
     """Return where payloads lie, with the default."""
-    return config.backends or (LocalBackend(name="local", path=config.data_dir / STORE_FOLDER),)
+    return config.stores or (LocalBackend(name="local", path=config.data_dir / STORE_FOLDER),)
 
 
 async def open_stores(
@@ -76,6 +84,35 @@ async def _open_store(
     )
     opened.push_async_callback(store.close)
     return store
+
+
+async def open_gateways(
+    config: Config, opened: AsyncExitStack, observe: Observe | None = None
+) -> tuple[IPFSGateway, ...]:
+    """Make a client of each; none is asked anything. ``opened`` is told how to close them.
+
+    Raises:
+        ConfigError: a file that a setting names cannot be used.
+
+    """
+    gateways = []
+    for backend in config.gateways:
+        tls = await asyncio.to_thread(tls_of, backend)
+        gateways.append(IPFSGateway(gateway_settings_of(backend), tls=tls, observe=observe))
+        opened.push_async_callback(gateways[-1].close)
+    return tuple(gateways)
+
+
+def gateway_settings_of(backend: IPFSGatewayBackend) -> IPFSGatewaySettings:
+    """Return what a client of the gateway needs."""
+    return IPFSGatewaySettings(
+        name=backend.name,
+        url=backend.url.rstrip("/"),
+        connect_s=backend.connect_s,
+        idle_s=backend.idle_s,
+        deadline_s=backend.deadline_s,
+        connections_max=backend.connections_max,
+    )
 
 
 def s3_settings_of(backend: S3Backend) -> S3Settings:
@@ -151,7 +188,7 @@ def _proxy_of(backend: S3Backend) -> Proxy | None:
     return Proxy(backend.proxy, Secret(said.encode()))
 
 
-def tls_of(backend: S3Backend | IPFSBackend) -> ssl.SSLContext | None:
+def tls_of(backend: S3Backend | IPFSBackend | IPFSGatewayBackend) -> ssl.SSLContext | None:
     """Return whom to trust, if not the usual ones. Blocks.
 
     Raises:
@@ -187,7 +224,8 @@ def join_stores(
     on_bad: OnBad = lambda _key, _name, _kind: None,
 ) -> KeyedStore:
     """Return the one store that they make together; ``on_bad`` is told of bad replicas."""
-    if len(members) == 1:
+    # Where there are gateways it must be known, of one store too, whether it is well.
+    if len(members) == 1 and not config.gateways:
         return members[0].store
     replicas = Replicas(members, write_quorum=config.quorum, on_bad=on_bad)
     opened.push_async_callback(replicas.close)

@@ -83,7 +83,7 @@ class Checker:
     def expected_bytes(self) -> int:
         """Return how many payload bytes there are to verify, when every store has them all."""
         return sum(
-            len(manifest.backends or self._shelves) * manifest.payload_size
+            len(self._shelves.keys() & (manifest.backends or self._shelves)) * manifest.payload_size
             for manifest in self._manifests()
             if manifest.state is ObjectState.COMMITTED
         )

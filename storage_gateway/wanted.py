@@ -4,9 +4,11 @@ Only where payloads are written to and read from. Erasing and recovery look into
 is there by mistake is to go, too.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from .backends import KeyedStore, Replicas
+from .backends.ipfs_gateway import IPFSGateway
+from .backends.last_resort import LastResort
 from .errors import InvalidField, PlacementImpossible
 from .records import ALL_OPEN, Wanted
 
@@ -14,36 +16,53 @@ from .records import ALL_OPEN, Wanted
 class WantedStores:
     """The configured stores, as far as sessions want them."""
 
-    def __init__(self, store: KeyedStore, domains: Mapping[str, str], *, write_quorum: int) -> None:
+    def __init__(
+        self,
+        store: KeyedStore,
+        domains: Mapping[str, str],
+        *,
+        write_quorum: int,
+        gateways: Sequence[IPFSGateway] = (),
+        nodes: Collection[str] = (),
+    ) -> None:
         """``domains`` are the failure domains of the stores, by name, ``store`` what they make
-        together, and the quorum the deployment's.
+        together, and the quorum the deployment's. ``gateways`` are those of IPFS that sessions may
+        name, too, and ``nodes`` the names of the stores whose payloads may come there.
 
         A store that hides what it is made of, as in a stress run, is used as a whole.
         """
         self._store = store
         self._domains = dict(domains)
         self._write_quorum = write_quorum
+        self._gateways = {gateway.name: gateway for gateway in gateways}
+        self._nodes = frozenset(nodes)
 
     def check(self, wanted: Wanted) -> None:
         """Refuse what a session could not have.
 
         Raises:
-            InvalidField: a backend is unknown or named twice, there is none, or they are in too
-                few failure domains for the quorum.
+            InvalidField: a backend is unknown or named twice, there is none, they are in too few
+                failure domains for the quorum, or a gateway has nothing to be asked for.
 
         """
         names = self._names(wanted)
         if not names:
             raise InvalidField("backends must name at least one, or be left out", field="backends")
         for at, name in enumerate(names):
-            if name not in self._domains:
-                configured = ", ".join(self._domains)
+            if name not in self._domains and name not in self._gateways:
+                configured = ", ".join([*self._domains, *self._gateways])
                 raise InvalidField(
                     f"no such backend is configured; there are: {configured}",
                     field=f"backends[{at}]",
                 )
             if name in names[:at]:
                 raise InvalidField(f"backend {name} is named twice", field=f"backends[{at}]")
+            if name in self._gateways and self._nodes.isdisjoint(names):
+                raise InvalidField(
+                    f"backend {name} is a gateway of IPFS, where no other backend of these brings"
+                    f" payloads: name one of {', '.join(sorted(self._nodes))} beside it",
+                    field=f"backends[{at}]",
+                )
         domains = self._count_domains(names)
         if wanted.write_quorum is None and self._write_quorum > domains:
             raise InvalidField(
@@ -67,7 +86,7 @@ class WantedStores:
         if wanted == ALL_OPEN:
             return self._store
         names, quorum = self._names(wanted), self._quorum(wanted)
-        missing = [name for name in names if name not in self._domains]
+        missing = [n for n in names if n not in self._domains and n not in self._gateways]
         if missing:
             raise PlacementImpossible(
                 f"the session wants backends that are not configured: {', '.join(missing)}"
@@ -84,6 +103,12 @@ class WantedStores:
         """Return the store that can have payloads which were wanted in these alone."""
         return self._store if backends is None else self._among(backends, 1)
 
+    def for_parties(self, backends: Collection[str] | None) -> KeyedStore | LastResort:
+        """Return the same with the gateways that the session named: for who may read it alone."""
+        store = self.for_reads(backends)
+        gateways = [g for name, g in self._gateways.items() if name in (backends or ())]
+        return LastResort(store, gateways) if gateways and isinstance(store, Replicas) else store
+
     def _names(self, wanted: Wanted) -> tuple[str, ...]:
         return tuple(self._domains) if wanted.backends is None else wanted.backends
 
@@ -91,7 +116,7 @@ class WantedStores:
         return self._write_quorum if wanted.write_quorum is None else wanted.write_quorum
 
     def _count_domains(self, names: Collection[str]) -> int:
-        return len({self._domains[name] for name in names})
+        return len({self._domains[name] for name in names if name in self._domains})
 
     def _among(self, names: Collection[str], write_quorum: int) -> KeyedStore:
         if not isinstance(self._store, Replicas):

@@ -1,10 +1,11 @@
 """Handlers: is the process alive, is it ready."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from aiohttp import web
 
-from storage_gateway.readiness import StoreState
+from storage_gateway.backends.probe_report import ProbeFinding
+from storage_gateway.readiness import GatewayState, StoreState
 
 from .representations import timestamp
 from .services import SERVICES
@@ -28,6 +29,8 @@ async def readyz(request: web.Request) -> web.Response:
         "checks": readiness.checks,
         "stores": [_shown(store) for store in readiness.stores],
     }
+    if readiness.gateways:
+        document["gateways"] = [_gateway_shown(gateway) for gateway in readiness.gateways]
     return web.json_response(document, status=200 if readiness.ready else 503)
 
 
@@ -40,8 +43,21 @@ def _shown(store: StoreState) -> Mapping[str, object]:
         "since": timestamp(store.since),
         "resting": [operation for operation, rests in resting.items() if rests],
         "probed": None if store.probed is None else timestamp(store.probed),
-        "findings": [
-            {"kind": finding.kind, "remedy": finding.remedy, "refuses": finding.refuses}
-            for finding in store.findings
-        ],
+        "findings": _findings_shown(store.findings),
     }
+
+
+def _gateway_shown(gateway: GatewayState) -> Mapping[str, object]:
+    return {
+        "name": gateway.name,
+        "resting": ["reads"] if gateway.reads_rest else [],
+        "probed": None if gateway.probed is None else timestamp(gateway.probed),
+        "findings": _findings_shown(gateway.findings),
+    }
+
+
+def _findings_shown(findings: Iterable[ProbeFinding]) -> list[Mapping[str, object]]:
+    return [
+        {"kind": finding.kind, "remedy": finding.remedy, "refuses": finding.refuses}
+        for finding in findings
+    ]

@@ -59,6 +59,11 @@ class Breaker:
         """Tell whether nothing speaks against asking."""
         return self._open_until is None
 
+    @property
+    def was_answered(self) -> bool:
+        """Tell whether the newest call that ended was answered; True before the first one."""
+        return self.is_closed and self._failures == 0
+
     def wants_probe(self, now: float) -> bool:
         """Tell whether it has rested, and nobody is trying it."""
         return self._open_until is not None and now >= self._open_until and not self._probed

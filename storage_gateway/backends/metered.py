@@ -41,14 +41,48 @@ Observe = Callable[[Operation], None]
 """Told of each operation once it has ended; may be called from any thread."""
 
 
-class MeteredStore:
+class Meter:
+    """Tells of the operations of one store."""
+
+    def __init__(self, name: str, observe: Observe) -> None:
+        """``name`` is the store's."""
+        self.name = name
+        self._observe = observe
+
+    def failed(self, operation: str, seconds: float, error: GatewayError) -> None:
+        """Tell of an operation that failed."""
+        self._observe(Operation(self.name, operation, seconds, error.code))
+
+    @contextmanager
+    def timed(self, operation: str) -> "Iterator[_Seen]":
+        """Tell of an operation when it has ended, however it did."""
+        seen, began = _Seen(), time.perf_counter()
+        outcome = OK
+        try:
+            yield seen
+        except (asyncio.CancelledError, GeneratorExit):
+            outcome = CANCELLED
+            raise
+        except GatewayError as error:
+            outcome = error.code
+            raise
+        except BaseException:
+            outcome = UNEXPECTED
+            raise
+        finally:
+            seconds = time.perf_counter() - began
+            self._observe(
+                Operation(self.name, operation, seconds, outcome, seen.sent, seen.received)
+            )
+
+
+class MeteredStore(Meter):
     """A store over another one. Methods are those of the contract."""
 
     def __init__(self, inner: KeyedStore, observe: Observe) -> None:
         """Observe what ``inner`` does."""
+        super().__init__(inner.name, observe)
         self.inner = inner
-        self.name = inner.name
-        self._observe = observe
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -94,32 +128,6 @@ class MeteredStore:
         with self.timed("list"):
             async for blob in self.inner.list(prefix):
                 yield blob
-
-    def failed(self, operation: str, seconds: float, error: GatewayError) -> None:
-        """Tell of an operation that failed."""
-        self._observe(Operation(self.name, operation, seconds, error.code))
-
-    @contextmanager
-    def timed(self, operation: str) -> "Iterator[_Seen]":
-        """Tell of an operation when it has ended, however it did."""
-        seen, began = _Seen(), time.perf_counter()
-        outcome = OK
-        try:
-            yield seen
-        except (asyncio.CancelledError, GeneratorExit):
-            outcome = CANCELLED
-            raise
-        except GatewayError as error:
-            outcome = error.code
-            raise
-        except BaseException:
-            outcome = UNEXPECTED
-            raise
-        finally:
-            seconds = time.perf_counter() - began
-            self._observe(
-                Operation(self.name, operation, seconds, outcome, seen.sent, seen.received)
-            )
 
 
 class _Seen:

@@ -78,6 +78,17 @@ class Replicas:
         """All members; see the contract."""
         return tuple(member.name for member in self.members)
 
+    @property
+    def rest(self) -> bool:
+        """Whether reads of all members failed too often lately, and none is to be tried again."""
+        now = asyncio.get_running_loop().time()
+        return not any(m.reads.is_closed or m.reads.wants_probe(now) for m in self.members)
+
+    @property
+    def some_answered(self) -> bool:
+        """Whether a member at least answered when it was last read from."""
+        return any(member.reads.was_answered for member in self.members)
+
     async def close(self) -> None:
         """Give up what lags behind; the members are closed by who made them."""
         for task in self._late:

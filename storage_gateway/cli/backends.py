@@ -1,4 +1,6 @@
-"""``backends probe``: try every configured S3 store and IPFS node, and say what it can do."""
+"""``backends probe``: try every configured S3 store, IPFS node and gateway of IPFS, and say what it
+can do.
+"""
 
 import argparse
 import asyncio
@@ -9,6 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 
 from storage_gateway.backends import LocalStore
+from storage_gateway.backends.ipfs_gateway import IPFSGatewayReport
 from storage_gateway.backends.node_probe import NodeReport
 from storage_gateway.backends.pins import NoPins
 from storage_gateway.backends.probe_report import ProbeReport
@@ -17,13 +20,13 @@ from storage_gateway.config import Config, ConfigError, load_config
 from storage_gateway.errors import GatewayError
 from storage_gateway.ids import new_random_id
 from storage_gateway.parts import CATALOG_FILE, marker_key, open_catalog
-from storage_gateway.stores import open_stores
+from storage_gateway.stores import open_gateways, open_stores
 
 from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, fail
 
 COMMAND = "backends probe"
 
-Report = ProbeReport | NodeReport
+Report = ProbeReport | NodeReport | IPFSGatewayReport
 
 
 def probe(options: argparse.Namespace) -> int:
@@ -61,12 +64,16 @@ async def _probe(config: Config, deployment_id: str) -> list[Report]:
         marker = marker_key(deployment_id)
         stores = await open_stores(config, marker, opened, lambda _name: NoPins())
         # One after the other: each is to show its own speed.
-        return [await s.probe(deployment_id) for s in stores if not isinstance(s, LocalStore)]
+        found: list[Report] = [
+            await s.probe(deployment_id) for s in stores if not isinstance(s, LocalStore)
+        ]
+        found += [await gateway.probe() for gateway in await open_gateways(config, opened)]
+        return found
 
 
 def _print(reports: Sequence[Report]) -> None:
     if not reports:
-        print("no S3 store and no IPFS node is configured")
+        print("no S3 store, no IPFS node and no gateway of IPFS is configured")
     for report in reports:
         rows = asdict(report)
         del rows["findings"]

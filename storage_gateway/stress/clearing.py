@@ -90,7 +90,7 @@ async def clear_run(
 async def _unpin_late(config: Config, node: IPFSStore, run: RunRow, keys: Collection[str]) -> None:
     """Remove what was sent and is not there: of a process that was killed it may come yet."""
     if keys and run.children:
-        await asyncio.sleep(horizon_of(run_backends(config.backends, config.data_dir, 1)))
+        await asyncio.sleep(horizon_of(run_backends(config.stores, config.data_dir, 1)))
     for key in keys:
         await node.delete(key)
 

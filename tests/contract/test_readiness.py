@@ -7,7 +7,7 @@ Method: folders and buckets, which fail and hang when they are told to, asked as
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 
 from storage_gateway import readiness
 from storage_gateway.backends import LocalStore, Member
+from storage_gateway.backends.ipfs_gateway import IPFSGateway, IPFSGatewaySettings
 from storage_gateway.backends.s3 import S3Store
 from storage_gateway.catalog import SQLiteCatalog
 from storage_gateway.errors import StorageFull
@@ -89,6 +90,7 @@ async def watching(
     *members: Member,
     quorum: int = 1,
     check_room: Callable[[], None] = lambda: None,
+    gateways: Sequence[IPFSGateway] = (),
 ) -> AsyncIterator[Watch]:
     watch = Watch(
         catalog=catalog,
@@ -98,6 +100,7 @@ async def watching(
         quorum=quorum,
         check_room=check_room,
         clock=now,
+        gateways=gateways,
     )
     try:
         yield watch
@@ -399,3 +402,33 @@ async def test_nothing_goes_on_after_the_end(
         await asyncio.wait([asking])
 
     assert before == asyncio.all_tasks()
+
+
+async def test_a_gateway_of_ipfs_is_not_waited_for_and_seldom_asked(
+    catalog: SQLiteCatalog, folders: list[HungStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "ANSWER_S_MAX", 3600.0)
+    async with scripted(lambda _: HANG) as server:
+        stranger = IPFSGateway(IPFSGatewaySettings(name="stranger", url=server.endpoint))
+        try:
+            async with watching(catalog, *members(folders[0]), gateways=[stranger]) as watch:
+                first = await watch.check()
+
+                async def is_asked() -> bool:
+                    return bool(server.received)
+
+                await eventually(is_asked, what="a question")
+                second = await watch.check()
+        finally:
+            await stranger.close()
+
+    assert 1 == len(server.received)
+    for found in (first, second):
+        assert (True, True) == (found.ready, found.well)
+        (state,) = found.gateways
+        assert ("stranger", False, None, ()) == (
+            state.name,
+            state.reads_rest,
+            state.probed,
+            state.findings,
+        )

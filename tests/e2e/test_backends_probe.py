@@ -16,10 +16,11 @@ from storage_gateway import parts, readiness
 from storage_gateway.backends.s3_client import Request, S3Client
 from storage_gateway.config import ConfigError
 from storage_gateway.errors import BackendUnavailable
-from tests.commands import command_beside
+from tests.commands import Done, command_beside
 from tests.contract.s3 import now, s3_settings, settings_file
 from tests.gateway import RunningGateway, eventually, running_gateway
 from tests.http.raw import Answer, exchange, request
+from tests.servers.ipfs import IpfsNode
 from tests.servers.seaweedfs import SeaweedFS
 
 VERSIONING = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
@@ -104,6 +105,26 @@ async def test_the_command_says_what_a_bucket_can_do(
     assert 1 == refused.status
     assert b"refused: versioning" in refused.out
     assert s3_server.secret_key.encode() not in table.out + document.out + refused.out
+
+
+async def test_the_command_tries_a_gateway_of_ipfs_too(tmp_path: Path, ipfs: IpfsNode) -> None:
+    file = tmp_path / "gateway.toml"
+    api = ipfs.api.removesuffix("/api/v0")
+    data = tmp_path / "data"
+
+    async def probed(url: str) -> Done:
+        node = f'[[backends]]\nkind = "ipfs"\nname = "node"\napi = "{api}"\n'
+        gateway = f'[[backends]]\nkind = "ipfs-gateway"\nname = "stranger"\nurl = "{url}"\n'
+        file.write_text(node + gateway)
+        probe = ["backends", "probe", "--json"]
+        return await command_beside(*probe, "--data-dir", data, "--config", file)
+
+    well = await probed(ipfs.gateway)
+    wrong = await probed(api)
+
+    assert (0, 1) == (well.status, wrong.status), (well, wrong)
+    assert {"store": "stranger", "raw": True, "findings": []} == json.loads(well.out)[1]
+    assert ["unavailable"] == [f["kind"] for f in json.loads(wrong.out)[1]["findings"]]
 
 
 async def test_a_broken_setting_is_wrong_usage(

@@ -10,10 +10,15 @@ from pathlib import Path
 import pytest
 
 from crypto import Secret
-from storage_gateway.backend_settings import Backend, IPFSBackend
+from storage_gateway.backend_settings import AnyBackend, IPFSBackend, IPFSGatewayBackend
 from storage_gateway.backends.s3_client import Proxy
 from storage_gateway.config import ConfigError, LocalBackend, S3Backend, load_config, warnings_of
-from storage_gateway.stores import kubo_settings_of, s3_settings_of
+from storage_gateway.stores import (
+    backends_of,
+    gateway_settings_of,
+    kubo_settings_of,
+    s3_settings_of,
+)
 from storage_gateway.stress.children import _environment
 
 S3: dict[str, object] = {
@@ -35,7 +40,7 @@ OFFCHAIN = {
 
 def backends(
     *said: dict[str, object], environment: dict[str, str] | None = None, **settings: object
-) -> tuple[Backend, ...]:
+) -> tuple[AnyBackend, ...]:
     options: dict[str, object] = {"data_dir": "/srv/gateway", **settings}
     if said:
         options["backends"] = list(said)
@@ -320,3 +325,59 @@ def test_what_a_node_asks_for_comes_from_a_file_and_is_not_shown(tmp_path: Path)
         with pytest.raises(ConfigError, match="value of the Authorization header") as caught:
             kubo_settings_of(backend)
         assert "geheim" not in str(caught.value)
+
+
+GATEWAY: dict[str, object] = {
+    "kind": "ipfs-gateway",
+    "name": "stranger",
+    "url": "https://gateway.example/",
+}
+
+
+def test_a_gateway_needs_its_url_alone_and_is_no_store() -> None:
+    config = load_config(
+        file=None, environment={}, options={"data_dir": "/data", "backends": [GATEWAY, IPFS]}
+    )
+
+    (gateway,) = config.gateways
+    assert isinstance(gateway, IPFSGatewayBackend)
+    assert "https://gateway.example" == gateway_settings_of(gateway).url
+    assert ["node"] == [store.name for store in config.stores]
+    assert 1 == config.quorum, "it is no failure domain"
+    assert ("node",) == tuple(store.name for store in backends_of(config))
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"url": "gateway.example"}, "url must be https://HOST"),
+        ({"url": "https://gateway.example/ipfs"}, "without /ipfs"),
+        ({"url": "https://user:geheim@gateway.example"}, "without /ipfs and without credentials"),
+        ({"url": "http://gateway.example"}, "not protected: say https"),
+        ({"failure_domain": "far"}, "failure_domain"),
+        ({"deadline_s": 0}, "deadline_s"),
+        ({"connections_max": 0}, "connections_max"),
+        ({"name": "node"}, "two backends are called node"),
+    ],
+    ids=str,
+)
+def test_a_fault_of_a_gateway_is_refused_and_named(changes: dict[str, object], word: str) -> None:
+    with pytest.raises(ConfigError, match=word) as caught:
+        backends(IPFS, GATEWAY | changes)
+
+    assert "geheim" not in str(caught.value)
+
+
+def test_a_gateway_on_this_machine_is_asked_over_http() -> None:
+    _, gateway = backends(IPFS, GATEWAY | {"url": "http://127.0.0.1:8080"})
+
+    assert "the gateway at http://localhost:8080" == gateway.place
+
+
+def test_a_gateway_is_refused_where_nothing_comes_to_ipfs() -> None:
+    disk: dict[str, object] = {"kind": "local", "name": "disk", "path": "/disk"}
+
+    with pytest.raises(ConfigError, match="no backend of kind ipfs brings payloads there"):
+        backends(disk, GATEWAY)
+    with pytest.raises(ConfigError, match="no backend of kind ipfs brings payloads there"):
+        backends(GATEWAY)

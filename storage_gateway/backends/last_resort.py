@@ -1,0 +1,103 @@
+"""Stores, and the gateways of IPFS that are asked for what none of them serves.
+
+A gateway is a stranger: asking it tells which leaf is wanted, when, and from where. So it is never
+asked to be quicker, nor beside a store, and never for what a store has right. What it says proves
+nothing: where it does not help either, the answer is what the stores said.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
+
+from .contract import Check, Range
+from .ipfs_gateway import IPFSGateway
+from .replicas import Replicas
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+Permit = Callable[[], Awaitable[None]]
+"""Raises when nobody may be told any more that somebody wants it."""
+
+
+class LastResort:
+    """Reads leaves from stores, and from gateways at last."""
+
+    def __init__(self, stores: Replicas, gateways: Sequence[IPFSGateway]) -> None:
+        """Of the gateways, one at least, the first ones are asked first."""
+        self._stores = stores
+        self._gateways = tuple(gateways)
+
+    async def fetch(
+        self, ranges: Sequence[Range], check: Check[T], threads: Executor, *, permit: Permit
+    ) -> list[T]:
+        """Return what ``check`` makes of each range, in order; all have their digests.
+
+        ``permit`` is asked before any gateway is.
+
+        Raises:
+            BlobMissing, BlobCorrupt, BackendUnavailable: as the stores; or what ``permit`` raises.
+
+        """
+        if self._stores.rest:
+            # All of them hang, or nearly: each leaf would wait for each of them.
+            with suppress(BackendUnavailable, BlobCorrupt):
+                return await self._ask(ranges, check, threads, permit)
+            return await self._stores.fetch(ranges, check, threads)
+        try:
+            return await self._stores.fetch(ranges, check, threads)
+        except (BackendUnavailable, BlobCorrupt, BlobMissing) as error:
+            failure = error
+        if len(ranges) > 1 and self._stores.some_answered:
+            # Only what no store has right is anybody else's business.
+            return await self._one_by_one(ranges, check, threads, permit)
+        try:
+            return await self._ask(ranges, check, threads, permit)
+        except (BackendUnavailable, BlobCorrupt):
+            raise failure from None
+
+    async def _one_by_one(
+        self, ranges: Sequence[Range], check: Check[T], threads: Executor, permit: Permit
+    ) -> list[T]:
+        made = []
+        for at, wanted in enumerate(ranges):
+
+            def check_it(_: int, data: bytes, at: int = at) -> T:
+                return check(at, data)
+
+            made += await self.fetch([wanted], check_it, threads, permit=permit)
+        return made
+
+    async def _ask(
+        self, ranges: Sequence[Range], check: Check[T], threads: Executor, permit: Permit
+    ) -> list[T]:
+        await permit()
+        asking = [
+            asyncio.create_task(self._ask_for(wanted, partial(check, at), threads))
+            for at, wanted in enumerate(ranges)
+        ]
+        try:
+            return await asyncio.gather(*asking)
+        finally:
+            # Without one of them the others are of no use.
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+
+    async def _ask_for(self, leaf: Range, check: Callable[[bytes], T], threads: Executor) -> T:
+        failure: Exception | None = None
+        for gateway in self._gateways:
+            try:
+                return await gateway.fetch(leaf, check, threads)
+            except (BackendUnavailable, BlobCorrupt) as error:
+                told = {"store": gateway.name, "kind": type(error).__name__}
+                logger.info("gateway did not serve", extra=told)
+                failure = error
+        raise failure or BackendUnavailable("there is no gateway")
