@@ -69,7 +69,7 @@ class FaultyStore:
         self.asked: collections.Counter[str] = collections.Counter()
         """How many calls there were, by operation."""
         self.damaged: dict[str, bytes] = {}
-        """What lies where a key's blob was: read instead of it, whatever the faults."""
+        """What lies where a key's blob was: read instead of it, until it is deleted or written."""
         self.finishing = 0
         """Blobs that it was asked to finish, and has not answered."""
         self._chances = {operation: Chance(seed, label, operation) for operation in OPERATIONS}
@@ -93,6 +93,7 @@ class FaultyStore:
         await self.before("put")
         if not self.is_forgotten():
             await self.inner.put(key, data)
+            self.damaged.pop(key, None)
         await self.after("put")
 
     async def get(self, key: str, offset: int, size: int) -> bytes:
@@ -125,6 +126,7 @@ class FaultyStore:
         """Remove a blob; see the contract."""
         await self.before("delete")
         await self.inner.delete(key)
+        self.damaged.pop(key, None)
         await self.after("delete")
 
     async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
@@ -280,6 +282,7 @@ class _FaultyWriter:
             await self._store.inner.delete(self._key)
             return self._store.names
         placed = await self._inner.finish()
+        self._store.damaged.pop(self._key, None)
         await self._store.after("finish")
         return placed
 

@@ -18,6 +18,7 @@ from storage_gateway.errors import InternalError
 from storage_gateway.findings import CheckReport
 from storage_gateway.parts import marker_key
 from storage_gateway.records import Manifest, ObjectState, Segment
+from storage_gateway.roots import ROOT
 from storage_gateway.verify import Checker
 from urn import mint
 
@@ -247,4 +248,6 @@ def _files_and_tables(trial: Trial) -> Iterator[Content]:
 def _blobs(trial: Trial, shelves: Mapping[str, Shelf]) -> Iterator[Content]:
     for shelf in shelves.values():
         for blob in shelf.list(trial.world.prefix):
+            if blob.key.endswith(f"/{ROOT}"):
+                continue  # of a node: it is above the segments, and holds no bytes
             yield blob.key, shelf.read(blob.key, 0, blob.size)

@@ -87,7 +87,7 @@ def _answered_as(faulty: FaultyStore, key: str, data: bytes) -> Iterator[None]:
     try:
         yield
     finally:
-        del faulty.damaged[key]
+        faulty.damaged.pop(key, None)
 
 
 async def _remove_leaves(backend: IPFSBackend, data: bytes) -> None:

@@ -35,6 +35,8 @@ HONEST = Ailment(calls=StoreFaults())
 FORGETS = Ailment(calls=StoreFaults(forgets=True))
 DENIES = Ailment(calls=StoreFaults(missing=1.0))
 CHANGES = Ailment(calls=StoreFaults(spoil=_other_bytes))
+SLOW = Ailment(calls=StoreFaults(delay_s={"read": 0.2}))
+"""What the others are: reads go where the answer is quick, and that must be the liar."""
 
 
 async def run(trial: Trial, _parameters: BackendLies) -> None:
@@ -57,6 +59,8 @@ async def run(trial: Trial, _parameters: BackendLies) -> None:
             (DENIES, dict(honestly[:half])),
             (CHANGES, dict(honestly[half:])),
         )
+        for each in trial.world.stores[1:]:
+            await each.suffer(SLOW)
         for lie, objects in about:
             await liar.suffer(lie)
             await _find_out(trial, customer, objects)
