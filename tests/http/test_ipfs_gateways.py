@@ -7,6 +7,7 @@ test wants.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
@@ -18,6 +19,8 @@ import pytest
 from sqlalchemy import select
 
 from storage_gateway.backends import Range
+from storage_gateway.backends.disk import Disk
+from storage_gateway.backends.fs import RealFs
 from storage_gateway.backends.ipfs_gateway import IPFSGateway, IPFSGatewaySettings
 from storage_gateway.catalog.tables import placements
 from storage_gateway.client import ClientError
@@ -25,6 +28,8 @@ from storage_gateway.errors import Erased
 from storage_gateway.read import LEAVES_IN_RUN, RUNS_AHEAD
 from storage_gateway.stress.tcp_faults import FaultKind, ProxyFault
 from storage_gateway.stress.tcp_proxy import tcp_proxy
+from storage_gateway.verify import Checker
+from tests.commands import command_beside
 from tests.gateway import OpenSession, RunningGateway, eventually, open_session, running_gateway
 from tests.http.raw import Answer, exchange, request
 from tests.http.scraping import value
@@ -329,6 +334,34 @@ async def test_what_was_erased_is_nobody_elses_business(
     assert erased.status in (200, 202)
     gone.problem(410, "erased")
     assert [] == stranger.asked
+
+
+async def test_a_check_asks_no_gateway_and_expects_nothing_of_it(
+    tmp_path: Path, node: IpfsNode, stranger: Stranger
+) -> None:
+    url = stranger.server.endpoint
+    async with running(tmp_path, node.api, url) as gateway:
+        session = await open_session(gateway, backends=OPTED_IN)
+        await stored(gateway, session, stranger)
+        parts = gateway.gateway.parts
+        checker = Checker(
+            catalog=parts.catalog,
+            shelves={n: Disk(n, tmp_path / "disk", RealFs()) for n in ("disk", "node")},
+            identity=parts.identity,
+            payloads=parts.payloads,
+            marker=parts.marker,
+        )
+        expected = await asyncio.to_thread(checker.expected_bytes)
+    found = await command_beside(
+        *("check", "--json", "--data-dir", tmp_path / "data"),
+        environment={"GATEWAY_BACKENDS": json.dumps(backends(tmp_path, node.api, url))},
+    )
+
+    assert 0 == found.status, found
+    report = json.loads(found.out)
+    assert expected == report["bytes_verified"] == 2 * sum(map(len, stranger.leaves.values()))
+    assert (1, 0, []) == (report["objects"], report["segments_pending"], report["findings"])
+    assert [] == stranger.server.received
 
 
 async def test_a_stress_run_asks_no_gateway(
