@@ -39,13 +39,11 @@ from .parts import Parts, open_parts
 from .read import Reads
 from .readiness import OK, Readiness, Watch
 from .records import ALL_OPEN, Wanted
-from .recovery import Recovery
-from .repair import Repair
-from .roots import Roots
 from .sessions import Sessions
 from .settle import Settler
 from .stores import backends_of, now_utc
 from .stress import Stress
+from .upkeep import make_upkeep
 from .wanted import WantedStores
 from .write import Uploads
 
@@ -124,12 +122,8 @@ class Gateway:
         await self._instance.start()
         self._opened.push_async_callback(self._instance.stop)
         self._assemble(self.parts)
-        passes = asyncio.create_task(self.recovery.run_forever(config.recovery_interval_s))
-        self._opened.push_async_callback(_cancel, passes)
-        repairs = asyncio.create_task(self.repair.run_forever(config.repair_interval_s))
-        self._opened.push_async_callback(_cancel, repairs)
-        bringing = asyncio.create_task(self.roots.run_forever(config.recovery_interval_s))
-        self._opened.push_async_callback(_cancel, bringing)
+        for loop in self.upkeep.loops(config):
+            self._opened.push_async_callback(_cancel, asyncio.create_task(loop))
         self._opened.push_async_callback(self._watch.close)
         seeing = asyncio.create_task(self._watch.see_all(config.recovery_interval_s))
         self._opened.push_async_callback(_cancel, seeing)
@@ -172,7 +166,8 @@ class Gateway:
         settler = Settler(catalog, store, instance_id=instance_id, payloads=payloads)
         stores = _wanted_stores(config, parts)
         memory = self._budgets()
-        self.roots = Roots(catalog, parts.nodes, payloads=payloads)
+        self.upkeep = make_upkeep(config, parts, settler, self._threads, instance_id)
+        self.recovery = self.upkeep.recovery
         self._uploads = Uploads(
             catalog=catalog,
             store=store,
@@ -182,21 +177,12 @@ class Gateway:
             identity=parts.identity,
             instance_id=instance_id,
             payloads=payloads,
-            roots=self.roots,
+            roots=self.upkeep.roots,
             store_of=stores.for_writes,
             check_room=self._check_room,
             hold_lease=self._instance.hold,
             record_blocks=record_blocks if config.serve_ipfs else record_none,
         )
-        self.recovery = Recovery(
-            catalog=catalog,
-            store=store,
-            settler=settler,
-            payloads=payloads,
-            horizon_s=config.late_write_horizon_s,
-            decide_within_s=config.decide_within_s,
-        )
-        self.repair = self._make_repair(parts)
         self._watch = self._watch_over(parts)
         self.services = Services(
             config=config,
@@ -229,19 +215,7 @@ class Gateway:
             members=parts.members,
             gateways=parts.gateways,
             memory=memory,
-            recovery=self.recovery,
-            repair=self.repair,
-            roots=self.roots,
-        )
-
-    def _make_repair(self, parts: Parts) -> Repair:
-        return Repair(
-            catalog=parts.catalog,
-            store=parts.replicas,
-            threads=self._threads,
-            instance_id=self._instance.instance_id,
-            payloads=parts.payloads,
-            spool=self._config.data_dir,
+            upkeep=self.upkeep,
         )
 
     def _watch_over(self, parts: Parts) -> Watch:

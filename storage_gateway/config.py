@@ -125,6 +125,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     recovery_interval_s: Seconds = 10.0
     repair_interval_s: Seconds = 60.0
     """Between passes that make copies again which a store lacks, or has wrong."""
+    scrub_interval_s: Seconds = 60.0
+    """Between passes that read copies, to see that they are right."""
+    scrub_round_s: Seconds = 30 * 86400.0
+    """Between the end of one round through all copies and the beginning of the next one."""
+    scrub_bytes_per_s: Annotated[float, msgspec.Meta(gt=0)] = 8 << 20
+    """How much they read at most, of all stores together."""
     late_write_horizon_s: Seconds = 900.0
 
     serve_ipfs: bool = False

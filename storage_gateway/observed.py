@@ -9,9 +9,10 @@ from .backends.ipfs_gateway import IPFSGateway
 from .backends.s3 import S3Store
 from .memory import Budget
 from .metrics import Labels, Metrics
-from .recovery import Recovery
-from .repair import Repair
-from .roots import Roots
+from .recovery import RecoveryReport
+from .repair import RepairReport
+from .scrub import ScrubReport
+from .upkeep import Upkeep
 
 
 def observe_gateway(
@@ -20,9 +21,7 @@ def observe_gateway(
     members: Sequence[Member],
     gateways: Sequence[IPFSGateway],
     memory: Mapping[str, Budget],
-    recovery: Recovery,
-    repair: Repair,
-    roots: Roots,
+    upkeep: Upkeep,
 ) -> None:
     """Have ``metrics`` ask these parts; ``memory`` are the budgets by what they are for."""
     metrics.gauge(
@@ -57,16 +56,17 @@ def observe_gateway(
         ("budget",),
         lambda: [((name,), budget.taken) for name, budget in memory.items()],
     )
-    _observe_passes(metrics, recovery, repair)
+    _observe_passes(metrics, upkeep)
     metrics.counter(
         "roots_brought",
         "Roots of payloads of several segments that came to IPFS nodes",
         (),
-        lambda: [((), roots.brought)],
+        lambda: [((), upkeep.roots.brought)],
     )
 
 
-def _observe_passes(metrics: Metrics, recovery: Recovery, repair: Repair) -> None:
+def _observe_passes(metrics: Metrics, upkeep: Upkeep) -> None:
+    recovery, repair, scrub = upkeep.recovery, upkeep.repair, upkeep.scrub
     metrics.counter(
         "recovery_passes",
         "Recovery passes that came to their end",
@@ -83,20 +83,26 @@ def _observe_passes(metrics: Metrics, recovery: Recovery, repair: Repair) -> Non
         "recovery_newest",
         "What the newest of them found and did",
         ("what",),
-        lambda: _newest(recovery),
+        lambda: _told(recovery.newest),
     )
     metrics.gauge(
         "repair_newest",
         "What the newest repair pass of this process did",
         ("what",),
-        lambda: _repaired(repair),
+        lambda: _told(repair.newest),
     )
-
-
-def _repaired(repair: Repair) -> Iterator[tuple[Labels, float]]:
-    if repair.newest is not None:
-        for what, count in asdict(repair.newest).items():
-            yield (what,), count
+    metrics.gauge(
+        "scrub_newest",
+        "What the newest scrub pass of this process did",
+        ("what",),
+        lambda: _told(scrub.newest),
+    )
+    metrics.gauge(
+        "scrub_round_ended_timestamp_seconds",
+        "When all copies had been read the last time, by the catalog's clock",
+        (),
+        lambda: [] if scrub.round_ended_ms is None else [((), scrub.round_ended_ms / 1000)],
+    )
 
 
 def _observe_buckets(metrics: Metrics, buckets: Sequence[S3Store]) -> None:
@@ -149,7 +155,9 @@ def _resting(
         yield (gateway.name, "read"), float(not gateway.reads.is_closed)
 
 
-def _newest(recovery: Recovery) -> Iterator[tuple[Labels, float]]:
-    if recovery.newest is not None:
-        for what, count in asdict(recovery.newest).items():
+def _told(
+    report: RecoveryReport | RepairReport | ScrubReport | None,
+) -> Iterator[tuple[Labels, float]]:
+    if report is not None:
+        for what, count in asdict(report).items():
             yield (what,), count

@@ -7,32 +7,29 @@ from where it was put. Every step can be done again, also by another process at 
 """
 
 import asyncio
-import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from crypto import LEAF_SIZE
 from urn import mint
 
 from .backends import Member, Range, Replicas
 from .backends.spool import Spool
 from .catalog import Catalog
 from .catalog.objects import load_segment_page
-from .catalog.passes import keep_pass, leave_pass, take_pass
 from .catalog.repairs import BEFORE_ALL, CopyKey, CopyToMake, list_copies_to_make, mark_placed
-from .errors import BackendUnavailable, BlobCorrupt, BlobMissing, GatewayError, StorageFull
+from .copies import check_copy, leaf_ranges, read_leaf
+from .errors import BackendUnavailable, BlobCorrupt, BlobMissing, StorageFull
+from .passes import Turn, run_passes, turn_at
 from .records import Segment
 
 logger = logging.getLogger(__name__)
 
 NAME = "repair"
 PAGE = 100
-LEASE_S = 300.0
-"""How long a process that died keeps others from going on."""
 SETTLED_S = 120.0
 """How long a copy that is pending may still come by itself."""
 
@@ -88,15 +85,9 @@ class Repair:
         """Of the last pass that this process made."""
 
     async def run_forever(self, interval_s: float) -> None:
-        """Run passes until cancelled; one that fails is logged, and the next one tries again."""
-        while self._members:
-            await asyncio.sleep(interval_s)
-            try:
-                await self.run_once()
-            except GatewayError as error:
-                logger.warning("repair pass failed", extra={"code": error.code})
-            except Exception:
-                logger.exception("repair pass failed unexpectedly")
+        """Run passes until cancelled; with one store alone, none."""
+        if self._members:
+            await run_passes(NAME, self.run_once, interval_s)
 
     async def run_once(self, limit: int = 1000) -> RepairReport:
         """Look at ``limit`` copies at most, from where the pass before stopped.
@@ -108,26 +99,19 @@ class Repair:
 
         """
         report = RepairReport()
-        taken = await self._catalog.run(
-            partial(take_pass, name=NAME, instance_id=self._instance_id, lease_s=LEASE_S)
-        )
-        if taken is None:
-            return report
-        try:
-            report.ended = await self._go_through(_key_of(taken.position), limit, report)
-        finally:
-            leave = partial(
-                leave_pass, name=NAME, instance_id=self._instance_id, ended=report.ended
-            )
-            await self._catalog.run(leave)
+        async with turn_at(self._catalog, NAME, self._instance_id) as turn:
+            if turn is None:
+                return report
+            report.ended = turn.ended = await self._go_through(turn, limit, report)
         self.newest = report
         if report != RepairReport(ended=report.ended):
             told = {"made": report.made, "found": report.found, "bytes": report.bytes_copied}
             logger.info("repair pass", extra=told | {"lost": report.lost, "failed": report.failed})
         return report
 
-    async def _go_through(self, after: CopyKey, limit: int, report: RepairReport) -> bool:
+    async def _go_through(self, turn: Turn, limit: int, report: RepairReport) -> bool:
         """Return whether the end was reached."""
+        after = _key_of(turn.position)
         while limit > 0:
             page = await self._catalog.read(
                 partial(
@@ -140,25 +124,17 @@ class Repair:
             if not page:
                 return True
             for copy in page:
-                if not await self._catalog.run(
-                    partial(
-                        keep_pass,
-                        name=NAME,
-                        instance_id=self._instance_id,
-                        lease_s=LEASE_S,
-                        position=_text_of(after),
-                    )
-                ):
-                    return False
-                await self._try(copy, report)
+                await turn.keep(_text_of(after))
+                await self._try(copy, turn, report)
                 after = copy.key
             limit -= len(page)
+        await turn.keep(_text_of(after))
         return False
 
-    async def _try(self, copy: CopyToMake, report: RepairReport) -> None:
+    async def _try(self, copy: CopyToMake, turn: Turn, report: RepairReport) -> None:
         told = {"urn": mint(copy.object_id).urn, "segment": copy.segment, "store": copy.backend}
         try:
-            await self._make(copy, report)
+            await self._make(copy, turn, report)
         except _Lost:
             report.lost += 1
             logger.error(  # noqa: TRY400 - no fault of ours, and there is nothing else to be told
@@ -170,7 +146,7 @@ class Repair:
             report.failed += 1
             logger.warning("copy not made", extra=told | {"code": error.code})
 
-    async def _make(self, copy: CopyToMake, report: RepairReport) -> None:
+    async def _make(self, copy: CopyToMake, turn: Turn, report: RepairReport) -> None:
         store, target = self._store, self._members.get(copy.backend)
         page = await self._catalog.read(
             partial(load_segment_page, payload_id=copy.payload_id, first=copy.segment, count=1)
@@ -186,7 +162,8 @@ class Repair:
         else:
             names = [name for name in self._members if name != target.name]
             others = store.among(names, write_quorum=1)
-            await self._copy(others, target, key, segment)
+            await turn.hold()
+            await self._copy(others, target, key, segment, turn)
             if not await self._is_right(target, key, segment):
                 raise BlobCorrupt(f"{key} in store {target.name} is not what was just put there")
             report.made += 1
@@ -197,22 +174,24 @@ class Repair:
 
     async def _is_right(self, target: Member, key: str, segment: Segment) -> bool:
         try:
-            for wanted in _ranges(key, segment):
-                await target.store.fetch([wanted], partial(_check, [wanted]), self._threads)
+            await check_copy(target.store, key, segment, self._threads)
         except (BlobMissing, BlobCorrupt):
             return False
         return True
 
-    async def _copy(self, others: Replicas, target: Member, key: str, segment: Segment) -> None:
+    async def _copy(
+        self, others: Replicas, target: Member, key: str, segment: Segment, turn: Turn
+    ) -> None:
         spool = Spool(self._spool, store=target.name)
         try:
-            for wanted in _ranges(key, segment):
+            for wanted in leaf_ranges(key, segment):
                 try:
-                    (leaf,) = await others.fetch([wanted], partial(_check, [wanted]), self._threads)
+                    leaf = await read_leaf(others, wanted, self._threads)
                 except (BlobMissing, BlobCorrupt):
                     raise _Lost from None
                 await asyncio.to_thread(spool.write, wanted.offset, memoryview(leaf))
                 del leaf
+            await turn.keep(turn.position)  # nobody else is at it: it may be right by now
             # Only now: all of it is at hand. What is written over in place may be read meanwhile.
             await target.delete(key)
             await self._put(target, key, segment, spool)
@@ -222,24 +201,11 @@ class Repair:
     async def _put(self, target: Member, key: str, segment: Segment, spool: Spool) -> None:
         writer = target.store.create(key)
         try:
-            for wanted in _ranges(key, segment):
+            for wanted in leaf_ranges(key, segment):
                 await asyncio.to_thread(_move, spool, writer.write, wanted)
             await writer.finish()
         finally:
             await writer.abort()
-
-
-def _ranges(key: str, segment: Segment) -> Sequence[Range]:
-    return [
-        Range(key, at * LEAF_SIZE, min(LEAF_SIZE, segment.size - at * LEAF_SIZE), digest)
-        for at, digest in enumerate(segment.leaf_digests)
-    ]
-
-
-def _check(ranges: Sequence[Range], at: int, leaf: bytes) -> bytes:
-    if hashlib.sha256(leaf).digest() != ranges[at].digest:
-        raise BlobCorrupt(f"the leaf at byte {ranges[at].offset} of {ranges[at].key} is another")
-    return leaf
 
 
 def _move(spool: Spool, write: Callable[[int, memoryview], None], wanted: Range) -> None:

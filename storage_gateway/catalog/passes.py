@@ -47,10 +47,11 @@ _END_ROUND = Statement(
 
 @dataclass(frozen=True, slots=True)
 class PassRow:
-    """How far a pass came: behind which key, and when it last came to the end."""
+    """How far a pass came: behind which key, when it last came to the end, and the time it is."""
 
     position: str
     round_ended_ms: int | None
+    now_ms: int
 
 
 def take_pass(
@@ -74,7 +75,9 @@ def take_pass(
 def find_pass(connection: Connection, name: str) -> PassRow | None:
     """Return how far a pass came; None when it never began."""
     row = _PASS.run(connection, {"name_is": name}).first()
-    return None if row is None else PassRow(row.position, row.round_ended_ms)
+    if row is None:
+        return None
+    return PassRow(row.position, row.round_ended_ms, now_ms(connection))
 
 
 def keep_pass(

@@ -75,11 +75,11 @@ async def test_one_that_does_not_come_at_once_comes_later(
         with monkeypatch.context() as patched:
             patched.setattr(IPFSStore, "complete", fail)
             made = await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
-            await gateway.gateway.roots.bring_all()
+            await gateway.gateway.upkeep.roots.bring_all()
             assert 1 == len(await to_come(gateway))
             assert None is await cat(node, made["cid"])
     async with running(tmp_path, ipfs_backend(node)) as (gateway, _):  # after a restart
-        await gateway.gateway.roots.bring_all()
+        await gateway.gateway.upkeep.roots.bring_all()
         assert [] == await to_come(gateway)
         found = await cat(node, made["cid"])
         assert CONTENT == await read(gateway, session, made["urn"])
@@ -103,7 +103,7 @@ async def test_while_a_segment_lacks_the_root_does_not_come(
         with monkeypatch.context() as patched:
             patched.setattr(KuboClient, "import_car", _refuse)
             made = await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
-        assert 0 == await gateway.gateway.roots.bring_all()
+        assert 0 == await gateway.gateway.upkeep.roots.bring_all()
         assert 1 == len(await all_to_come(gateway))
         before = await asyncio.to_thread(node.pins)
         await fetch(gateway, made["urn"], session.user_token, method="DELETE")
@@ -201,7 +201,7 @@ async def test_one_that_never_comes_keeps_no_other_waiting(
             await uploaded(gateway, session.path(f"t{at}"), session.user_token, CONTENT)
         assert 4 == len(await to_come(gateway))
         monkeypatch.setattr(IPFSStore, "complete", complete_some)
-        brought = [await gateway.gateway.roots.bring_all() for _ in range(2)]
+        brought = [await gateway.gateway.upkeep.roots.bring_all() for _ in range(2)]
 
         assert [0, 3] == brought, "the first one is left behind, and no other"
         assert 1 == len(await to_come(gateway)) == len(broken)
@@ -229,5 +229,5 @@ async def test_where_a_segment_lacks_no_sender_waits_for_the_root(
 
         assert [] == await to_come(gateway)
         assert 1 == len(await all_to_come(gateway))
-        assert 0 == await gateway.gateway.roots.bring_all()
+        assert 0 == await gateway.gateway.upkeep.roots.bring_all()
     assert 2 == len(asked), "of the two segments, and of no root"

@@ -6,6 +6,7 @@ unmounted, or has files damaged; then passes by hand, and what lies in either.
 """
 
 import asyncio
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import pytest
 from sqlalchemy import Connection, update
 
 from crypto import LEAF_SIZE, SEGMENT_SIZE
+from storage_gateway.backends import KeyedStore, Range
 from storage_gateway.catalog.copies import BAD, PENDING, PLACED, mark_bad
 from storage_gateway.catalog.passes import find_pass, take_pass
-from storage_gateway.catalog.tables import placements
+from storage_gateway.catalog.tables import passes, placements
+from storage_gateway.copies import read_leaf
 from storage_gateway.repair import NAME, Repair, RepairReport
 from tests.gateway import OpenSession, RunningGateway, eventually
 from tests.http.steps import PLAINTEXT, SEGMENT, fetch, made_bytes, uploaded
@@ -81,7 +84,7 @@ async def test_what_a_store_did_not_get_is_brought_there(folders: Folders, witho
 
 async def test_the_gateway_does_it_by_itself(folders: Folders) -> None:
     async with running(folders, write_quorum=1, repair_interval_s=0.05) as (gateway, session):
-        gateway.gateway.repair._settled_s = 0.0
+        gateway.gateway.upkeep.repair._settled_s = 0.0
         await lay(folders, gateway, session, without="two")
 
         async def is_whole() -> bool:
@@ -253,3 +256,28 @@ async def test_a_copy_that_is_not_there_when_it_was_put_does_not_count(
 
         assert RepairReport(failed=2, ended=True) == report
         assert {PENDING, PLACED} == await states(gateway)
+
+
+async def test_who_lost_its_turn_takes_nothing_away(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that slept while another one made the copy."""
+    async with running(folders) as (gateway, session):
+        await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        first, _ = await folders.payload_files("one")
+        payload_id = first.parent.name
+        _damage(first, "cut")
+        mark = partial(mark_bad, payload_id=payload_id, segment=0, backend="one")
+        assert await gateway.catalog.run(mark)
+
+        async def read_and_sleep(store: KeyedStore, wanted: Range, threads: Executor) -> bytes:
+            await gateway.catalog.run(
+                lambda c: c.execute(update(passes).values(instance_id="b" * 32))
+            )
+            return await read_leaf(store, wanted, threads)
+
+        monkeypatch.setattr("storage_gateway.repair.read_leaf", read_and_sleep)
+        report = await repair_of(gateway, folders).run_once()
+
+        assert RepairReport() == report
+        assert 10 == first.stat().st_size

@@ -1,0 +1,110 @@
+"""Passes: work through everything there is, a little at a time, by one process at a time."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+from .catalog import Catalog
+from .catalog.passes import PassRow, keep_pass, leave_pass, take_pass
+from .errors import GatewayError
+
+logger = logging.getLogger(__name__)
+
+LEASE_S = 300.0
+"""How long a process that died keeps others from going on."""
+HELD_SHARE = 0.25
+"""Of that: so long it is held without asking."""
+
+
+class TurnLost(Exception):
+    """Another process may have it by now, as this one slept: stop at once."""
+
+
+class Turn:
+    """A process's turn at a pass."""
+
+    def __init__(self, catalog: Catalog, name: str, instance_id: str, taken: PassRow) -> None:
+        """``taken`` is how far the turn before came."""
+        self._catalog = catalog
+        self._name = name
+        self._instance_id = instance_id
+        self._kept_s = asyncio.get_running_loop().time()
+        self.position = taken.position
+        """Where to go on; empty at the beginning of a round."""
+        self.round_ended_ms = taken.round_ended_ms
+        """When all had been gone through the last time, by the catalog's clock."""
+        self.now_ms = taken.now_ms
+        """When the turn began, by that clock."""
+        self.ended = False
+        """To be set at the end of all there is: the next turn begins in front."""
+
+    async def keep(self, position: str) -> None:
+        """Note how far it came.
+
+        Raises:
+            TurnLost, CatalogUnavailable
+
+        """
+        self.position = position
+        kept = partial(
+            keep_pass,
+            name=self._name,
+            instance_id=self._instance_id,
+            lease_s=LEASE_S,
+            position=position,
+        )
+        self._kept_s = asyncio.get_running_loop().time()
+        if not await self._catalog.run(kept):
+            raise TurnLost
+
+    async def hold(self) -> None:
+        """Keep the turn through work that takes long; to be called again and again.
+
+        Raises:
+            TurnLost, CatalogUnavailable
+
+        """
+        if asyncio.get_running_loop().time() - self._kept_s > LEASE_S * HELD_SHARE:
+            await self.keep(self.position)
+
+
+@asynccontextmanager
+async def turn_at(catalog: Catalog, name: str, instance_id: str) -> AsyncIterator[Turn | None]:
+    """Take a turn at a pass, until the end of the block; None while somebody else has it.
+
+    A turn that is lost ends the block, and nothing else.
+
+    Raises:
+        CatalogUnavailable
+
+    """
+    taken = await catalog.run(
+        partial(take_pass, name=name, instance_id=instance_id, lease_s=LEASE_S)
+    )
+    if taken is None:
+        yield None
+        return
+    turn = Turn(catalog, name, instance_id, taken)
+    try:
+        yield turn
+    except TurnLost:
+        logger.warning("turn at a pass lost", extra={"of": name})
+    finally:
+        leave = partial(leave_pass, name=name, instance_id=instance_id, ended=turn.ended)
+        await catalog.run(leave)
+
+
+async def run_passes(
+    name: str, run_once: Callable[[], Awaitable[object]], interval_s: float
+) -> None:
+    """Run passes until cancelled; one that fails is logged, and the next one tries again."""
+    while True:
+        await asyncio.sleep(interval_s)
+        try:
+            await run_once()
+        except GatewayError as error:
+            logger.warning("pass failed", extra={"of": name, "code": error.code})
+        except Exception:
+            logger.exception("pass failed unexpectedly", extra={"of": name})

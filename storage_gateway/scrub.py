@@ -1,0 +1,171 @@
+"""Scrub: every copy is read again and again, at a set rate, before anybody needs it.
+
+Goes through all that is placed, compares each leaf with its digest and marks what is missing or
+corrupt as bad, which repair makes again from another store. What a store does not answer is looked
+at in the next round.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+
+from urn import mint
+
+from .backends import KeyedStore
+from .catalog import Catalog
+from .catalog.copies import mark_bad
+from .catalog.objects import load_segment_page
+from .catalog.scrubs import BEFORE_ALL, PlacedSegment, SegmentKey, list_segments_to_scrub
+from .copies import check_copy
+from .errors import BackendUnavailable, BlobCorrupt, BlobMissing
+from .passes import Turn, run_passes, turn_at
+
+logger = logging.getLogger(__name__)
+
+NAME = "scrub"
+PAGE = 100
+
+
+@dataclass(slots=True)
+class ScrubReport:
+    """What one pass did. Counts are of copies, each of one segment in one store."""
+
+    right: int = 0
+    bad: int = 0
+    """Missing or corrupt, and marked: the log has the object and the store."""
+    unread: int = 0
+    """The store did not answer, or is not configured: looked at in the next round."""
+    bytes_read: int = 0
+    ended: bool = False
+    """The pass came to the end of all there is."""
+
+
+class Scrub:
+    """Scrub passes of one gateway process."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        stores: Sequence[KeyedStore],
+        threads: Executor,
+        instance_id: str,
+        payloads: str,
+        bytes_per_s: float,
+        round_s: float,
+    ) -> None:
+        """``stores`` are those of the configuration, each by itself; ``payloads`` is the key prefix
+        of all payloads, ending in ``/``; ``bytes_per_s`` is how much is read at most, of all stores
+        together; ``round_s`` how long after the end of a round none is begun.
+        """
+        self._catalog = catalog
+        self._stores: Mapping[str, KeyedStore] = {store.name: store for store in stores}
+        self._threads = threads
+        self._instance_id = instance_id
+        self._payloads = payloads
+        self._bytes_per_s = bytes_per_s
+        self._round_ms = int(round_s * 1000)
+        self.newest: ScrubReport | None = None
+        """Of the last pass that this process made."""
+        self.round_ended_ms: int | None = None
+        """When all had been gone through the last time, by the catalog's clock, as far as this
+        process knows."""
+
+    async def run_forever(self, interval_s: float) -> None:
+        """Run passes until cancelled."""
+        await run_passes(NAME, self.run_once, interval_s)
+
+    async def run_once(self, limit: int = 1000) -> ScrubReport:
+        """Look at ``limit`` segments at most, in each store that has them, from where the pass
+        before stopped.
+
+        A report that is all zeros, and not ended, says that another process is at work, or that the
+        last round ended not long ago.
+
+        Raises:
+            CatalogUnavailable
+
+        """
+        report = ScrubReport()
+        async with turn_at(self._catalog, NAME, self._instance_id) as turn:
+            if turn is None:
+                return report
+            self.round_ended_ms = turn.round_ended_ms
+            if not turn.position and self._is_fresh(turn):
+                return report
+            report.ended = turn.ended = await self._go_through(turn, limit, report)
+        self.newest = report
+        if report.bad or report.unread:
+            told = {"right": report.right, "bad": report.bad, "unread": report.unread}
+            logger.warning("scrub pass", extra=told)
+        return report
+
+    def _is_fresh(self, turn: Turn) -> bool:
+        ended_ms = turn.round_ended_ms
+        return ended_ms is not None and 0 <= turn.now_ms - ended_ms < self._round_ms
+
+    async def _go_through(self, turn: Turn, limit: int, report: ScrubReport) -> bool:
+        """Return whether the end was reached."""
+        after = _key_of(turn.position)
+        while limit > 0:
+            page = await self._catalog.read(
+                partial(list_segments_to_scrub, after=after, limit=min(limit, PAGE))
+            )
+            if not page:
+                return True
+            for placed in page:
+                await turn.keep(_text_of(after))
+                await self._look_at(placed, turn, report)
+                after = placed.key
+            limit -= len(page)
+        await turn.keep(_text_of(after))
+        return False
+
+    async def _look_at(self, placed: PlacedSegment, turn: Turn, report: ScrubReport) -> None:
+        payload_id, index = placed.key
+        page = await self._catalog.read(
+            partial(load_segment_page, payload_id=payload_id, first=index, count=1)
+        )
+        for backend in placed.backends if page else ():
+            told = {"urn": mint(placed.object_id).urn, "segment": index, "store": backend}
+            try:
+                store = self._stores.get(backend)
+                if store is None:
+                    raise BackendUnavailable(f"store {backend} is not configured")
+                key = f"{self._payloads}{payload_id}/{index}"
+                await check_copy(store, key, page[0], self._threads, self._pacing(turn, report))
+                report.right += 1
+            except BackendUnavailable as error:
+                report.unread += 1
+                logger.info("copy not read", extra=told | {"code": error.code})
+            except (BlobMissing, BlobCorrupt) as error:
+                mark = partial(mark_bad, payload_id=payload_id, segment=index, backend=backend)
+                if await self._catalog.run(mark):  # else it was erased meanwhile
+                    report.bad += 1
+                    logger.warning("copy is bad", extra=told | {"kind": type(error).__name__})
+
+    def _pacing(self, turn: Turn, report: ScrubReport) -> Callable[[int], Awaitable[None]]:
+        """Return what is called after each leaf, and waits until the next one may be read."""
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
+
+        async def pause(size: int) -> None:
+            nonlocal began_s
+            report.bytes_read += size
+            await turn.hold()
+            await asyncio.sleep(size / self._bytes_per_s - (clock() - began_s))
+            began_s = clock()
+
+        return pause
+
+
+def _text_of(key: SegmentKey) -> str:
+    return f"{key[0]}/{key[1]}"
+
+
+def _key_of(position: str) -> SegmentKey:
+    payload_id, slash, segment = position.rpartition("/")
+    return (payload_id, int(segment)) if slash else BEFORE_ALL

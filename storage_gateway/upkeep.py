@@ -1,0 +1,66 @@
+"""What a process does by itself: settling, clearing away, mending, reading through, completing."""
+
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from .config import Config
+from .parts import Parts
+from .recovery import Recovery
+from .repair import Repair
+from .roots import Roots
+from .scrub import Scrub
+from .settle import Settler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upkeep:
+    """The passes of one gateway process."""
+
+    recovery: Recovery
+    repair: Repair
+    scrub: Scrub
+    roots: Roots
+
+    def loops(self, config: Config) -> Iterator[Coroutine[Any, Any, None]]:
+        """Yield what runs them, each until it is cancelled."""
+        yield self.recovery.run_forever(config.recovery_interval_s)
+        yield self.repair.run_forever(config.repair_interval_s)
+        yield self.scrub.run_forever(config.scrub_interval_s)
+        yield self.roots.run_forever(config.recovery_interval_s)
+
+
+def make_upkeep(
+    config: Config, parts: Parts, settler: Settler, threads: Executor, instance_id: str
+) -> Upkeep:
+    """Put the passes together; nothing runs yet."""
+    catalog, payloads = parts.catalog, parts.payloads
+    return Upkeep(
+        recovery=Recovery(
+            catalog=catalog,
+            store=parts.store,
+            settler=settler,
+            payloads=payloads,
+            horizon_s=config.late_write_horizon_s,
+            decide_within_s=config.decide_within_s,
+        ),
+        repair=Repair(
+            catalog=catalog,
+            store=parts.replicas,
+            threads=threads,
+            instance_id=instance_id,
+            payloads=payloads,
+            spool=config.data_dir,
+        ),
+        scrub=Scrub(
+            catalog=catalog,
+            stores=[member.store for member in parts.members] or [parts.store],
+            threads=threads,
+            instance_id=instance_id,
+            payloads=payloads,
+            bytes_per_s=config.scrub_bytes_per_s,
+            round_s=config.scrub_round_s,
+        ),
+        roots=Roots(catalog, parts.nodes, payloads=payloads),
+    )

@@ -1,0 +1,166 @@
+"""Goal: rot is found before anybody reads it, in whatever store it is, and mended from another one;
+a store that is away is no rot, and the reading goes no faster than it may.
+
+Method: a real gateway over two folders, in which files are damaged; passes by hand.
+"""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from crypto import LEAF_SIZE, SEGMENT_SIZE
+from storage_gateway.catalog.copies import BAD, PLACED
+from storage_gateway.catalog.passes import take_pass
+from storage_gateway.scrub import NAME, Scrub, ScrubReport
+from tests.gateway import RunningGateway, eventually
+from tests.http.steps import SEGMENT, fetch, made_bytes, uploaded
+from tests.http.test_repair import repair_of, states
+from tests.http.test_replicas import Folders, folders, placed, running
+
+__all__ = ["folders"]
+
+pytestmark = pytest.mark.both_databases
+
+CONTENT = made_bytes(SEGMENT + LEAF_SIZE + 1)
+
+
+def scrub_of(gateway: RunningGateway, *, bytes_per_s: float = 1e12, round_s: float = 0.0) -> Scrub:
+    parts = gateway.gateway.parts
+    return Scrub(
+        catalog=parts.catalog,
+        stores=[member.store for member in parts.members],
+        threads=gateway.gateway._threads,
+        instance_id="a" * 32,
+        payloads=parts.payloads,
+        bytes_per_s=bytes_per_s,
+        round_s=round_s,
+    )
+
+
+async def size_of(folders: Folders) -> int:
+    return sum(file.stat().st_size for file in await folders.payload_files("one"))
+
+
+async def test_all_that_is_right_is_read_in_every_store(folders: Folders) -> None:
+    async with running(folders) as (gateway, session):
+        await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+
+        report = await scrub_of(gateway).run_once()
+
+        assert ScrubReport(right=4, bytes_read=2 * await size_of(folders), ended=True) == report
+        assert {PLACED} == await states(gateway)
+
+
+@pytest.mark.parametrize("damage", ["cut", "longer", "flipped", "gone"])
+@pytest.mark.parametrize("store", ["one", "two"])
+async def test_rot_is_found_and_mended(folders: Folders, damage: str, store: str) -> None:
+    async with running(folders) as (gateway, session):
+        await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        _, last = await folders.payload_files(store)
+        right = last.read_bytes()
+        _damage(last, damage)
+
+        report = await scrub_of(gateway).run_once()
+        assert (3, 1, True) == (report.right, report.bad, report.ended)
+        assert [(1, store)] == [(s, b) for s, b, state in await placed(gateway) if state == BAD]
+        assert 1 == (await repair_of(gateway, folders).run_once()).made
+
+        assert right == last.read_bytes()
+        again = await scrub_of(gateway).run_once()
+    assert (4, 0) == (again.right, again.bad)
+
+
+def _damage(file: Path, how: str) -> None:
+    data = bytearray(file.read_bytes())
+    if how == "gone":
+        file.unlink()
+    elif how == "longer":
+        file.write_bytes(data + b"x")
+    elif how == "cut":
+        file.write_bytes(data[:-1])
+    else:
+        data[-1] ^= 1
+        file.write_bytes(data)
+
+
+async def test_a_store_that_is_away_is_no_rot(folders: Folders) -> None:
+    async with running(folders) as (gateway, session):
+        await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        await folders.vanish("two")
+
+        report = await scrub_of(gateway).run_once()
+
+        assert (2, 0, 2) == (report.right, report.bad, report.unread)
+        assert {PLACED} == await states(gateway)
+        await folders.come_back("two")
+
+
+async def test_what_is_erased_is_not_read(folders: Folders) -> None:
+    async with running(folders) as (gateway, session):
+        made = await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        await fetch(gateway, made["urn"], session.user_token, method="DELETE")
+
+        assert ScrubReport(ended=True) == await scrub_of(gateway).run_once()
+
+
+async def test_it_goes_on_where_it_stopped_and_rests_after_a_round(folders: Folders) -> None:
+    async with running(folders) as (gateway, session):
+        await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        scrub = scrub_of(gateway, round_s=3600.0)
+
+        first, second, third = [await scrub.run_once(limit=1) for _ in range(3)]
+        rest = await scrub.run_once()
+
+    assert (2, False) == (first.right, first.ended)
+    assert SEGMENT_SIZE * 2 == first.bytes_read
+    assert (2, False) == (second.right, second.ended)
+    assert ScrubReport(ended=True) == third
+    assert ScrubReport() == rest
+    assert scrub.round_ended_ms is not None
+
+
+async def test_it_is_one_processs_turn(folders: Folders) -> None:
+    async with running(folders) as (gateway, session):
+        await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        assert await gateway.catalog.run(lambda c: take_pass(c, NAME, "b" * 32, 3600.0))
+
+        assert ScrubReport() == await scrub_of(gateway).run_once()
+
+
+async def test_it_reads_no_faster_than_it_may(folders: Folders) -> None:
+    async with running(folders) as (gateway, session):
+        await uploaded(gateway, session.path("t1"), session.user_token, made_bytes(LEAF_SIZE))
+        size = await size_of(folders)
+        clock = asyncio.get_running_loop().time
+
+        began_s = clock()
+        report = await scrub_of(gateway, bytes_per_s=2 * size / 0.5).run_once()
+        took_s = clock() - began_s
+
+    assert 2 * size == report.bytes_read
+    assert took_s >= 0.5
+
+
+async def test_the_gateway_does_it_by_itself(folders: Folders) -> None:
+    settings = {"scrub_interval_s": 0.05, "scrub_round_s": 0.01, "repair_interval_s": 0.05}
+    async with running(folders, **settings) as (gateway, session):
+        await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        first, _ = await folders.payload_files("one")
+        right = first.read_bytes()
+        _damage(first, "flipped")
+
+        async def is_mended() -> bool:
+            return await asyncio.to_thread(_content, first) == right
+
+        await eventually(is_mended, what="a mended copy")
+        told = gateway.gateway.metrics.text().decode()
+
+    assert "scrub_newest" in told
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:  # while it is made again
+        return b""
