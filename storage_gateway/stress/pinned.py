@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from storage_gateway.backend_settings import IPFSBackend
 from storage_gateway.backends.pins import Pin
+from storage_gateway.catalog.copies import PLACED
 from storage_gateway.errors import BackendUnavailable
 from storage_gateway.pins import pins_in
 from urn import CID, LEAF_SIZE, CIDError
@@ -14,7 +15,7 @@ from urn import CID, LEAF_SIZE, CIDError
 from .load import Customer
 from .nodes import Node, open_node
 from .run_stores import RunStore
-from .tampering import manifest_of
+from .tampering import copies_of, manifest_of
 from .trial import Trial
 
 USED_AGAIN_S_MAX = 30.0
@@ -77,6 +78,12 @@ class Pinned:
         payload_id = (await manifest_of(self._trial.world, urn)).payload_id
         return await self.by_catalog(f"{self._trial.world.parts.payloads}{payload_id}/")
 
+    async def placed_of(self, urn: str) -> list[Pin]:
+        """Return what the node has of an object, as the catalog says."""
+        copies = await copies_of(self._trial.world, urn, PLACED)
+        indexes = {str(index) for index in copies.get(self.store.name, ())}
+        return [p for p in await self.of_object(urn) if p.key.rpartition("/")[2] in indexes]
+
     async def use_again(self, customer: Customer, unstored: list[str]) -> None:
         """Store tiny bodies until the node is written to: one that failed rests at first."""
         trial, asked = self._trial, self.store.faulty.asked
@@ -90,21 +97,25 @@ class Pinned:
         await trial.world.wait_late()
 
     async def require_only(self, criterion: str) -> None:
-        """Require that the node comes to keep what objects need, and nothing else of the run."""
+        """Require that the node comes to keep all that it has of objects, and nothing of the run
+        that no object needs.
+        """
         ledger = self._trial.ledger
         urns = set(ledger.acknowledged) - ledger.erased
-        wanted = {str(pin.root) for urn in urns for pin in await self.of_object(urn)}
+        needed = {str(pin.root) for urn in urns for pin in await self.of_object(urn)}
+        placed = {str(pin.root) for urn in urns for pin in await self.placed_of(urn)}
 
         async def settled() -> bool:
-            return await self._by_node_or_none() == wanted
+            found = await self._by_node_or_none()
+            return found is not None and placed <= found <= needed
 
         met = await self._trial.eventually(settled, within_s=self._within_s)
         self._within_s = self._within_s if met else 0.0
         found = await self._by_node_or_none()
         told = "the node does not tell"
         if found is not None:
-            told = f"{len(found - wanted)} pins too many, {len(wanted - found)} missing"
-        evidence = f"{told}; {len(wanted)} are to be there"
+            told = f"{len(found - needed)} pins too many, {len(placed - found)} missing"
+        evidence = f"{told}; {len(placed)} are to be there"
         self._trial.verdict.require(criterion, met=met, evidence=evidence)
 
     async def _by_node_or_none(self) -> set[str] | None:

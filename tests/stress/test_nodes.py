@@ -14,7 +14,7 @@ import pytest
 
 from storage_gateway.stress.cases import CASES
 from tests.gateway import running_gateway
-from tests.http.test_ipfs import HORIZON_S, ipfs_backend
+from tests.http.test_ipfs import HORIZON_S, disk_backend, ipfs_backend
 from tests.servers.ipfs import IpfsNode
 from tests.stress.runs import carried_out, failed
 from tests.stress.test_buckets import ON_THE_WIRE
@@ -32,6 +32,27 @@ def node(ipfs: IpfsNode) -> Iterator[IpfsNode]:
     yield ipfs
     ipfs.revive()
     ipfs.clear()
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("quorum", [1, 2])
+@pytest.mark.parametrize("case", [name for name in CASES if name not in ANYWHERE])
+async def test_a_case_about_nodes_passes_beside_another_store(
+    tmp_path: Path, node: IpfsNode, case: str, quorum: int, seed: int
+) -> None:
+    async with running_gateway(
+        tmp_path,
+        enable_stress=True,
+        backends=[disk_backend(tmp_path), ipfs_backend(node)],
+        write_quorum=quorum,
+        late_write_horizon_s=HORIZON_S,
+    ) as gateway:
+        run = await carried_out(gateway, case, **parameters_of(case, seed, nightly=False))
+        left = await asyncio.to_thread(node.pins)
+
+    assert {} == failed(run), json.dumps(run, indent=1)
+    assert 1 == len(left), "the marker's"
 
 
 @pytest.mark.timeout(300)

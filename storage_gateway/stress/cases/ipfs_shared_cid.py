@@ -61,7 +61,10 @@ async def run(trial: Trial, parameters: IPFSSharedCID) -> None:
                 first = await _make_twins(trial, customer, pinned, trial.body(size))
                 second = await _make_twins(trial, customer, pinned, trial.body(size))
                 await _erase_stored(trial, customer, pinned, second)
-            async with _stranger(trial, pinned, second), trial.world.gateway() as gateway:
+            async with (
+                _stranger(trial, pinned, second, beside=first),
+                trial.world.gateway() as gateway,
+            ):
                 customer = trial.customer(gateway, member)
                 await _require_whole(trial, customer, pinned, first)
                 await _require_kept_by_stranger(trial, pinned, second)
@@ -79,8 +82,10 @@ async def _make_twins(trial: Trial, customer: Customer, pinned: Pinned, body: Bo
     trial.ledger.offer(customer.member, task_id, INPUT, body)
     trial.world.store.faults = FAILS
     refused = await customer.upload(task_id, body, sealed=sealed)
+    await trial.world.wait_late()
     trial.world.store.heal()
     answer = await trial.deliver(customer, task_id, body, sealed=sealed)
+    await trial.world.wait_late()
     trial.require_all("every body is stored", [] if answer.urn else [answer.outcome])
     pins = await pinned.of_object(answer.urn)
     leaves = {pin.leaves for pin in pins if pin.leaves}
@@ -166,12 +171,14 @@ async def _require_blocks(
 
 
 @asynccontextmanager
-async def _stranger(trial: Trial, pinned: Pinned, twins: _Twins) -> AsyncIterator[None]:
+async def _stranger(
+    trial: Trial, pinned: Pinned, twins: _Twins, *, beside: _Twins
+) -> AsyncIterator[None]:
     """Pin the payload by its own CID until the end of the block, as anybody may."""
     pins = pins_in(trial.world.catalog.inner)(pinned.store.name)
-    # Should the run die, it is found by this, and cleared away.
-    key = f"{trial.world.prefix}stranger/{len(await pinned.by_catalog())}"
-    await pins.intend(Pin(key, twins.cid, twins.body.size, ()))
+    # Should the run die, it is found by this, beside an object that stays, and cleared away.
+    folder = (await pinned.of_object(beside.urn))[0].key.rpartition("/")[0]
+    await pins.intend(Pin(f"{folder}/stranger", twins.cid, 0, ()))
     await pinned.node.pin(twins.cid)
     try:
         yield
