@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from storage_gateway.stress.cases import CASES
-from tests.gateway import running_gateway
+from tests.gateway import eventually, running_gateway
 from tests.http.test_ipfs import HORIZON_S, disk_backend, ipfs_backend
 from tests.servers.ipfs import IpfsNode
-from tests.stress.runs import carried_out, failed
+from tests.stress.runs import ask, carried_out, ended, failed, show, start
 from tests.stress.test_buckets import ON_THE_WIRE
 from tests.stress.test_cases import parameters_of
 
@@ -84,3 +84,29 @@ async def test_a_case_passes_on_a_node(
     assert set() == left
     if case in ON_THE_WIRE:
         assert run["faults"].get("node: on connections", 0) > 0, run["faults"]
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("case", [name for name in CASES if name not in ANYWHERE])
+async def test_a_run_that_is_stopped_leaves_no_pin(
+    tmp_path: Path, node: IpfsNode, case: str, seed: int
+) -> None:
+    async with running_gateway(
+        tmp_path,
+        enable_stress=True,
+        backends=[ipfs_backend(node)],
+        late_write_horizon_s=HORIZON_S,
+    ) as gateway:
+        run = await start(gateway, case, seed=seed)
+
+        async def has_stored() -> bool:
+            return bool((await show(gateway, run["id"]))["progress"].get("acknowledged"))
+
+        await eventually(has_stored, what="a stored object")
+        await ask(gateway, "DELETE", f"/v1/stress/runs/{run['id']}")
+        end = await ended(gateway, run["id"])
+        left = await asyncio.to_thread(node.pins)
+
+    assert "stopped" == end["state"]
+    assert 1 == len(left), "the marker's"

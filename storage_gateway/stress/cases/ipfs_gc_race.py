@@ -32,8 +32,8 @@ class _Collected:
     is_over: bool = False
 
     async def again_and_again(self, pinned: Pinned) -> None:
-        """Collect without a pause. None is broken off: after that js-ipfs 0.18 was seen to lack
-        blocks of pins that others had made meanwhile.
+        """Collect without a pause. None is broken off: after that js-ipfs 0.18 was seen to refuse
+        all others.
         """
         while not self.is_over:
             self.blocks += await pinned.node.collect()
