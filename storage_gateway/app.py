@@ -166,7 +166,14 @@ class Gateway:
         settler = Settler(catalog, store, instance_id=instance_id, payloads=payloads)
         stores = _wanted_stores(config, parts)
         memory = self._budgets()
-        self.upkeep = make_upkeep(config, parts, settler, self._threads, instance_id)
+        self.upkeep = make_upkeep(
+            config,
+            parts,
+            settler,
+            threads=self._threads,
+            instance_id=instance_id,
+            check_room=self._check_room,
+        )
         self.recovery = self.upkeep.recovery
         self._uploads = Uploads(
             catalog=catalog,

@@ -5,6 +5,8 @@ A read never waits for it. What cannot be noted is noted when it is found the ne
 
 import asyncio
 import logging
+import math
+import time
 from collections import OrderedDict
 
 from .catalog import Catalog
@@ -13,6 +15,8 @@ from .errors import GatewayError
 
 MARKED_MAX = 1024
 """Copies that are remembered, so that each read of one does not write to the catalog again."""
+MARKED_S = 60.0
+"""How long: it may have been made again since, and be bad again."""
 MARKING_MAX = 16
 """Copies that are being noted at once; one that is over it is found again."""
 
@@ -26,7 +30,7 @@ class BadCopies:
         """``payloads`` is the key prefix of all payloads that the catalog names."""
         self._catalog = catalog
         self._payloads = payloads
-        self._marked: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._marked: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._marking: set[asyncio.Task[None]] = set()
 
     def note(self, key: str, store: str, kind: type[Exception]) -> None:
@@ -34,9 +38,11 @@ class BadCopies:
         payload_id, _, segment = key.removeprefix(self._payloads).partition("/")
         if not segment.isdecimal():
             return  # no segment of a payload that the catalog names
-        if (key, store) in self._marked or len(self._marking) >= MARKING_MAX:
+        now_s = time.monotonic()
+        marked_s = self._marked.get((key, store), -math.inf)
+        if now_s - marked_s < MARKED_S or len(self._marking) >= MARKING_MAX:
             return
-        self._marked[key, store] = None
+        self._marked[key, store] = now_s
         if len(self._marked) > MARKED_MAX:
             self._marked.popitem(last=False)
         task = asyncio.create_task(self._mark(key, store, payload_id, int(segment), kind.__name__))

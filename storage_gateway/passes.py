@@ -40,6 +40,12 @@ class Turn:
         self.ended = False
         """To be set at the end of all there is: the next turn begins in front."""
 
+    def is_too_soon(self, pause_s: float) -> bool:
+        """Tell whether a round would begin that soon after the last one ended."""
+        if self.position or self.round_ended_ms is None:
+            return False
+        return 0 <= self.now_ms - self.round_ended_ms < pause_s * 1000
+
     async def keep(self, position: str) -> None:
         """Note how far it came.
 

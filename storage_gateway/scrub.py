@@ -67,7 +67,7 @@ class Scrub:
         self._instance_id = instance_id
         self._payloads = payloads
         self._bytes_per_s = bytes_per_s
-        self._round_ms = int(round_s * 1000)
+        self._round_s = round_s
         self.newest: ScrubReport | None = None
         """Of the last pass that this process made."""
         self.round_ended_ms: int | None = None
@@ -94,7 +94,7 @@ class Scrub:
             if turn is None:
                 return report
             self.round_ended_ms = turn.round_ended_ms
-            if not turn.position and self._is_fresh(turn):
+            if turn.is_too_soon(self._round_s):
                 return report
             report.ended = turn.ended = await self._go_through(turn, limit, report)
         self.newest = report
@@ -102,10 +102,6 @@ class Scrub:
             told = {"right": report.right, "bad": report.bad, "unread": report.unread}
             logger.warning("scrub pass", extra=told)
         return report
-
-    def _is_fresh(self, turn: Turn) -> bool:
-        ended_ms = turn.round_ended_ms
-        return ended_ms is not None and 0 <= turn.now_ms - ended_ms < self._round_ms
 
     async def _go_through(self, turn: Turn, limit: int, report: ScrubReport) -> bool:
         """Return whether the end was reached."""

@@ -1,12 +1,13 @@
 """What a process does by itself: settling, clearing away, mending, reading through, completing."""
 
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
 from .config import Config
 from .parts import Parts
+from .records import Wanted
 from .recovery import Recovery
 from .repair import Repair
 from .roots import Roots
@@ -32,9 +33,15 @@ class Upkeep:
 
 
 def make_upkeep(
-    config: Config, parts: Parts, settler: Settler, threads: Executor, instance_id: str
+    config: Config,
+    parts: Parts,
+    settler: Settler,
+    *,
+    threads: Executor,
+    instance_id: str,
+    check_room: Callable[[Wanted], None],
 ) -> Upkeep:
-    """Put the passes together; nothing runs yet."""
+    """Put the passes together; nothing runs yet. ``check_room`` raises StorageFull."""
     catalog, payloads = parts.catalog, parts.payloads
     return Upkeep(
         recovery=Recovery(
@@ -52,6 +59,7 @@ def make_upkeep(
             instance_id=instance_id,
             payloads=payloads,
             spool=config.data_dir,
+            check_room=lambda store: check_room(Wanted((store,), 1)),
         ),
         scrub=Scrub(
             catalog=catalog,

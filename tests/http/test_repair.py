@@ -14,11 +14,14 @@ import pytest
 from sqlalchemy import Connection, update
 
 from crypto import LEAF_SIZE, SEGMENT_SIZE
+from storage_gateway import repair
 from storage_gateway.backends import KeyedStore, Range
 from storage_gateway.catalog.copies import BAD, PENDING, PLACED, mark_bad
 from storage_gateway.catalog.passes import find_pass, take_pass
+from storage_gateway.catalog.repairs import CopyToMake
 from storage_gateway.catalog.tables import passes, placements
 from storage_gateway.copies import read_leaf
+from storage_gateway.errors import BackendUnavailable, StorageFull
 from storage_gateway.repair import NAME, Repair, RepairReport
 from tests.gateway import OpenSession, RunningGateway, eventually
 from tests.http.steps import PLAINTEXT, SEGMENT, fetch, made_bytes, uploaded
@@ -31,7 +34,7 @@ pytestmark = pytest.mark.both_databases
 CONTENT = made_bytes(SEGMENT + LEAF_SIZE + 1)
 
 
-def repair_of(gateway: RunningGateway, folders: Folders, **changes: float) -> Repair:
+def repair_of(gateway: RunningGateway, folders: Folders) -> Repair:
     """Return repair as the gateway has it, that does not wait for what may still come."""
     parts = gateway.gateway.parts
     return Repair(
@@ -41,8 +44,8 @@ def repair_of(gateway: RunningGateway, folders: Folders, **changes: float) -> Re
         instance_id="a" * 32,
         payloads=parts.payloads,
         spool=folders.path / "data",
+        check_room=lambda _store: None,
         settled_s=0.0,
-        **changes,
     )
 
 
@@ -94,7 +97,8 @@ async def test_the_gateway_does_it_by_itself(folders: Folders) -> None:
         assert "repair_newest" in gateway.gateway.metrics.text().decode()
 
 
-async def test_what_came_late_is_left_as_it_is(folders: Folders) -> None:
+async def test_what_came_late_to_a_folder_is_put_again(folders: Folders) -> None:
+    """It can be read; whether it was ever synced nobody knows."""
     async with running(folders, write_quorum=1) as (gateway, session):
         await lay(folders, gateway, session, without="two")
         await repair_of(gateway, folders).run_once()
@@ -102,7 +106,20 @@ async def test_what_came_late_is_left_as_it_is(folders: Folders) -> None:
 
         report = await repair_of(gateway, folders).run_once()
 
-        assert RepairReport(found=2, ended=True) == report
+        assert (2, 0) == (report.made, report.found)
+        assert {PLACED} == await states(gateway)
+
+
+async def test_what_was_restored_is_left_as_it_is(folders: Folders) -> None:
+    async with running(folders) as (gateway, session):
+        await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        first, _ = await folders.payload_files("one")
+        mark = partial(mark_bad, payload_id=first.parent.name, segment=0, backend="one")
+        assert await gateway.catalog.run(mark)
+
+        report = await repair_of(gateway, folders).run_once()
+
+        assert RepairReport(found=1, ended=True) == report
         assert {PLACED} == await states(gateway)
 
 
@@ -188,7 +205,7 @@ async def test_while_a_store_is_away_its_copies_wait(folders: Folders) -> None:
 
         report = await repair_of(gateway, folders).run_once()
 
-        assert RepairReport(failed=2, ended=True) == report
+        assert RepairReport(failed=1, waiting=1, ended=True) == report, "asked once in a pass"
         assert {PENDING, PLACED} == await states(gateway)
         await folders.come_back("two")
         assert 2 == (await repair_of(gateway, folders).run_once()).made
@@ -281,3 +298,120 @@ async def test_who_lost_its_turn_takes_nothing_away(
 
         assert RepairReport() == report
         assert 10 == first.stat().st_size
+
+
+async def test_one_round_is_enough_for_all_processes(folders: Folders) -> None:
+    async with running(folders) as (gateway, session):
+        await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        for name in NAMES:
+            for file in await folders.payload_files(name):
+                _damage(file, "cut")
+                mark = partial(
+                    mark_bad,
+                    payload_id=file.parent.name,
+                    segment=int(file.name),
+                    backend=name,
+                )
+                assert await gateway.catalog.run(mark)
+        process = repair_of(gateway, folders)
+
+        first = await process.run_once(pause_s=3600.0)
+        of_another = await repair_of(gateway, folders).run_once(pause_s=3600.0)
+        soon = await process.run_once()
+
+    assert RepairReport(lost=4, ended=True) == first
+    assert RepairReport() == of_another
+    assert RepairReport(waiting=4, ended=True) == soon, "what is lost is not tried each minute"
+
+
+async def test_a_copy_waits_longer_each_time() -> None:
+    copy = CopyToMake("o", "p", 0, "one", BAD)
+    backoff = repair._Backoff()
+    waits = []
+    now_s = 1000.0
+    for _ in range(9):
+        assert not backoff.is_waiting(copy, now_s)
+        backoff.fail(copy, now_s)
+        waited = next(s for s in range(1, 4000) if not backoff.is_waiting(copy, now_s + s))
+        waits.append(waited)
+        now_s += waited
+    backoff.succeed(copy)
+
+    assert [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600] == waits
+    assert not backoff.is_waiting(copy, 0.0)
+
+
+async def test_the_reserve_of_a_disk_is_left(folders: Folders) -> None:
+    async with running(folders, write_quorum=1) as (gateway, session):
+        await lay(folders, gateway, session, without="two")
+        full = repair_of(gateway, folders)
+
+        def refuse(store: str) -> None:
+            raise StorageFull(f"less than the reserve is free in {store}")
+
+        full._check_room = refuse
+        report = await full.run_once()
+
+        assert (0, 1) == (report.made, report.failed)
+        assert [] == await folders.payload_files("two")
+
+
+async def test_an_error_that_nobody_thought_of_stops_nothing_else(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = Repair._put
+    puts: list[int] = []
+
+    async def fail_once(self: Repair, *arguments: object) -> None:
+        puts.append(1)
+        if len(puts) == 1:
+            raise ZeroDivisionError
+        await put(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Repair, "_put", fail_once)
+    async with running(folders, write_quorum=1) as (gateway, session):
+        await lay(folders, gateway, session, without="two")
+
+        report = await repair_of(gateway, folders).run_once()
+
+    assert (1, 1, True) == (report.made, report.failed, report.ended)
+
+
+async def test_what_fails_after_the_deletion_does_not_count_as_placed(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may have made the copy and said so, before this one took it away."""
+
+    async def fail(*_: object) -> None:
+        await gateway.catalog.run(_all_placed)
+        raise BackendUnavailable("no")
+
+    monkeypatch.setattr(Repair, "_put", fail)
+    async with running(folders, write_quorum=1) as (gateway, session):
+        await lay(folders, gateway, session, without="two")
+
+        await repair_of(gateway, folders).run_once()
+
+        assert BAD in await states(gateway)
+
+
+def _all_placed(connection: Connection) -> None:
+    connection.execute(update(placements).values(state=PLACED))
+
+
+async def test_a_copy_that_is_bad_again_is_noted_again(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage_gateway.bad_copies.MARKED_S", 0.0)
+    async with running(folders) as (gateway, session):
+        made = await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        first, _ = await folders.payload_files("one")
+        for _ in range(2):
+            _damage(first, "cut")
+
+            async def is_noted() -> bool:
+                await fetch(gateway, made["urn"], session.user_token, headers=[PLAINTEXT])
+                return BAD in await states(gateway)
+
+            await eventually(is_noted, what="a note")
+            assert 1 == (await repair_of(gateway, folders).run_once()).made
