@@ -19,7 +19,8 @@ from .tampering import copies_of, manifest_of
 from .trial import Trial
 
 USED_AGAIN_S_MAX = 30.0
-TINY_SIZE = 1
+TINY_SIZE, TINY_BYTES = 1, 1000
+"""Of a body that shows whether the node is used, and of as many as that may take."""
 SETTLED_S_MAX = 10.0
 """Beyond the horizon; what did not come by then once is not waited for again."""
 

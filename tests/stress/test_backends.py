@@ -16,8 +16,11 @@ from storage_gateway.stress.judge import AGE_VERSION_LINE, judge
 from storage_gateway.stress.trial import Trial
 from storage_gateway.stress.world import GatewayLike, bytes_max
 from tests.gateway import eventually, running_gateway
+from tests.servers.ipfs import IpfsNode
 from tests.stress.runs import ask, carried_out, ended, failed, show, start
-from tests.stress.test_cases import parameters_of
+from tests.stress.test_cases import node, parameters_of, settings
+
+__all__ = ["node"]
 
 NAMES = ("one", "two")
 SEARCHED = 1 << 16
@@ -103,10 +106,14 @@ async def test_no_quorum_is_left_whatever_stores_there_are(tmp_path: Path, case:
 @pytest.mark.nightly
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("case", NEEDING_SEVERAL)
-async def test_a_case_passes_with_the_least_it_needs(tmp_path: Path, case: str) -> None:
+async def test_a_case_passes_with_the_least_it_needs(
+    tmp_path: Path, case: str, node: IpfsNode | None
+) -> None:
     parameters = parameters_of(case, 1, nightly=False)
     least = CASES[case].bytes_min(msgspec.convert(parameters, CASES[case].parameters))
-    async with running_gateway(tmp_path, enable_stress=True, stress_bytes_max=least) as gateway:
+    async with running_gateway(
+        tmp_path, enable_stress=True, stress_bytes_max=least, **settings(node)
+    ) as gateway:
         run = await carried_out(gateway, case, **parameters)
 
     assert {} == failed(run)

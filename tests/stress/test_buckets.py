@@ -19,7 +19,7 @@ from tests.servers.seaweedfs import SeaweedFS
 from tests.stress.runs import carried_out, failed
 from tests.stress.test_cases import parameters_of
 
-ABOUT_STORES = sorted(name for name, case in CASES.items() if case.stores > 1)
+ABOUT_STORES = sorted(n for n, c in CASES.items() if c.stores > 1 and c.needs is None)
 BY_DAY = {"flipped-bit", "timeout-write"}
 ON_THE_WIRE = {
     "hang-after-headers",

@@ -13,7 +13,7 @@ from storage_gateway.stress.contract import Case
 from storage_gateway.stress.erasing import erase_all
 from storage_gateway.stress.load import Customer
 from storage_gateway.stress.parameters import Parameters, Sizes
-from storage_gateway.stress.pinned import TINY_SIZE, Pinned, watching
+from storage_gateway.stress.pinned import TINY_BYTES, Pinned, watching
 from storage_gateway.stress.record import OK
 from storage_gateway.stress.run_stores import DEADLINE_S, GONE, NODE, Ailment
 from storage_gateway.stress.tcp_faults import FaultKind, ProxyFault
@@ -42,7 +42,7 @@ def bytes_of_a_round(parameters: IPFSGone) -> int:
     makes, sent and read back.
     """
     waves = len(AILMENTS) * WAVES * parameters.clients
-    return 2 * max(TINY_SIZE, *parameters.sizes) * (ONLY + ERASED + len(AILMENTS) + waves)
+    return 2 * max(TINY_BYTES, *parameters.sizes) * (ONLY + ERASED + len(AILMENTS) + waves)
 
 
 @dataclass(slots=True)

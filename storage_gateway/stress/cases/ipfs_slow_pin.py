@@ -13,7 +13,7 @@ from storage_gateway.stress.contract import Case
 from storage_gateway.stress.erasing import erase_all
 from storage_gateway.stress.load import Customer
 from storage_gateway.stress.parameters import Parameters, Sizes
-from storage_gateway.stress.pinned import Pinned, watching
+from storage_gateway.stress.pinned import TINY_BYTES, Pinned, watching
 from storage_gateway.stress.run_stores import GONE, HORIZON_S, NEAR_NODE, Ailment
 from storage_gateway.stress.tcp_faults import FaultKind, ProxyFault
 from storage_gateway.stress.trial import Trial
@@ -43,8 +43,8 @@ class IPFSSlowPin(Parameters, kw_only=True, frozen=True):
 
 
 def bytes_of_all(parameters: IPFSSlowPin) -> int:
-    """Return what all rounds make, sent and read back, and a body before them."""
-    return 2 * max(parameters.sizes) * (BODIES * len(parameters.late) + 1)
+    """Return what all rounds make, sent and read back, and a body before each and all of them."""
+    return 2 * max(TINY_BYTES, *parameters.sizes) * ((BODIES + 1) * len(parameters.late) + 1)
 
 
 async def run(trial: Trial, parameters: IPFSSlowPin) -> None:
