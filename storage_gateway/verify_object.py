@@ -122,7 +122,7 @@ class ObjectChecker:
         store, indexes = stored
         shelf = self._shelves[store]
         prefix = f"{self._payloads}{manifest.payload_id}/"
-        self._check_segments(urn, stored, prefix, segments)
+        unlisted = self._check_segments(urn, stored, prefix, segments)
         opener = opened.opener()
         dag = DAGBuilder()
         done = 0
@@ -148,6 +148,9 @@ class ObjectChecker:
             dag.add_leaf(digest, size)
             self._report.bytes_verified += size
             self._on_bytes(size)
+        for key in unlisted:  # it was read, as all others
+            detail = f"{key} is not kept any more in store {store}, and may soon be gone"
+            self._find("segment", urn, detail, RESTORE)
         if len(indexes) < len(segments):
             return
         if done != manifest.payload_size or opened_size(done) != manifest.size:
@@ -163,8 +166,10 @@ class ObjectChecker:
         stored: tuple[str, Collection[int]],
         prefix: str,
         segments: tuple[Segment, ...],
-    ) -> None:
+    ) -> list[str]:
+        """Look at what the store lists; return the keys that it should and does not."""
         store, indexes = stored
+        unlisted: list[str] = []
         sizes = {blob.key: blob.size for blob in self._shelves[store].list(prefix)}
         for expected, segment in enumerate(segments):
             key = f"{prefix}{segment.index}"
@@ -173,8 +178,7 @@ class ObjectChecker:
             if len(segment.leaf_tags) > len(segment.leaf_digests):
                 self._find("segment", urn, f"{key} has more tags than leaves", RESTORE_CATALOG)
             if segment.index in indexes and key not in sizes:
-                detail = f"{key} in store {store} is not kept any more, though it may still be read"
-                self._find("segment", urn, detail, RESTORE)
+                unlisted.append(key)
             # What a store did not take in time may be there in part.
             if sizes.pop(key, segment.size) != segment.size and segment.index in indexes:
                 self._find("segment", urn, f"{key} in store {store} has another size", RESTORE)
@@ -183,6 +187,7 @@ class ObjectChecker:
         for key in sorted(sizes):
             detail = f"stored in store {store}, but no segment names it"
             self._find("orphan", key, detail, MOVE_AWAY)
+        return unlisted
 
 
 def _leaves(prefix: str, segments: tuple[Segment, ...]) -> Iterator[tuple[str, Segment, int]]:
