@@ -25,8 +25,12 @@ from tests.gateway import (
 )
 from tests.http.raw import exchange, request
 from tests.http.steps import PLAINTEXT, SEGMENT, fetch, made_bytes, upload, uploaded
+from tests.http.test_s3 import bucket, s3_backend
 from tests.servers.ipfs import IpfsNode
+from tests.servers.seaweedfs import SeaweedFS
 from tests.stress.runs import carried_out, failed
+
+__all__ = ["bucket"]
 
 pytestmark = pytest.mark.both_databases(by_day=False)
 
@@ -237,3 +241,18 @@ async def test_two_names_of_one_node_are_refused(tmp_path: Path, node: IpfsNode)
         with pytest.raises(ConfigError, match="node and other are one IPFS node"):
             async with running(tmp_path, ipfs_backend(node), other):
                 pass
+
+
+async def test_a_bucket_and_a_node_have_it_under_one_urn(
+    tmp_path: Path, node: IpfsNode, s3_server: SeaweedFS, bucket: str
+) -> None:
+    backends = [s3_backend(s3_server, bucket), ipfs_backend(node)]
+    async with running(tmp_path, *backends, write_quorum=2) as (gateway, session):
+        made = await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        await asyncio.to_thread(s3_server.kill)
+        of_node = await read(gateway, session, made["urn"])
+        await asyncio.to_thread(s3_server.start)
+        await asyncio.to_thread(node.kill)
+        of_bucket = await read(gateway, session, made["urn"])
+
+    assert CONTENT == of_node == of_bucket
