@@ -14,7 +14,7 @@ from storage_gateway.ids import check_scope_id
 from storage_gateway.records import Caller, Slot, TokenKind
 from storage_gateway.tokens import TOKEN_LENGTH_MAX, token_digest
 
-from .services import SERVICES
+from .services import FOR_ANYBODY, SERVICES
 
 PublicHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PrivateHandler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
@@ -43,7 +43,7 @@ class Route:
         """Return the handler behind its rule."""
         allowed, look = self.allowed, self.look
         if allowed is None:
-            return self.handler  # type: ignore[return-value]
+            return _for_anybody(self.handler)  # type: ignore[arg-type]
         handler: PrivateHandler = self.handler  # type: ignore[assignment]
 
         async def guard(request: web.Request) -> web.StreamResponse:
@@ -58,6 +58,16 @@ class Route:
             return await handler(request, caller)
 
         return guard
+
+
+def _for_anybody(handler: PublicHandler) -> PublicHandler:
+    """Return a handler whose callers are told no more of a failure than what kind it is."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        request[FOR_ANYBODY] = True
+        return await handler(request)
+
+    return serve
 
 
 def _check_allowed(request: web.Request, caller: Caller, allowed: frozenset[TokenKind]) -> None:

@@ -22,8 +22,14 @@ from storage_gateway.metrics import CUT_OFF
 from storage_gateway.raising import fresh
 
 from .pace import wait_read
-from .problems import COMMON_HEADERS, REQUEST_ID_HEADER, problem_response, request_id_of
-from .services import EXPECTATION, REQUEST_ID, SERVICES, UNSPOKEN_VERSION
+from .problems import (
+    COMMON_HEADERS,
+    REQUEST_ID_HEADER,
+    is_for_the_operator,
+    problem_response,
+    request_id_of,
+)
+from .services import EXPECTATION, FOR_ANYBODY, REQUEST_ID, SERVICES, UNSPOKEN_VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -112,13 +118,17 @@ def _route_of(request: web.Request) -> str:
 def _told(
     request: web.Request, error: GatewayError, request_id: str, allowed: set[str] | None
 ) -> web.Response:
+    for_anybody = FOR_ANYBODY in request
+    if for_anybody and is_for_the_operator(error):
+        told = {"request_id": request_id, "code": error.code, "detail": error.detail}
+        logger.warning("failed for a stranger", extra=told)
     if request.writer.output_size > 0:
         # Half an answer is out already. A clean end would mark a truncated body as whole.
         logger.error("answer broken off", extra={"request_id": request_id, "code": error.code})
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionResetError("answer broken off") from error
-    response = problem_response(error, request_id, allowed=allowed)
+    response = problem_response(error, request_id, allowed=allowed, for_anybody=for_anybody)
     if not request.content.is_eof() or request.content.exception() is not None:
         response.force_close()
     return response

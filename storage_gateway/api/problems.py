@@ -6,7 +6,7 @@ import secrets
 
 from aiohttp import web
 
-from storage_gateway.errors import GatewayError
+from storage_gateway.errors import GatewayError, ServiceError
 
 PROBLEM_TYPE = "application/problem+json"
 REQUEST_ID_HEADER = "X-Request-ID"
@@ -23,19 +23,36 @@ def request_id_of(sent: str | None) -> str:
     return secrets.token_hex(8)
 
 
+def is_for_the_operator(error: GatewayError) -> bool:
+    """Tell whether an error's detail may name stores, keys in them and objects."""
+    return isinstance(error, ServiceError)
+
+
 def problem_response(
-    error: GatewayError, request_id: str, *, allowed: set[str] | None = None
+    error: GatewayError,
+    request_id: str,
+    *,
+    allowed: set[str] | None = None,
+    for_anybody: bool = False,
 ) -> web.Response:
-    """Return the problem document of an error, with the headers that go with its status."""
+    """Return the problem document of an error, with the headers that go with its status.
+
+    ``for_anybody``: nothing of it that is for the operator.
+    """
+    detail, remedy, extensions = error.detail, error.remedy, error.extensions
+    if for_anybody and is_for_the_operator(error):
+        passes = error.retry_after_s is not None
+        remedy = ServiceError.remedy if passes else GatewayError.remedy
+        detail, extensions = error.title, {}
     document = {
         "type": "about:blank",
         "title": error.title,
         "status": error.status,
-        "detail": error.detail,
+        "detail": detail,
         "code": error.code,
-        "remedy": error.remedy,
+        "remedy": remedy,
         "request_id": request_id,
-        **error.extensions,
+        **extensions,
     }
     response = web.Response(
         status=error.status,

@@ -69,6 +69,8 @@ class Services:
 
 SERVICES = web.AppKey("services", Services)
 REQUEST_ID = web.RequestKey("request_id", str)
+FOR_ANYBODY = web.RequestKey("for_anybody", bool)
+"""There when the path asks for no token: who calls is a stranger."""
 EXPECTATION = web.RequestKey("expectation", str)
 """What the Expect header asks for; there only when it was sent."""
 UNSPOKEN_VERSION = web.RequestKey("unspoken_version", str)

@@ -14,6 +14,7 @@
        `- BlobMissing, BlobCorrupt, InternalError
 
 ``detail`` goes to the caller and to logs: it never holds a key, a token, a header or a payload.
+That of a `ServiceError` may name stores, keys in them and objects: strangers are told the title.
 """
 
 from .base import (
