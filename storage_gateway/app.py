@@ -213,6 +213,7 @@ class Gateway:
                 store_of=stores.for_parties,
             ),
             erasure=Erasure(catalog=catalog, settler=settler),
+            upkeep=self.upkeep,
             check_ready=self._check_ready,
             metrics=self.metrics,
             blocks=self._make_blocks(parts, stores, memory.get("ipfs")),

@@ -94,6 +94,16 @@ class Client:
         """
         return await self._json("POST", "/v1/sessions", json=document)
 
+    async def run_pass(self, name: str, seconds: float) -> dict[str, Any]:
+        """Run a pass for so long at most (operator); return what it did.
+
+        Raises:
+            ClientError: the gateway refused.
+
+        """
+        path = f"/v1/admin/passes/{quote(name, safe='')}"
+        return await self._json("POST", path, json={"seconds": seconds}, members={"ended"})
+
     async def upload(
         self,
         session_id: str,

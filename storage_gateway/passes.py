@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -37,8 +39,15 @@ class Turn:
         """When all had been gone through the last time, by the catalog's clock."""
         self.now_ms = taken.now_ms
         """When the turn began, by that clock."""
+        self.end_s = math.inf
+        """When nothing more should be begun, by the monotonic clock."""
         self.ended = False
         """To be set at the end of all there is: the next turn begins in front."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its time is up."""
+        return time.monotonic() >= self.end_s
 
     def is_too_soon(self, pause_s: float) -> bool:
         """Tell whether a round would begin that soon after the last one ended."""

@@ -8,6 +8,7 @@ from where it was put. Every step can be done again, also by another process at 
 
 import asyncio
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -144,8 +145,11 @@ class Repair:
         if self._members:
             await run_passes(NAME, partial(self.run_once, pause_s=interval_s), interval_s)
 
-    async def run_once(self, limit: int = 1000, *, pause_s: float = 0.0) -> RepairReport:
-        """Look at ``limit`` copies at most, from where the pass before stopped.
+    async def run_once(
+        self, limit: int = 1000, *, pause_s: float = 0.0, within_s: float = math.inf
+    ) -> RepairReport:
+        """Look at ``limit`` copies at most, from where the pass before stopped; begin none after
+        ``within_s``.
 
         A report that is all zeros, and not ended, says that another process is at work, or that a
         round ended less than ``pause_s`` ago.
@@ -158,6 +162,7 @@ class Repair:
         async with turn_at(self._catalog, NAME, self._instance_id) as turn:
             if turn is None or turn.is_too_soon(pause_s):
                 return report
+            turn.end_s = time.monotonic() + within_s
             report.ended = turn.ended = await self._go_through(turn, limit, report)
         self.newest = report
         if report != RepairReport(ended=report.ended):
@@ -182,6 +187,8 @@ class Repair:
                 return True
             for copy in page:
                 await turn.keep(_text_of(after))
+                if turn.is_over:
+                    return False
                 if copy.backend in ill or self._backoff.is_waiting(copy, time.monotonic()):
                     report.waiting += 1
                 elif not await self._try(copy, turn, report):

@@ -7,6 +7,8 @@ at in the next round.
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -76,14 +78,16 @@ class Scrub:
 
     async def run_forever(self, interval_s: float) -> None:
         """Run passes until cancelled."""
-        await run_passes(NAME, self.run_once, interval_s)
+        await run_passes(NAME, partial(self.run_once, pause_s=self._round_s), interval_s)
 
-    async def run_once(self, limit: int = 1000) -> ScrubReport:
+    async def run_once(
+        self, limit: int = 1000, *, pause_s: float = 0.0, within_s: float = math.inf
+    ) -> ScrubReport:
         """Look at ``limit`` segments at most, in each store that has them, from where the pass
-        before stopped.
+        before stopped, and begin none after ``within_s``.
 
         A report that is all zeros, and not ended, says that another process is at work, or that the
-        last round ended not long ago.
+        last round ended less than ``pause_s`` ago.
 
         Raises:
             CatalogUnavailable
@@ -94,8 +98,9 @@ class Scrub:
             if turn is None:
                 return report
             self.round_ended_ms = turn.round_ended_ms
-            if turn.is_too_soon(self._round_s):
+            if turn.is_too_soon(pause_s):
                 return report
+            turn.end_s = time.monotonic() + within_s
             report.ended = turn.ended = await self._go_through(turn, limit, report)
         self.newest = report
         if report.bad or report.unread:
@@ -114,6 +119,8 @@ class Scrub:
                 return True
             for placed in page:
                 await turn.keep(_text_of(after))
+                if turn.is_over:
+                    return False
                 await self._look_at(placed, turn, report)
                 after = placed.key
             limit -= len(page)

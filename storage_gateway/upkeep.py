@@ -6,13 +6,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from .config import Config
+from .errors import NotFound
 from .parts import Parts
 from .records import Wanted
-from .recovery import Recovery
-from .repair import Repair
+from .recovery import Recovery, RecoveryReport
+from .repair import Repair, RepairReport
 from .roots import Roots
-from .scrub import Scrub
+from .scrub import Scrub, ScrubReport
 from .settle import Settler
+
+PASSES = ("recovery", "repair", "scrub")
+PassReport = RecoveryReport | RepairReport | ScrubReport
+
+
+class NoSuchPass(NotFound):
+    """No pass has that name."""
+
+    title = "No such pass"
+    remedy = "Name one of those in the detail."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +34,22 @@ class Upkeep:
     repair: Repair
     scrub: Scrub
     roots: Roots
+
+    async def run_pass(self, name: str, within_s: float) -> PassReport:
+        """Run one pass by hand, for so long at most, but for recovery, which runs to its end.
+
+        Raises:
+            NoSuchPass
+            CatalogUnavailable
+
+        """
+        if name == "recovery":
+            return await self.recovery.run_once()
+        if name == "repair":
+            return await self.repair.run_once(within_s=within_s)
+        if name == "scrub":
+            return await self.scrub.run_once(within_s=within_s)
+        raise NoSuchPass(f"there are: {', '.join(PASSES)}")
 
     def loops(self, config: Config) -> Iterator[Coroutine[Any, Any, None]]:
         """Yield what runs them, each until it is cancelled."""

@@ -18,6 +18,7 @@ from .object_handlers import (
     show_manifest,
     upload,
 )
+from .pass_handlers import run_pass
 from .protocol import READ_BUFFER_SIZE
 from .services import SERVICES, Services
 from .session_handlers import (
@@ -51,6 +52,7 @@ ROUTES = (
     Route("HEAD", OBJECT, PARTIES, get_object, look_at_object),
     Route("DELETE", OBJECT, OPERATOR | _USER, erase_object),
     Route("GET", f"{OBJECT}/manifest", EVERYONE_KNOWN, show_manifest),
+    Route("POST", "/v1/admin/passes/{pass}", OPERATOR, run_pass),
     Route("GET", "/v1/stress", OPERATOR, list_cases),
     Route("POST", "/v1/stress/{case}", OPERATOR, start_run),
     Route("GET", STRESS_RUN, OPERATOR, show_run),

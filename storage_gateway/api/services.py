@@ -17,6 +17,7 @@ from storage_gateway.read import Reads
 from storage_gateway.readiness import Readiness
 from storage_gateway.sessions import Sessions
 from storage_gateway.stress import Stress
+from storage_gateway.upkeep import Upkeep
 from storage_gateway.write import Uploads
 
 
@@ -57,6 +58,7 @@ class Services:
     late: LateUploads
     reads: Reads
     erasure: Erasure
+    upkeep: Upkeep
     check_ready: Callable[[], Awaitable[Readiness]]
     metrics: Metrics
     stress: Stress | None = None

@@ -13,6 +13,7 @@ def add_gateway_commands(commands: Commands) -> None:
     _add_session(commands)
     _add_put(commands)
     _add_get(commands)
+    _add_passes(commands)
     _add_stress(commands)
 
 
@@ -37,6 +38,31 @@ def _add_client_options(parser: argparse.ArgumentParser) -> None:
     _add_gateway_options(parser)
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_passes(commands: Commands) -> None:
+    examples = (
+        "  storage-gateway passes run repair --url https://gateway.example --token-file operator\n"
+        "  storage-gateway passes run scrub --json"
+    )
+    parser = add_command(commands, "passes", "Run passes by hand (operator).", examples)
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    running = add_command(
+        verbs,
+        "run",
+        "Run one through all there is: recovery (settle what was interrupted), repair (make copies"
+        " again), scrub (read every copy, at the gateway's rate). Exit 1 if something is wrong.",
+        examples,
+    )
+    running.add_argument("name", choices=("recovery", "repair", "scrub"))
+    _add_client_options(running)
+    running.set_defaults(command=_passes_run)
+
+
+def _passes_run(options: argparse.Namespace) -> int:
+    from .passes import run_pass
+
+    return run_pass(options)
 
 
 def _add_session(commands: Commands) -> None:

@@ -133,6 +133,7 @@ EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
         "input": READING_INPUT | {"operator": 200},
         "output": READING_OUTPUT | {"operator": 200},
     },
+    ("POST", "/v1/admin/passes/{pass}"): {"": NO_TOKEN | OPERATOR_ALONE | {"operator": 200}},
     ("GET", "/v1/stress"): {"": STRESS},
     ("POST", "/v1/stress/{case}"): {"": STRESS},
     ("GET", "/v1/stress/runs/{run}"): {"": STRESS},
@@ -205,7 +206,9 @@ async def _store_token(gateway: RunningGateway, *, lifetime_s: float) -> str:
 async def _call(world: _World, route: Route, kind: str, task_id: str, token: str | None) -> Answer:
     """Make the one good request of a route; whose token it is decides."""
     path = route.path.replace("{session}", "101").replace("{task}", task_id)
-    path = path.replace("{case}", "tiny-objects").replace("{run}", "a" * 32)
+    path = (
+        path.replace("{case}", "tiny-objects").replace("{pass}", "scrub").replace("{run}", "a" * 32)
+    )
     headers, body = [], None
     path = path.replace("/{path:.*}", "/")
     if any(name in path for name in ("{urn}", "{upload}", "{cid}")):
@@ -218,7 +221,7 @@ async def _call(world: _World, route: Route, kind: str, task_id: str, token: str
         object_id = document["urn"].rpartition(":")[2]
         path = path.replace("{upload}", object_id)
         await world.gateway.catalog.run(lambda c: _answered_early(c, object_id))
-    elif route.method == "POST":
+    elif route.method == "POST" and "/admin/" not in path:
         headers = [("Content-Type", "application/json")]
         recipient = str(X25519Identity.generate().recipient())
         new_session = {"session_id": task_id, "parties": {"user": {"recipient": recipient}}}

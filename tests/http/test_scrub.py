@@ -110,7 +110,7 @@ async def test_it_goes_on_where_it_stopped_and_rests_after_a_round(folders: Fold
         scrub = scrub_of(gateway, round_s=3600.0)
 
         first, second, third = [await scrub.run_once(limit=1) for _ in range(3)]
-        rest = await scrub.run_once()
+        rest = await scrub.run_once(pause_s=3600.0)
 
     assert (2, False) == (first.right, first.ended)
     assert SEGMENT_SIZE * 2 == first.bytes_read

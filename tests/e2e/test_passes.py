@@ -1,0 +1,78 @@
+"""Goal: an operator runs a pass by hand, over HTTP and from a terminal, and is told what is wrong.
+
+Method: a real gateway over two folders, a damaged file; the command as a process.
+"""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.commands import command_beside
+from tests.gateway import open_session
+from tests.http.raw import exchange, request
+from tests.http.steps import uploaded
+from tests.http.test_replicas import Folders, folders, running
+
+__all__ = ["folders"]
+
+
+async def test_a_pass_is_run_from_a_terminal(folders: Folders, tmp_path: Path) -> None:
+    async with running(folders) as (gateway, session):
+        await uploaded(gateway, session.path("t1"), session.user_token, b"content")
+        other = await open_session(gateway, f"{random.getrandbits(64)}")
+        await uploaded(gateway, other.path("t1"), other.user_token, b"more")
+        first, _ = await folders.payload_files("one")
+        right = first.read_bytes()
+        first.write_bytes(b"rot")
+        environment = {"GATEWAY_URL": gateway.url, "GATEWAY_TOKEN": gateway.operator_token}
+
+        found = await command_beside("passes", "run", "scrub", environment=environment)
+        mended = await command_beside("passes", "run", "repair", "--json", environment=environment)
+        again = await command_beside("passes", "run", "scrub", environment=environment)
+        settled = await command_beside("passes", "run", "recovery", environment=environment)
+        unknown = await command_beside("passes", "run", "nothing", environment=environment)
+
+        assert right == first.read_bytes()
+    assert (1, b"scrub: 3 right, 1 bad") == (found.status, found.out[:21]), found
+    assert 0 == mended.status, mended
+    assert 1 == json.loads(mended.out)["made"]
+    assert (0, b"scrub: 4 right, 0 bad") == (again.status, again.out[:21]), again
+    assert (0, b"recovery: ") == (settled.status, settled.out[:10]), settled
+    assert 2 == unknown.status
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status", "code"),
+    [
+        ("scrub", b"", 200, None),
+        ("scrub", b'{"seconds": 0.5}', 200, None),
+        ("scrub", b'{"seconds": 0}', 422, "invalid_field"),
+        ("scrub", b'{"seconds": 61}', 422, "invalid_field"),
+        ("scrub", b'{"limit": 1}', 422, "invalid_field"),
+        ("nothing", b"", 404, "not_found"),
+    ],
+)
+async def test_what_may_be_asked_of_a_pass(
+    folders: Folders, name: str, body: bytes, status: int, code: str | None
+) -> None:
+    async with running(folders) as (gateway, _):
+        headers = [("Content-Type", "application/json")] if body else []
+        asked = request(
+            "POST",
+            f"/v1/admin/passes/{name}",
+            gateway.operator_token,
+            headers=headers,
+            body=body or None,
+        )
+        answer = await exchange(gateway.address, asked)
+
+    if code is None:
+        assert (status, name, True) == (
+            answer.status,
+            answer.json()["pass"],
+            answer.json()["ended"],
+        )
+    else:
+        answer.problem(status, code)
