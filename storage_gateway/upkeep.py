@@ -22,6 +22,7 @@ PassReport = RecoveryReport | RepairReport | ScrubReport
 class NoSuchPass(NotFound):
     """No pass has that name."""
 
+    code = "no_such_pass"
     title = "No such pass"
     remedy = "Name one of those in the detail."
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from .backends import KeyedStore, Replicas
 from .backends.ipfs_gateway import IPFSGateway
 from .backends.last_resort import LastResort
-from .errors import InvalidField, PlacementImpossible
+from .errors import BackendUnavailable, InvalidField, PlacementImpossible
 from .records import ALL_OPEN, Wanted
 
 
@@ -100,8 +100,17 @@ class WantedStores:
         return self._among(names, quorum)
 
     def for_reads(self, backends: Collection[str] | None) -> KeyedStore:
-        """Return the store that can have payloads which were wanted in these alone."""
-        return self._store if backends is None else self._among(backends, 1)
+        """Return the store that can have payloads which were wanted in these alone.
+
+        Raises:
+            BackendUnavailable: none of them is configured any more.
+
+        """
+        if backends is None:
+            return self._store
+        if not self._count_domains(backends):
+            raise BackendUnavailable("none of the stores that the session wants is configured")
+        return self._among(backends, 1)
 
     def for_parties(self, backends: Collection[str] | None) -> KeyedStore | LastResort:
         """Return the same with the gateways that the session named: for who may read it alone."""

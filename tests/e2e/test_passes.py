@@ -51,7 +51,7 @@ async def test_a_pass_is_run_from_a_terminal(folders: Folders, tmp_path: Path) -
         ("scrub", b'{"seconds": 0}', 422, "invalid_field"),
         ("scrub", b'{"seconds": 61}', 422, "invalid_field"),
         ("scrub", b'{"limit": 1}', 422, "invalid_field"),
-        ("nothing", b"", 404, "not_found"),
+        ("nothing", b"", 404, "no_such_pass"),
     ],
 )
 async def test_what_may_be_asked_of_a_pass(

@@ -24,8 +24,9 @@ from storage_gateway.errors import GatewayError
 from storage_gateway.late import CommitPending
 from storage_gateway.readiness import Readiness
 from storage_gateway.records import Slot, TokenKind
-from storage_gateway.stress.errors import StressBusy, StressDisabled
+from storage_gateway.stress.errors import BackendNeeded, StressBusy, StressDisabled
 from storage_gateway.tokens import token_digest
+from storage_gateway.upkeep import NoSuchPass
 from tests.databases import databases
 from tests.gateway import OpenSession, RunningGateway, eventually, payload_keys
 from tests.http.age_files import age_file, flipped, stanza
@@ -202,6 +203,17 @@ async def _(gateway: RunningGateway, session: OpenSession) -> Answer:
 async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
     gateway.gateway.services.stress = None
     return await exchange(gateway.address, request("GET", "/v1/stress", gateway.operator_token))
+
+
+@provokes(BackendNeeded)
+async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
+    return await ask(gateway, "POST", "/v1/stress/ipfs-gone")
+
+
+@provokes(NoSuchPass)
+async def _(gateway: RunningGateway, _session: OpenSession) -> Answer:
+    path = "/v1/admin/passes/nothing"
+    return await exchange(gateway.address, request("POST", path, gateway.operator_token))
 
 
 @provokes(StressBusy)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from storage_gateway import errors
+from storage_gateway.backends.ipfs_gateway import _Absent
 from storage_gateway.errors import GatewayError
 from storage_gateway.late import CommitPending
 from storage_gateway.stress.errors import SchemaRefused
@@ -18,6 +19,7 @@ from tests.http.provocations import BODY_BYTES_MAX, LIMITS, TABLE, UNEXPECTED
 
 NEVER_ANSWERED: dict[type[GatewayError], str] = {
     errors.GatewayError: "the root; only its subclasses are raised",
+    _Absent: "only between the client of a gateway of IPFS and what counts its failures",
     errors.RequestError: "groups what the caller must change; only its subclasses are raised",
     errors.ServiceError: "groups what may pass; only its subclasses are raised",
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 
 from storage_gateway import app
 from storage_gateway.backends.disk import Disk
@@ -307,3 +307,15 @@ async def test_what_is_erased_is_looked_for_in_every_store(folders: Folders) -> 
         left = await folders.holding()
 
     assert {} == left
+
+
+async def test_where_no_store_is_left_that_was_wanted_nothing_is_called_lost(
+    folders: Folders,
+) -> None:
+    async with folders.running() as gateway:
+        session = await open_session(gateway, backends=["one"], write_quorum=1)
+        document = await uploaded(gateway, session.path("t1"), session.user_token, b"content")
+        await gateway.catalog.run(lambda c: c.execute(update(sessions).values(backends=["gone"])))
+        read = await fetch(gateway, document["urn"], session.user_token, headers=[PLAINTEXT])
+
+    read.problem(503, "backend_unavailable")
