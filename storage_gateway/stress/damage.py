@@ -104,11 +104,11 @@ async def store_objects(trial: Trial, customer: Customer, *, alike: int = 1) -> 
 
     await trial.crowd(client)
     trial.require_all("every body is stored", unstored)
-    await _complete(trial)
+    await complete(trial)
     return stored
 
 
-async def _complete(trial: Trial) -> None:
+async def complete(trial: Trial) -> None:
     """Have what a store took a little too late for its commit counted as there, as repair does."""
     world = trial.world
     await world.wait_late()

@@ -8,6 +8,7 @@ from storage_gateway.stress.bodies import Body
 from storage_gateway.stress.contract import Case, bytes_of_bodies
 from storage_gateway.stress.damage import (
     Stored,
+    complete,
     require_noted,
     require_refused,
     require_right,
@@ -65,6 +66,7 @@ async def _judge_mixed(trial: Trial, customer: Customer, body: Body) -> None:
     trial.require_all("every body is stored", [] if answer.urn else [f"{task_id} is not"])
     if not answer.urn:
         return
+    await complete(trial)
     key = await blob_key(trial.world, answer.urn)
     async with AsyncExitStack() as opened:
         for number, each in enumerate(trial.world.stores):
