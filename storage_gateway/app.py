@@ -171,7 +171,6 @@ class Gateway:
             parts,
             settler,
             threads=self._threads,
-            instance_id=instance_id,
             check_room=self._check_room,
         )
         self.recovery = self.upkeep.recovery

@@ -11,6 +11,7 @@ from functools import partial
 from .catalog import Catalog
 from .catalog.passes import PassRow, keep_pass, leave_pass, take_pass
 from .errors import GatewayError
+from .ids import new_random_id
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +28,11 @@ class TurnLost(Exception):
 class Turn:
     """A process's turn at a pass."""
 
-    def __init__(self, catalog: Catalog, name: str, instance_id: str, taken: PassRow) -> None:
+    def __init__(self, catalog: Catalog, name: str, turn_id: str, taken: PassRow) -> None:
         """``taken`` is how far the turn before came."""
         self._catalog = catalog
         self._name = name
-        self._instance_id = instance_id
+        self._turn_id = turn_id
         self._kept_s = asyncio.get_running_loop().time()
         self.position = taken.position
         """Where to go on; empty at the beginning of a round."""
@@ -66,7 +67,7 @@ class Turn:
         kept = partial(
             keep_pass,
             name=self._name,
-            instance_id=self._instance_id,
+            turn_id=self._turn_id,
             lease_s=LEASE_S,
             position=position,
         )
@@ -86,8 +87,9 @@ class Turn:
 
 
 @asynccontextmanager
-async def turn_at(catalog: Catalog, name: str, instance_id: str) -> AsyncIterator[Turn | None]:
-    """Take a turn at a pass, until the end of the block; None while somebody else has it.
+async def turn_at(catalog: Catalog, name: str) -> AsyncIterator[Turn | None]:
+    """Take a turn at a pass, until the end of the block; None while somebody else has it, in this
+    process or in another one.
 
     A turn that is lost ends the block, and nothing else.
 
@@ -95,19 +97,18 @@ async def turn_at(catalog: Catalog, name: str, instance_id: str) -> AsyncIterato
         CatalogUnavailable
 
     """
-    taken = await catalog.run(
-        partial(take_pass, name=name, instance_id=instance_id, lease_s=LEASE_S)
-    )
+    turn_id = new_random_id()
+    taken = await catalog.run(partial(take_pass, name=name, turn_id=turn_id, lease_s=LEASE_S))
     if taken is None:
         yield None
         return
-    turn = Turn(catalog, name, instance_id, taken)
+    turn = Turn(catalog, name, turn_id, taken)
     try:
         yield turn
     except TurnLost:
         logger.warning("turn at a pass lost", extra={"of": name})
     finally:
-        leave = partial(leave_pass, name=name, instance_id=instance_id, ended=turn.ended)
+        leave = partial(leave_pass, name=name, turn_id=turn_id, ended=turn.ended)
         await catalog.run(leave)
 
 

@@ -51,6 +51,8 @@ NAME = "repair"
 PAGE = 100
 WAIT_S_MIN, WAIT_S_MAX = 60.0, 3600.0
 """How long a copy waits that could not be made, the first time and at most."""
+ILL_WAIT_S = 120.0
+"""The most where its store failed."""
 WAITING_MAX = 10_000
 """Copies that are remembered for that."""
 SETTLED_S = 120.0
@@ -92,9 +94,9 @@ class _Backoff:
     def is_waiting(self, copy: CopyToMake, now_s: float) -> bool:
         return now_s < self._later.get(copy.key, (0.0, 0.0))[0]
 
-    def fail(self, copy: CopyToMake, now_s: float) -> None:
+    def fail(self, copy: CopyToMake, now_s: float, *, wait_s_max: float = WAIT_S_MAX) -> None:
         _, before_s = self._later.pop(copy.key, (0.0, WAIT_S_MIN / 2))
-        wait_s = min(2 * before_s, WAIT_S_MAX)
+        wait_s = min(2 * before_s, wait_s_max)
         self._later[copy.key] = now_s + wait_s, wait_s
         if len(self._later) > WAITING_MAX:
             self._later.popitem(last=False)
@@ -112,7 +114,6 @@ class Repair:
         catalog: Catalog,
         store: Replicas | None,
         threads: Executor,
-        instance_id: str,
         payloads: str,
         spool: Path,
         check_room: Callable[[str], None] = lambda _store: None,
@@ -128,7 +129,6 @@ class Repair:
             {} if store is None else {member.name: member for member in store.members}
         )
         self._threads = threads
-        self._instance_id = instance_id
         self._payloads = payloads
         self._spool = spool
         self._settled_s = SETTLED_S if settled_s is None else settled_s
@@ -146,22 +146,30 @@ class Repair:
             await run_passes(NAME, partial(self.run_once, pause_s=interval_s), interval_s)
 
     async def run_once(
-        self, limit: int = 1000, *, pause_s: float = 0.0, within_s: float = math.inf
+        self,
+        limit: int = 1000,
+        *,
+        pause_s: float = 0.0,
+        within_s: float = math.inf,
+        at_once: bool = False,
     ) -> RepairReport:
         """Look at ``limit`` copies at most, from where the pass before stopped; begin none after
         ``within_s``.
 
         A report that is all zeros, and not ended, says that another process is at work, or that a
-        round ended less than ``pause_s`` ago.
+        round ended less than ``pause_s`` ago. ``at_once`` tries also what is to wait: something was
+        done about it.
 
         Raises:
             CatalogUnavailable
 
         """
         report = RepairReport()
-        async with turn_at(self._catalog, NAME, self._instance_id) as turn:
+        async with turn_at(self._catalog, NAME) as turn:
             if turn is None or turn.is_too_soon(pause_s):
                 return report
+            if at_once and not turn.position:
+                self._backoff = _Backoff()
             turn.end_s = time.monotonic() + within_s
             report.ended = turn.ended = await self._go_through(turn, limit, report)
         self.newest = report
@@ -215,7 +223,9 @@ class Repair:
         except _TargetFailed as error:
             report.failed += 1
             logger.warning("copy not made", extra=told | {"kind": type(error.__cause__).__name__})
-            return False  # and tried again as soon as it is well: this copy is no worse than others
+            # Soon again, but behind others: it may be this copy that the store cannot take.
+            self._backoff.fail(copy, time.monotonic(), wait_s_max=ILL_WAIT_S)
+            return False
         except GatewayError as error:
             report.failed += 1
             logger.warning("copy not made", extra=told | {"code": error.code})

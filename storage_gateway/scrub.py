@@ -16,7 +16,8 @@ from functools import partial
 
 from urn import mint
 
-from .backends import KeyedStore
+from .backends import KeyedStore, Member
+from .backends.replica_reads import unseen
 from .catalog import Catalog
 from .catalog.copies import mark_bad
 from .catalog.objects import load_segment_page
@@ -29,6 +30,10 @@ logger = logging.getLogger(__name__)
 
 NAME = "scrub"
 PAGE = 100
+SILENCE_S_MAX = 120.0
+"""How long a store is waited for, for one leaf: a disk that hangs would be waited for for ever."""
+REST_S = 600.0
+"""How long a store is left alone that did not answer: it must not hold up what is in others."""
 
 
 @dataclass(slots=True)
@@ -52,21 +57,21 @@ class Scrub:
         self,
         *,
         catalog: Catalog,
-        stores: Sequence[KeyedStore],
+        members: Sequence[Member],
         threads: Executor,
-        instance_id: str,
         payloads: str,
         bytes_per_s: float,
         round_s: float,
     ) -> None:
-        """``stores`` are those of the configuration, each by itself; ``payloads`` is the key prefix
-        of all payloads, ending in ``/``; ``bytes_per_s`` is how much is read at most, of all stores
+        """``members`` are the stores of the configuration; ``payloads`` is the key prefix of all
+        payloads, ending in ``/``; ``bytes_per_s`` is how much is read at most, of all stores
         together; ``round_s`` how long after the end of a round none is begun.
         """
         self._catalog = catalog
-        self._stores: Mapping[str, KeyedStore] = {store.name: store for store in stores}
+        self._members: Mapping[str, Member] = {member.name: member for member in members}
+        self._resting: dict[str, float] = {}
+        """Stores that did not answer, and until when they are not asked."""
         self._threads = threads
-        self._instance_id = instance_id
         self._payloads = payloads
         self._bytes_per_s = bytes_per_s
         self._round_s = round_s
@@ -94,7 +99,7 @@ class Scrub:
 
         """
         report = ScrubReport()
-        async with turn_at(self._catalog, NAME, self._instance_id) as turn:
+        async with turn_at(self._catalog, NAME) as turn:
             if turn is None:
                 return report
             self.round_ended_ms = turn.round_ended_ms
@@ -135,13 +140,18 @@ class Scrub:
         for backend in placed.backends if page else ():
             told = {"urn": mint(placed.object_id).urn, "segment": index, "store": backend}
             try:
-                store = self._stores.get(backend)
-                if store is None:
-                    raise BackendUnavailable(f"store {backend} is not configured")
+                store = self._well(backend)
                 key = f"{self._payloads}{payload_id}/{index}"
-                await check_copy(store, key, page[0], self._threads, self._pacing(turn, report))
+                async with asyncio.timeout(SILENCE_S_MAX) as patience:
+                    pacing = self._pacing(turn, report, patience)
+                    await check_copy(store, key, page[0], self._threads, pacing)
                 report.right += 1
+            except TimeoutError:
+                self._rest(backend)
+                report.unread += 1
+                logger.warning("store does not answer a scrub", extra=told)
             except BackendUnavailable as error:
+                self._rest(backend)
                 report.unread += 1
                 logger.info("copy not read", extra=told | {"code": error.code})
             except (BlobMissing, BlobCorrupt) as error:
@@ -150,7 +160,30 @@ class Scrub:
                     report.bad += 1
                     logger.warning("copy is bad", extra=told | {"kind": type(error).__name__})
 
-    def _pacing(self, turn: Turn, report: ScrubReport) -> Callable[[int], Awaitable[None]]:
+    def _well(self, backend: str) -> KeyedStore:
+        """Return a store that is not known to be ill.
+
+        Raises:
+            BackendUnavailable
+
+        """
+        member = self._members.get(backend)
+        if member is None:
+            raise BackendUnavailable(f"store {backend} is not configured")
+        if not member.ready:
+            raise unseen(member)
+        if time.monotonic() < self._resting.get(backend, 0.0):
+            raise BackendUnavailable(f"store {backend} did not answer lately")
+        return member.store
+
+    def _rest(self, backend: str) -> None:
+        self._resting.setdefault(backend, 0.0)
+        if time.monotonic() >= self._resting[backend]:
+            self._resting[backend] = time.monotonic() + REST_S
+
+    def _pacing(
+        self, turn: Turn, report: ScrubReport, patience: asyncio.Timeout
+    ) -> Callable[[int], Awaitable[None]]:
         """Return what is called after each leaf, and waits until the next one may be read."""
         clock = asyncio.get_running_loop().time
         began_s = clock()
@@ -159,8 +192,10 @@ class Scrub:
             nonlocal began_s
             report.bytes_read += size
             await turn.hold()
+            patience.reschedule(None)  # it is we who wait now
             await asyncio.sleep(size / self._bytes_per_s - (clock() - began_s))
             began_s = clock()
+            patience.reschedule(began_s + SILENCE_S_MAX)
 
         return pause
 

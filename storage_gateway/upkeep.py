@@ -1,10 +1,11 @@
 """What a process does by itself: settling, clearing away, mending, reading through, completing."""
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+from .backends import Member
 from .config import Config
 from .errors import NotFound
 from .parts import Parts
@@ -47,7 +48,7 @@ class Upkeep:
         if name == "recovery":
             return await self.recovery.run_once()
         if name == "repair":
-            return await self.repair.run_once(within_s=within_s)
+            return await self.repair.run_once(within_s=within_s, at_once=True)
         if name == "scrub":
             return await self.scrub.run_once(within_s=within_s)
         raise NoSuchPass(f"there are: {', '.join(PASSES)}")
@@ -60,13 +61,18 @@ class Upkeep:
         yield self.roots.run_forever(config.recovery_interval_s)
 
 
+def _members_of(parts: Parts) -> Sequence[Member]:
+    if parts.replicas is not None:
+        return parts.replicas.members
+    return parts.members or (Member(parts.store, domain=parts.store.name),)
+
+
 def make_upkeep(
     config: Config,
     parts: Parts,
     settler: Settler,
     *,
     threads: Executor,
-    instance_id: str,
     check_room: Callable[[Wanted], None],
 ) -> Upkeep:
     """Put the passes together; nothing runs yet. ``check_room`` raises StorageFull."""
@@ -84,16 +90,14 @@ def make_upkeep(
             catalog=catalog,
             store=parts.replicas,
             threads=threads,
-            instance_id=instance_id,
             payloads=payloads,
             spool=config.data_dir,
             check_room=lambda store: check_room(Wanted((store,), 1)),
         ),
         scrub=Scrub(
             catalog=catalog,
-            stores=[member.store for member in parts.members] or [parts.store],
+            members=_members_of(parts),
             threads=threads,
-            instance_id=instance_id,
             payloads=payloads,
             bytes_per_s=config.scrub_bytes_per_s,
             round_s=config.scrub_round_s,

@@ -21,19 +21,19 @@ _TAKE = Statement(
     .where(
         passes.c.name == bindparam("name_is"),
         or_(
-            passes.c.instance_id == bindparam("instance_id_is"),
+            passes.c.turn_id == bindparam("turn_id_is"),
             passes.c.lease_until_ms <= bindparam("now_ms"),
             # No lease is as long: the clock was set back since.
             passes.c.lease_until_ms > bindparam("longest_ms"),
         ),
     )
-    .values(instance_id=bindparam("instance_id_is"), lease_until_ms=bindparam("until_ms"))
+    .values(turn_id=bindparam("turn_id_is"), lease_until_ms=bindparam("until_ms"))
 )
 _KEEP = Statement(
     update(passes)
     .where(
         passes.c.name == bindparam("name_is"),
-        passes.c.instance_id == bindparam("instance_id_is"),
+        passes.c.turn_id == bindparam("turn_id_is"),
         passes.c.lease_until_ms > bindparam("now_ms"),
     )
     .values(lease_until_ms=bindparam("until_ms"), position=bindparam("new_position"))
@@ -54,19 +54,17 @@ class PassRow:
     now_ms: int
 
 
-def take_pass(
-    connection: Connection, name: str, instance_id: str, lease_s: float
-) -> PassRow | None:
+def take_pass(connection: Connection, name: str, turn_id: str, lease_s: float) -> PassRow | None:
     """Be the one who is at work on a pass; None while somebody else is."""
     now = now_ms(connection)
-    row = {"name": name, "instance_id": instance_id, "lease_until_ms": now, "position": ""}
+    row = {"name": name, "turn_id": turn_id, "lease_until_ms": now, "position": ""}
     insert_once(connection, passes, row)
     wanted = {
         "now_ms": now,
         "until_ms": now + int(lease_s * 1000),
         "longest_ms": now + LEASE_S_MAX * 1000,
     }
-    mine = {"name_is": name, "instance_id_is": instance_id}
+    mine = {"name_is": name, "turn_id_is": turn_id}
     if _TAKE.run(connection, mine | wanted).changed != 1:
         return None
     return find_pass(connection, name)
@@ -81,21 +79,21 @@ def find_pass(connection: Connection, name: str) -> PassRow | None:
 
 
 def keep_pass(
-    connection: Connection, name: str, instance_id: str, lease_s: float, position: str
+    connection: Connection, name: str, turn_id: str, lease_s: float, position: str
 ) -> bool:
     """Note how far it came and hold the lease on; False when it was lost: stop at once."""
     now = now_ms(connection)
     kept = {"until_ms": now + int(lease_s * 1000), "new_position": position, "now_ms": now}
-    mine = {"name_is": name, "instance_id_is": instance_id}
+    mine = {"name_is": name, "turn_id_is": turn_id}
     return _KEEP.run(connection, mine | kept).changed == 1
 
 
-def leave_pass(connection: Connection, name: str, instance_id: str, *, ended: bool) -> None:
+def leave_pass(connection: Connection, name: str, turn_id: str, *, ended: bool) -> None:
     """Give the lease back; ``ended`` says that the round did: the next one begins in front."""
     now = now_ms(connection)
     found = find_pass(connection, name)
     position = "" if ended or found is None else found.position
     kept = {"until_ms": now, "new_position": position, "now_ms": now}
-    mine = {"name_is": name, "instance_id_is": instance_id}
+    mine = {"name_is": name, "turn_id_is": turn_id}
     if _KEEP.run(connection, mine | kept).changed == 1 and ended:
         _END_ROUND.run(connection, {"name_is": name, "now_ms": now})

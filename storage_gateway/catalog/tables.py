@@ -230,12 +230,12 @@ passes = Table(
     "passes",
     metadata,
     Column("name", Text(), primary_key=True),
-    Column("instance_id", Text(32), nullable=False),
+    Column("turn_id", Text(32), nullable=False),
     Column("lease_until_ms", BigInteger, nullable=False),
     Column("position", Text(), nullable=False),
     Column("round_ended_ms", BigInteger, nullable=True),
 )
-"""Passes over everything there is: who is at work on each, how far it came, when it came to the
+"""Passes over everything there is: whose turn it is at each, how far it came, when it came to the
 end."""
 
 tokens = Table(

@@ -50,8 +50,10 @@ def _add_passes(commands: Commands) -> None:
     running = add_command(
         verbs,
         "run",
-        "Run one through all there is: recovery (settle what was interrupted), repair (make copies"
-        " again), scrub (read every copy, at the gateway's rate). Exit 1 if something is wrong.",
+        "Run one to the end of its round: recovery (settle what was interrupted), repair (make"
+        " copies again), scrub (read the copies that this round has not read yet, at the gateway's"
+        " rate; what a store got in the last two minutes may be missing). Exit 1 if something is"
+        " wrong.",
         examples,
     )
     running.add_argument("name", choices=("recovery", "repair", "scrub"))

@@ -1,4 +1,4 @@
-"""``passes run``: a pass of a running gateway, through all there is, from a terminal."""
+"""``passes run``: a pass of a running gateway, to the end of its round, from a terminal."""
 
 import argparse
 import asyncio
@@ -15,13 +15,13 @@ SECONDS = 5.0
 """How long one question lasts: so often a person is told."""
 BUSY_S = 2.0
 NOT_COUNTED = frozenset({"pass", "ended"})
-WRONG = frozenset({"bad", "lost", "failed", "failures", "unread"})
+WRONG = frozenset({"bad", "lost", "failed", "failures", "unread", "waiting"})
 """Counts that are to be looked at."""
 
 
 def run_pass(options: argparse.Namespace) -> int:
-    """Run a pass to the end of all there is; exit 0 only if nothing is wrong. Ctrl-C leaves it to
-    the gateway's own passes, which go on where it stopped.
+    """Run a pass to the end of the round that is under way, or a whole one if none is; exit 0 only
+    if nothing is wrong. Ctrl-C leaves it to the gateway's own passes, which go on where it stopped.
     """
     return talk("passes run", options, _run)
 

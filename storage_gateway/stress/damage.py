@@ -117,7 +117,6 @@ async def complete(trial: Trial) -> None:
         catalog=world.catalog.inner,
         store=world.parts.replicas,
         threads=threads,
-        instance_id=REPAIRS,
         payloads=world.parts.payloads,
         spool=world.folder,
         settled_s=0.0,

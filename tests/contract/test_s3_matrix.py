@@ -21,6 +21,7 @@ from storage_gateway.backends.s3 import S3Store
 from storage_gateway.errors import BackendUnavailable, BlobMissing
 from storage_gateway.stress.tcp_faults import HOST, FaultKind, ProxyFault, Side
 from storage_gateway.stress.tcp_proxy import TCPProxy, tcp_proxy
+from tests.gateway import eventually
 from tests.requirements import ROOT
 from tests.servers.s3 import S3Server
 from tests.servers.seaweedfs import SeaweedFS
@@ -165,6 +166,24 @@ async def test_a_fault_is_unavailable_while_it_lasts(
         for name, use in USES.items():
             assert (name, "nothing") == (name, await seen(store, use))
         assert DATA == await store.get(f"{KEY}-put", 0, len(DATA))
+
+
+async def test_a_put_whose_body_is_late_fails_and_comes_all_the_same(
+    s3_server: SeaweedFS, tmp_path: Path
+) -> None:
+    async with store_behind_proxy(s3_server, tmp_path) as (store, proxy):
+        await proxy.inject(
+            ProxyFault(kind=FaultKind.LATE, late_s=2 * DEADLINE_S, requests=(b"PUT",))
+        )
+        assert BackendUnavailable.__name__ == await seen(store, PUTS["put"])
+
+        async def has_come() -> bool:
+            try:
+                return DATA == await store.get(f"{KEY}-put", 0, len(DATA))
+            except BlobMissing:
+                return False
+
+        await eventually(has_come, what="the late put")
 
 
 async def test_a_flipped_bit_of_an_answer_is_for_the_reader_to_see(

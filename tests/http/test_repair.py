@@ -9,6 +9,7 @@ import asyncio
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, update
@@ -41,7 +42,6 @@ def repair_of(gateway: RunningGateway, folders: Folders) -> Repair:
         catalog=parts.catalog,
         store=parts.replicas,
         threads=gateway.gateway._threads,
-        instance_id="a" * 32,
         payloads=parts.payloads,
         spool=folders.path / "data",
         check_room=lambda _store: None,
@@ -288,9 +288,7 @@ async def test_who_lost_its_turn_takes_nothing_away(
         assert await gateway.catalog.run(mark)
 
         async def read_and_sleep(store: KeyedStore, wanted: Range, threads: Executor) -> bytes:
-            await gateway.catalog.run(
-                lambda c: c.execute(update(passes).values(instance_id="b" * 32))
-            )
+            await gateway.catalog.run(lambda c: c.execute(update(passes).values(turn_id="b" * 32)))
             return await read_leaf(store, wanted, threads)
 
         monkeypatch.setattr("storage_gateway.repair.read_leaf", read_and_sleep)
@@ -415,3 +413,50 @@ async def test_a_copy_that_is_bad_again_is_noted_again(
 
             await eventually(is_noted, what="a note")
             assert 1 == (await repair_of(gateway, folders).run_once()).made
+
+
+async def test_two_passes_at_once_are_one_after_the_other(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway's own and one by hand, in one process."""
+    put = Repair._put
+    by_hand: list[RepairReport] = []
+
+    async def put_while_another_is_asked(self: Repair, *arguments: object) -> None:
+        by_hand.append(await mending.run_once())
+        await put(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Repair, "_put", put_while_another_is_asked)
+    async with running(folders, write_quorum=1) as (gateway, session):
+        await lay(folders, gateway, session, without="two")
+        mending = repair_of(gateway, folders)
+
+        report = await mending.run_once()
+
+    assert (2, True) == (report.made, report.ended)
+    assert [RepairReport()] * 2 == by_hand
+
+
+async def test_a_copy_that_its_store_cannot_take_holds_up_no_other(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = Repair._put
+    refused: set[object] = set()
+
+    async def refuse_the_first(self: Repair, order: Any, spool: Any) -> None:  # noqa: ANN401
+        if not refused or order.key in refused:
+            refused.add(order.key)
+            raise BackendUnavailable("not this one")
+        await put(self, order, spool)
+
+    monkeypatch.setattr(Repair, "_put", refuse_the_first)
+    async with running(folders, write_quorum=1) as (gateway, session):
+        await lay(folders, gateway, session, without="two")
+        mending = repair_of(gateway, folders)
+
+        first, second = [await mending.run_once() for _ in range(2)]
+        by_hand = await mending.run_once(at_once=True)
+
+    assert (0, 1, 1) == (first.made, first.failed, first.waiting)
+    assert (1, 0, 1) == (second.made, second.failed, second.waiting)
+    assert (0, 1, 0) == (by_hand.made, by_hand.failed, by_hand.waiting)

@@ -40,7 +40,6 @@ def repair_of(gateway: RunningGateway, folder: Path) -> Repair:
         catalog=parts.catalog,
         store=parts.replicas,
         threads=gateway.gateway._threads,
-        instance_id="a" * 32,
         payloads=parts.payloads,
         spool=folder,
         settled_s=0.0,
@@ -52,9 +51,8 @@ async def scrubbed(gateway: RunningGateway) -> int:
     parts = gateway.gateway.parts
     scrub = Scrub(
         catalog=parts.catalog,
-        stores=[member.store for member in parts.members],
+        members=parts.members,
         threads=gateway.gateway._threads,
-        instance_id="a" * 32,
         payloads=parts.payloads,
         bytes_per_s=1e12,
         round_s=0.0,

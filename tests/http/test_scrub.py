@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from crypto import LEAF_SIZE, SEGMENT_SIZE
+from storage_gateway.backends import BlobInfo
 from storage_gateway.catalog.copies import BAD, PLACED
 from storage_gateway.catalog.passes import take_pass
 from storage_gateway.scrub import NAME, Scrub, ScrubReport
@@ -29,9 +30,8 @@ def scrub_of(gateway: RunningGateway, *, bytes_per_s: float = 1e12, round_s: flo
     parts = gateway.gateway.parts
     return Scrub(
         catalog=parts.catalog,
-        stores=[member.store for member in parts.members],
+        members=parts.members,
         threads=gateway.gateway._threads,
-        instance_id="a" * 32,
         payloads=parts.payloads,
         bytes_per_s=bytes_per_s,
         round_s=round_s,
@@ -164,3 +164,38 @@ def _content(file: Path) -> bytes:
         return file.read_bytes()
     except FileNotFoundError:  # while it is made again
         return b""
+
+
+async def test_a_store_that_does_not_answer_is_left_alone_for_a_while(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage_gateway.scrub.SILENCE_S_MAX", 0.2)
+    async with running(folders) as (gateway, session):
+        await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        asked = []
+
+        async def hang(key: str) -> BlobInfo:
+            asked.append(key)
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        scrub = scrub_of(gateway)
+        monkeypatch.setattr(gateway.gateway.parts.members[1].store, "stat", hang)
+        reports = [await scrub.run_once() for _ in range(2)]
+
+    assert [(2, 0, 2)] * 2 == [(r.right, r.bad, r.unread) for r in reports]
+    assert 1 == len(asked)
+
+
+async def test_of_a_store_that_was_not_seen_nothing_is_bad(folders: Folders) -> None:
+    """It may be the mount point of a disk that is not there."""
+    async with running(folders) as (gateway, session):
+        await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        gateway.gateway.parts.members[1].ready = False
+        for file in await folders.payload_files("two"):
+            file.unlink()
+
+        report = await scrub_of(gateway).run_once()
+
+        assert (2, 0, 2) == (report.right, report.bad, report.unread)
+        assert {PLACED} == await states(gateway)

@@ -16,7 +16,7 @@ def upgrade() -> None:
     op.create_table(
         "passes",
         sa.Column("name", text_type(), primary_key=True),
-        sa.Column("instance_id", text_type(32), nullable=False),
+        sa.Column("turn_id", text_type(32), nullable=False),
         sa.Column("lease_until_ms", sa.BigInteger(), nullable=False),
         sa.Column("position", text_type(), nullable=False),
         sa.Column("round_ended_ms", sa.BigInteger(), nullable=True),
