@@ -31,6 +31,9 @@ from .probe_report import ProbeFinding, unavailable
 
 T = TypeVar("T")
 
+Permit = Callable[[], Awaitable[None]]
+"""Raises when nobody may be told any more that somebody wants it."""
+
 PROBED = "bafkqaaa"
 """The CID that holds its own block, which is empty. Source: section "Dedicated Probe Paths"."""
 CAR_BYTES_MAX = LEAF_SIZE + CAR_HEADER_MAX + 256
@@ -120,6 +123,8 @@ class IPFSGateway:
         self._settings = settings
         self._meter = Meter(settings.name, observe or (lambda _operation: None))
         self._format = Format.RAW
+        # Not left to the pool: who waits for a connection of ours does not wait for the gateway.
+        self._turns = asyncio.Semaphore(settings.connections_max)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=settings.connections_max, ssl=tls or True),
             timeout=aiohttp.ClientTimeout(
@@ -136,12 +141,17 @@ class IPFSGateway:
         """Close all connections; what is under way is broken off."""
         await self._session.close()
 
-    async def fetch(self, leaf: Range, check: Callable[[bytes], T], threads: Executor) -> T:
+    async def fetch(
+        self, leaf: Range, check: Callable[[bytes], T], threads: Executor, *, permit: Permit
+    ) -> T:
         """Return what ``check`` makes of a leaf, which is known by its digest; called in a thread.
+
+        ``permit`` is asked at the last moment before the gateway is, and again once it answered.
 
         Raises:
             BlobCorrupt: what was answered is not the leaf; or what ``check`` raises.
             BackendUnavailable: it was not answered, whatever the reason, or the gateway rests.
+            Exception: whatever ``permit`` raises.
 
         """
         if leaf.digest is None or leaf.size > LEAF_SIZE:
@@ -153,16 +163,21 @@ class IPFSGateway:
                 raise BlobCorrupt(f"gateway {self.name} answered another block")
             return check(block)
 
-        with self._counted(), self._meter.timed("read") as seen:
-            block = await self._in_time(self._block(CID(Codec.RAW, digest)))
-            made = await asyncio.get_running_loop().run_in_executor(threads, work)
-            seen.received = size
-            return made
+        self._refuse_rest()
+        async with self._turns:
+            await permit()
+            with self._counted(), self._meter.timed("read") as seen:
+                block = await self._in_time(self._block(CID(Codec.RAW, digest)))
+                made = await asyncio.get_running_loop().run_in_executor(threads, work)
+                seen.received = size
+        await permit()
+        return made
 
     async def probe(self) -> IPFSGatewayReport:
         """Try the one block that every gateway has; says nothing of ours, raises nothing."""
         try:
-            await self._in_time(self._get(PROBED, Format.RAW, size_max=0))
+            async with self._turns:
+                await self._in_time(self._get(PROBED, Format.RAW, size_max=0))
         except _Refused:
             return IPFSGatewayReport(store=self.name, raw=False, findings=(NO_RAW,))
         except BlobCorrupt:
@@ -171,12 +186,16 @@ class IPFSGateway:
             return IPFSGatewayReport(store=self.name, findings=(unavailable(str(error)),))
         return IPFSGatewayReport(store=self.name, raw=True)
 
+    def _refuse_rest(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if not self.reads.is_closed and not self.reads.wants_probe(now):
+            raise self._unavailable("failed too often lately")
+
     @contextmanager
     def _counted(self) -> Iterator[None]:
         """Let it rest after failures in a row. That it lacks a block is none."""
         clock = asyncio.get_running_loop().time
-        if not self.reads.is_closed and not self.reads.wants_probe(clock()):
-            raise self._unavailable("failed too often lately")
+        self._refuse_rest()
         probe = self.reads.enter(clock())
         try:
             yield

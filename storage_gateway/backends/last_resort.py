@@ -7,24 +7,21 @@ nothing: where it does not help either, the answer is what the stores said.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
-from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
+from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing, CatalogUnavailable
 
 from .contract import Check, Range
-from .ipfs_gateway import IPFSGateway
+from .ipfs_gateway import IPFSGateway, Permit
 from .replicas import Replicas
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-Permit = Callable[[], Awaitable[None]]
-"""Raises when nobody may be told any more that somebody wants it."""
 
 
 class LastResort:
@@ -34,13 +31,14 @@ class LastResort:
         """Of the gateways, one at least, the first ones are asked first."""
         self._stores = stores
         self._gateways = tuple(gateways)
+        self._tried = {gateway: asyncio.Lock() for gateway in gateways}
 
     async def fetch(
         self, ranges: Sequence[Range], check: Check[T], threads: Executor, *, permit: Permit
     ) -> list[T]:
         """Return what ``check`` makes of each range, in order; all have their digests.
 
-        ``permit`` is asked before any gateway is.
+        ``permit`` is asked each time before a gateway is, and before what it answered is used.
 
         Raises:
             BlobMissing, BlobCorrupt, BackendUnavailable: as the stores; or what ``permit`` raises.
@@ -48,7 +46,8 @@ class LastResort:
         """
         if self._stores.rest:
             # All of them hang, or nearly: each leaf would wait for each of them.
-            with suppress(BackendUnavailable, BlobCorrupt):
+            # Without the catalog no gateway may be asked; a store may.
+            with suppress(BackendUnavailable, BlobCorrupt, CatalogUnavailable):
                 return await self._ask(ranges, check, threads, permit)
             return await self._stores.fetch(ranges, check, threads)
         try:
@@ -78,9 +77,8 @@ class LastResort:
     async def _ask(
         self, ranges: Sequence[Range], check: Check[T], threads: Executor, permit: Permit
     ) -> list[T]:
-        await permit()
         asking = [
-            asyncio.create_task(self._ask_for(wanted, partial(check, at), threads))
+            asyncio.create_task(self._ask_for(wanted, partial(check, at), threads, permit))
             for at, wanted in enumerate(ranges)
         ]
         try:
@@ -91,13 +89,29 @@ class LastResort:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
 
-    async def _ask_for(self, leaf: Range, check: Callable[[bytes], T], threads: Executor) -> T:
+    async def _ask_for(
+        self, leaf: Range, check: Callable[[bytes], T], threads: Executor, permit: Permit
+    ) -> T:
         failure: Exception | None = None
         for gateway in self._gateways:
             try:
-                return await gateway.fetch(leaf, check, threads)
+                async with self._alone_if_tried(gateway):
+                    return await gateway.fetch(leaf, check, threads, permit=permit)
             except (BackendUnavailable, BlobCorrupt) as error:
                 told = {"store": gateway.name, "kind": type(error).__name__}
                 logger.info("gateway did not serve", extra=told)
                 failure = error
         raise failure or BackendUnavailable("there is no gateway")
+
+    @asynccontextmanager
+    async def _alone_if_tried(self, gateway: IPFSGateway) -> AsyncGenerator[None]:
+        """Ask one that rested for one leaf at a time.
+
+        The first is its probe: the others would be refused meanwhile, and with them the whole read,
+        which would break off the probe. So it would rest for ever.
+        """
+        if gateway.reads.is_closed:
+            yield
+            return
+        async with self._tried[gateway]:
+            yield

@@ -22,7 +22,13 @@ from storage_gateway.backends.ipfs_gateway import (
     IPFSGatewaySettings,
 )
 from storage_gateway.backends.metered import Operation
-from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing, GatewayError
+from storage_gateway.errors import (
+    BackendUnavailable,
+    BlobCorrupt,
+    BlobMissing,
+    Erased,
+    GatewayError,
+)
 from tests.servers.ipfs import IpfsNode
 from tests.servers.scripted import HANG, Received, Say, Script, Scripted, scripted
 from urn import LEAF_SIZE
@@ -72,8 +78,12 @@ async def saying(script: Script) -> AsyncIterator[tuple[IPFSGateway, Scripted]]:
         yield gateway, server
 
 
+async def permit() -> None:
+    """Let the gateway be asked."""
+
+
 async def fetched(gateway: IPFSGateway, threads: ThreadPoolExecutor, block: Block = LEAF) -> bytes:
-    return await gateway.fetch(wanted(block), bytes, threads)
+    return await gateway.fetch(wanted(block), bytes, threads, permit=permit)
 
 
 async def test_a_leaf_comes_from_the_gateway_of_a_node(
@@ -143,7 +153,7 @@ async def test_a_lie_is_corrupt_and_goes_no_further(lie: Say, threads: ThreadPoo
     seen: list[bytes] = []
     async with saying(lambda _: lie) as (gateway, _):
         with pytest.raises(BlobCorrupt, match="gateway stranger answered"):
-            await gateway.fetch(wanted(LEAF), seen.append, threads)
+            await gateway.fetch(wanted(LEAF), seen.append, threads, permit=permit)
 
     assert [] == seen
 
@@ -159,7 +169,7 @@ async def test_the_digest_of_another_size_is_not_a_leaf(threads: ThreadPoolExecu
     async with saying(lambda _: Say(body=CONTENT)) as (gateway, _):
         short = Range("payload/0", 0, len(CONTENT) - 1, sha256(CONTENT).digest())
         with pytest.raises(BlobCorrupt):
-            await gateway.fetch(short, bytes, threads)
+            await gateway.fetch(short, bytes, threads, permit=permit)
 
 
 STATUSES = [301, 302, 307, 401, 403, 404, 410, 412, 429, 500, 502, 503, 504]
@@ -194,6 +204,48 @@ async def test_a_gateway_that_hangs_is_waited_for_until_its_deadline(
     ):
         with pytest.raises(BackendUnavailable, match="did not answer in time"):
             await fetched(gateway, threads)
+
+
+def hangs_for_one(request: Received) -> Say | None:
+    return HANG if str(LEAF.cid) in request.target else Say(body=OTHER.content)
+
+
+async def test_who_waits_for_a_connection_of_ours_does_not_wait_for_the_gateway(
+    threads: ThreadPoolExecutor,
+) -> None:
+    async with (
+        scripted(hangs_for_one) as server,
+        opened(server.endpoint, deadline_s=1.0, idle_s=3600.0, connections_max=1) as gateway,
+    ):
+        blocks = [LEAF] + 2 * FAILURES_MAX * [OTHER]
+        asking = [fetched(gateway, threads, block) for block in blocks]
+        first, *others = await asyncio.gather(*asking, return_exceptions=True)
+
+    assert isinstance(first, BackendUnavailable)
+    assert 2 * FAILURES_MAX * [OTHER.content] == others
+    assert gateway.reads.is_closed
+
+
+async def test_what_is_erased_while_it_waits_for_a_connection_is_not_asked_for(
+    threads: ThreadPoolExecutor,
+) -> None:
+    async with (
+        scripted(hangs_for_one) as server,
+        opened(server.endpoint, deadline_s=0.2, idle_s=3600.0, connections_max=1) as gateway,
+    ):
+
+        async def unless_asked() -> None:
+            if server.received:
+                raise Erased("the object was erased")
+
+        first, second = await asyncio.gather(
+            fetched(gateway, threads),
+            gateway.fetch(wanted(OTHER), bytes, threads, permit=unless_asked),
+            return_exceptions=True,
+        )
+
+    assert [BackendUnavailable, Erased] == [type(first), type(second)]
+    assert 1 == len(server.received)
 
 
 async def test_variables_of_the_environment_name_no_proxy(
@@ -305,6 +357,6 @@ async def test_the_probe_tells_what_is_of_no_use(say: Say, kind: str) -> None:
 async def test_what_has_no_digest_is_not_asked_for(threads: ThreadPoolExecutor) -> None:
     async with saying(lambda _: Say(body=CONTENT)) as (gateway, server):
         with pytest.raises(ValueError, match="not a leaf"):
-            await gateway.fetch(Range("payload/0", 0, 5), bytes, threads)
+            await gateway.fetch(Range("payload/0", 0, 5), bytes, threads, permit=permit)
 
     assert [] == server.received

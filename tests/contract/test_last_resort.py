@@ -17,8 +17,8 @@ import pytest
 
 from storage_gateway.backends import LocalStore, Member, Range, Replicas, health
 from storage_gateway.backends.faulty import StoreFaults
-from storage_gateway.backends.ipfs_gateway import IPFSGateway, IPFSGatewaySettings
-from storage_gateway.backends.last_resort import LastResort, Permit
+from storage_gateway.backends.ipfs_gateway import IPFSGateway, IPFSGatewaySettings, Permit
+from storage_gateway.backends.last_resort import LastResort
 from storage_gateway.errors import (
     BackendUnavailable,
     BlobCorrupt,
@@ -44,6 +44,10 @@ def has_all(request: Received) -> Say | None:
 
 def absent(_: Received) -> Say:
     return Say(404)
+
+
+def hangs(_: Received) -> Say | None:
+    return HANG
 
 
 def lying(_: Received) -> Say:
@@ -237,6 +241,57 @@ async def test_without_leave_no_gateway_is_asked(rig: Rig) -> None:
     assert [] == rig.asked()
 
 
+@pytest.mark.parametrize("first", [hangs, absent, has_all])
+async def test_what_is_erased_meanwhile_is_neither_asked_for_nor_returned(
+    rig: Rig, first: Script
+) -> None:
+    async def unless_asked() -> None:
+        if rig.servers[0].received:
+            raise Erased("the object was erased")
+
+    await rig.gateway(first, deadline_s=0.2, idle_s=3600.0)
+    await rig.gateway(has_all)
+    rig.fail()
+    with pytest.raises(Erased):
+        await rig.fetch(rig.together(), [0], leave=unless_asked)
+
+    assert ([LEAVES[0]], []) == (rig.asked(0), rig.asked(1))
+
+
+class Recovering:
+    """What a gateway says that fails until it is well."""
+
+    def __init__(self) -> None:
+        self.well = False
+
+    def __call__(self, request: Received) -> Say | None:
+        return has_all(request) if self.well else Say(503)
+
+
+@pytest.mark.parametrize("beside", [None, "has_first"])
+async def test_a_gateway_that_rested_serves_several_leaves_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, beside: str | None
+) -> None:
+    def has_first(request: Received) -> Say | None:
+        return has_all(request) if str(LEAVES[0].cid) in request.target else Say(404)
+
+    monkeypatch.setattr(health, "RESTED_S", 0.0)
+    if beside:
+        await rig.gateway(has_first)
+    recovering = Recovering()
+    await rig.gateway(recovering)
+    source = rig.together()
+    rig.fail()
+    for _ in range(health.FAILURES_MAX):
+        with pytest.raises(BackendUnavailable):
+            await rig.fetch(source, [1])
+    assert not rig.gateways[-1].reads.is_closed
+    recovering.well = True
+
+    assert ALL == await rig.fetch(source)
+    assert rig.gateways[-1].reads.is_closed
+
+
 async def test_while_all_stores_rest_none_is_waited_for(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +325,25 @@ async def test_stores_that_rest_are_asked_when_no_gateway_helps(
     assert ALL == await rig.fetch(source)
 
 
+async def test_stores_that_rest_are_asked_when_the_catalog_gives_no_leave(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unknown() -> None:
+        raise CatalogUnavailable("the catalog does not answer")
+
+    monkeypatch.setattr(health, "RESTED_S", 3600.0)
+    await rig.gateway(has_all)
+    source = rig.together()
+    rig.fail()
+    for _ in range(health.FAILURES_MAX):
+        await rig.fetch(source, [0])
+    rig.fail(StoreFaults())
+    rig.servers[0].received.clear()
+
+    assert ALL == await rig.fetch(source, leave=unknown)
+    assert [] == rig.asked()
+
+
 async def test_stores_that_have_rested_are_tried_again_and_then_asked_alone(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,7 +361,7 @@ async def test_stores_that_have_rested_are_tried_again_and_then_asked_alone(
 
 
 async def test_a_gateway_that_hangs_ends_with_its_deadline(rig: Rig) -> None:
-    await rig.gateway(lambda _: HANG, deadline_s=0.2)
+    await rig.gateway(lambda _: HANG, deadline_s=0.2, idle_s=3600.0)
     rig.fail()
 
     with pytest.raises(BackendUnavailable):

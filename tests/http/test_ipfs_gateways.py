@@ -94,7 +94,8 @@ def backends(path: Path, api: str, url: str) -> list[dict[str, object]]:
     return [
         {"kind": "local", "name": "disk", "path": str(path / "disk")},
         {"kind": "ipfs", "name": "node", "api": api.removesuffix("/api/v0"), "deadline_s": 5.0},
-        {"kind": "ipfs-gateway", "name": "stranger", "url": url, "deadline_s": 1.0},
+        {"kind": "ipfs-gateway", "name": "stranger", "url": url}
+        | {"deadline_s": 1.0, "idle_s": 3600.0},
     ]
 
 
@@ -197,6 +198,10 @@ async def test_what_is_served_to_strangers_does_not_come_from_a_gateway(
     assert [] == stranger.asked
 
 
+async def permit() -> None:
+    """Let the gateway be asked."""
+
+
 async def test_another_deployment_that_serves_blocks_is_a_gateway(
     tmp_path: Path, node: IpfsNode, stranger: Stranger
 ) -> None:
@@ -208,7 +213,9 @@ async def test_another_deployment_that_serves_blocks_is_a_gateway(
         try:
             report = await asking.probe()
             found = [
-                await asking.fetch(Range("", 0, len(leaf), sha256(leaf).digest()), bytes, pool)
+                await asking.fetch(
+                    Range("", 0, len(leaf), sha256(leaf).digest()), bytes, pool, permit=permit
+                )
                 for leaf in stranger.leaves.values()
             ]
         finally:
