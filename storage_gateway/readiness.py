@@ -13,8 +13,7 @@ from datetime import datetime
 from .backends import Member
 from .backends.ipfs import IPFSStore
 from .backends.ipfs_gateway import IPFSGateway, IPFSGatewayReport
-from .backends.node_probe import NodeReport
-from .backends.probe_report import ProbeFinding, ProbeReport
+from .backends.probe_report import ProbeFinding, StoreReport
 from .backends.s3 import S3Store
 from .catalog import Catalog
 from .catalog.work import has_marker
@@ -185,7 +184,7 @@ class _Watched:
         self._clock = clock
         self._ready = member.ready
         self._since = clock()
-        self._report: ProbeReport | NodeReport | None = None
+        self._report: StoreReport | None = None
         self._probed: datetime | None = None
         self._told: set[str] = set()
 
@@ -229,7 +228,7 @@ class _Watched:
             self._report, self._probed = report, self._clock()
         return not isinstance(store, S3Store) or await store.clear_abandoned(deployment_id)
 
-    def _tell(self, report: ProbeReport | NodeReport) -> None:
+    def _tell(self, report: StoreReport) -> None:
         for finding in report.findings:
             if finding.kind not in self._told:
                 self._told.add(finding.kind)

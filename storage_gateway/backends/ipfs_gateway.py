@@ -27,7 +27,7 @@ from urn import CAR_HEADER_MAX, CID, LEAF_SIZE, CARError, CARReader, Codec
 from .contract import Range
 from .health import Breaker
 from .metered import Meter, Observe
-from .probe_report import ProbeFinding, unavailable
+from .probe_report import ProbeFinding, StoreReport, unavailable
 
 T = TypeVar("T")
 
@@ -72,18 +72,11 @@ class IPFSGatewaySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IPFSGatewayReport:
-    """What was found out about a gateway; None for what could not be told."""
+class IPFSGatewayReport(StoreReport):
+    """What was found out about a gateway."""
 
-    store: str
     raw: bool | None = None
     """It has blocks as they are, and not in archives alone."""
-    findings: tuple[ProbeFinding, ...] = ()
-
-    @property
-    def refusals(self) -> tuple[ProbeFinding, ...]:
-        """Why it is of no use."""
-        return tuple(finding for finding in self.findings if finding.refuses)
 
 
 NOT_TRUSTLESS = ProbeFinding(

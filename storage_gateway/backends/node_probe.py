@@ -13,7 +13,7 @@ from urn import CID, LEAF_SIZE, Codec
 
 from .ipfs_blob import reading, tree_of
 from .kubo import KuboClient, Refused
-from .probe_report import ProbeFinding, unavailable
+from .probe_report import ProbeFinding, StoreReport, unavailable
 
 PROBE_S_MAX = 60.0
 SMALL = b"storage-gateway probe\n"
@@ -21,10 +21,9 @@ TIMED_SIZE, TIMED_ROUNDS = LEAF_SIZE, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeReport:
-    """What was found out about a node; None for what was not asked or could not be told."""
+class NodeReport(StoreReport):
+    """What was found out about a node."""
 
-    store: str
     agent: str | None = None
     """What it says that it is."""
     used_bytes: int | None = None
@@ -37,20 +36,8 @@ class NodeReport:
     import_mb_s: float | None = None
     """Megabytes a second, one leaf after the other; likewise below."""
     read_mb_s: float | None = None
-    findings: tuple[ProbeFinding, ...] = ()
-
-    @property
-    def is_answered(self) -> bool:
-        """The node answered all that it was asked."""
-        return all(finding.kind != _UNAVAILABLE for finding in self.findings)
-
-    @property
-    def refusals(self) -> tuple[ProbeFinding, ...]:
-        """Why the node must not be used."""
-        return tuple(finding for finding in self.findings if finding.refuses)
 
 
-_UNAVAILABLE = unavailable("").kind
 NEARLY_FULL = ProbeFinding(
     kind="storage",
     detail="the node stores nearly what it is set to store at most: nothing more is sent to it",

@@ -1,4 +1,4 @@
-"""What is said about an S3 store that was tried."""
+"""What is said about a store that was tried."""
 
 from dataclasses import dataclass
 
@@ -20,10 +20,27 @@ class ProbeFinding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeReport:
+class StoreReport:
     """What was found out about a store; None for what was not asked or could not be told."""
 
     store: str
+    findings: tuple[ProbeFinding, ...] = ()
+
+    @property
+    def is_answered(self) -> bool:
+        """The store answered all that it was asked."""
+        return all(finding.kind != _UNAVAILABLE for finding in self.findings)
+
+    @property
+    def refusals(self) -> tuple[ProbeFinding, ...]:
+        """Why the store must not be used."""
+        return tuple(finding for finding in self.findings if finding.refuses)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeReport(StoreReport):
+    """What was found out about an S3 store."""
+
     reads_after_writes: bool | None = None
     range_reads: bool | None = None
     listing: bool | None = None
@@ -39,17 +56,6 @@ class ProbeReport:
     put_mb_s: float | None = None
     """Megabytes a second, one object after the other; likewise below."""
     get_mb_s: float | None = None
-    findings: tuple[ProbeFinding, ...] = ()
-
-    @property
-    def is_answered(self) -> bool:
-        """The store answered all that it was asked."""
-        return all(finding.kind != _UNAVAILABLE for finding in self.findings)
-
-    @property
-    def refusals(self) -> tuple[ProbeFinding, ...]:
-        """Why the store must not be used."""
-        return tuple(finding for finding in self.findings if finding.refuses)
 
 
 def unavailable(detail: str) -> ProbeFinding:

@@ -11,10 +11,8 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 
 from storage_gateway.backends import LocalStore
-from storage_gateway.backends.ipfs_gateway import IPFSGatewayReport
-from storage_gateway.backends.node_probe import NodeReport
 from storage_gateway.backends.pins import NoPins
-from storage_gateway.backends.probe_report import ProbeReport
+from storage_gateway.backends.probe_report import StoreReport
 from storage_gateway.catalog.work import find_deployment
 from storage_gateway.config import Config, ConfigError, load_config
 from storage_gateway.errors import GatewayError
@@ -25,8 +23,6 @@ from storage_gateway.stores import open_gateways, open_stores
 from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, fail
 
 COMMAND = "backends probe"
-
-Report = ProbeReport | NodeReport | IPFSGatewayReport
 
 
 def probe(options: argparse.Namespace) -> int:
@@ -59,19 +55,19 @@ def _deployment_id(config: Config) -> str:
         catalog.close()
 
 
-async def _probe(config: Config, deployment_id: str) -> list[Report]:
+async def _probe(config: Config, deployment_id: str) -> list[StoreReport]:
     async with AsyncExitStack() as opened:
         marker = marker_key(deployment_id)
         stores = await open_stores(config, marker, opened, lambda _name: NoPins())
         # One after the other: each is to show its own speed.
-        found: list[Report] = [
+        found: list[StoreReport] = [
             await s.probe(deployment_id) for s in stores if not isinstance(s, LocalStore)
         ]
         found += [await gateway.probe() for gateway in await open_gateways(config, opened)]
         return found
 
 
-def _print(reports: Sequence[Report]) -> None:
+def _print(reports: Sequence[StoreReport]) -> None:
     if not reports:
         print("no S3 store, no IPFS node and no gateway of IPFS is configured")
     for report in reports:

@@ -25,6 +25,7 @@ from storage_gateway.copies import read_leaf
 from storage_gateway.errors import BackendUnavailable, StorageFull
 from storage_gateway.repair import NAME, Repair, RepairReport
 from tests.gateway import OpenSession, RunningGateway, eventually
+from tests.http.passes import repair_of
 from tests.http.steps import PLAINTEXT, SEGMENT, fetch, made_bytes, uploaded
 from tests.http.test_replicas import NAMES, Folders, checker, folders, placed, running
 
@@ -33,20 +34,6 @@ __all__ = ["folders"]
 pytestmark = pytest.mark.both_databases
 
 CONTENT = made_bytes(SEGMENT + LEAF_SIZE + 1)
-
-
-def repair_of(gateway: RunningGateway, folders: Folders) -> Repair:
-    """Return repair as the gateway has it, that does not wait for what may still come."""
-    parts = gateway.gateway.parts
-    return Repair(
-        catalog=parts.catalog,
-        store=parts.replicas,
-        threads=gateway.gateway._threads,
-        payloads=parts.payloads,
-        spool=folders.path / "data",
-        check_room=lambda _store: None,
-        settled_s=0.0,
-    )
 
 
 async def lay(
@@ -73,13 +60,13 @@ async def test_what_a_store_did_not_get_is_brought_there(folders: Folders, witho
         await lay(folders, gateway, session, without=without)
         assert {PENDING, PLACED} == await states(gateway)
 
-        report = await repair_of(gateway, folders).run_once()
+        report = await repair_of(gateway, folders.path).run_once()
 
         assert RepairReport(made=2, bytes_copied=report.bytes_copied, ended=True) == report
         assert {PLACED} == await states(gateway)
         assert await contents(folders, "one") == await contents(folders, "two")
         assert report.bytes_copied == sum(map(len, await contents(folders, "one")))
-        again = await repair_of(gateway, folders).run_once()
+        again = await repair_of(gateway, folders.path).run_once()
         assert RepairReport(ended=True) == again
         found = await asyncio.to_thread(checker(folders, gateway).run)
     assert (0, []) == (found.segments_pending, found.findings)
@@ -101,10 +88,10 @@ async def test_what_came_late_to_a_folder_is_put_again(folders: Folders) -> None
     """It can be read; whether it was ever synced nobody knows."""
     async with running(folders, write_quorum=1) as (gateway, session):
         await lay(folders, gateway, session, without="two")
-        await repair_of(gateway, folders).run_once()
+        await repair_of(gateway, folders.path).run_once()
         await gateway.catalog.run(_all_pending)
 
-        report = await repair_of(gateway, folders).run_once()
+        report = await repair_of(gateway, folders.path).run_once()
 
         assert (2, 0) == (report.made, report.found)
         assert {PLACED} == await states(gateway)
@@ -117,7 +104,7 @@ async def test_what_was_restored_is_left_as_it_is(folders: Folders) -> None:
         mark = partial(mark_bad, payload_id=first.parent.name, segment=0, backend="one")
         assert await gateway.catalog.run(mark)
 
-        report = await repair_of(gateway, folders).run_once()
+        report = await repair_of(gateway, folders.path).run_once()
 
         assert RepairReport(found=1, ended=True) == report
         assert {PLACED} == await states(gateway)
@@ -132,7 +119,7 @@ def _all_pending(connection: Connection) -> None:
 async def test_what_may_still_come_is_waited_for(folders: Folders) -> None:
     async with running(folders, write_quorum=1) as (gateway, session):
         await lay(folders, gateway, session, without="two")
-        repair = repair_of(gateway, folders)
+        repair = repair_of(gateway, folders.path)
         repair._settled_s = 3600.0
 
         assert RepairReport(ended=True) == await repair.run_once()
@@ -152,7 +139,7 @@ async def test_a_copy_that_a_read_found_bad_is_made_again(folders: Folders, dama
             return BAD in await states(gateway)
 
         await eventually(is_noted, what="a note of the bad copy")
-        report = await repair_of(gateway, folders).run_once()
+        report = await repair_of(gateway, folders.path).run_once()
 
         assert RepairReport(made=1, bytes_copied=SEGMENT_SIZE, ended=True) == report
         assert {PLACED} == await states(gateway)
@@ -183,7 +170,7 @@ async def test_nothing_is_given_up_where_no_other_copy_is_right(
                 partial(mark_bad, payload_id=payload_id, segment=0, backend=name)
             )
         before = one.read_bytes(), two.read_bytes()
-        report = await repair_of(gateway, folders).run_once()
+        report = await repair_of(gateway, folders.path).run_once()
 
         assert RepairReport(lost=2, ended=True) == report
         assert before == (one.read_bytes(), two.read_bytes())
@@ -203,12 +190,12 @@ async def test_while_a_store_is_away_its_copies_wait(folders: Folders) -> None:
         await lay(folders, gateway, session, without="two")
         await folders.vanish("two")
 
-        report = await repair_of(gateway, folders).run_once()
+        report = await repair_of(gateway, folders.path).run_once()
 
         assert RepairReport(failed=1, waiting=1, ended=True) == report, "asked once in a pass"
         assert {PENDING, PLACED} == await states(gateway)
         await folders.come_back("two")
-        assert 2 == (await repair_of(gateway, folders).run_once()).made
+        assert 2 == (await repair_of(gateway, folders.path).run_once()).made
 
 
 async def test_what_is_erased_meanwhile_does_not_come_back(
@@ -230,7 +217,7 @@ async def test_what_is_erased_meanwhile_does_not_come_back(
             await put(self, *arguments)  # type: ignore[arg-type]
 
         monkeypatch.setattr(Repair, "_put", erase_then_put)
-        await repair_of(gateway, folders).run_once()
+        await repair_of(gateway, folders.path).run_once()
 
         assert 1 == len(erased)
         assert [] == await folders.payload_files("one")
@@ -240,7 +227,7 @@ async def test_what_is_erased_meanwhile_does_not_come_back(
 async def test_one_process_at_a_time_goes_on_where_the_last_one_stopped(folders: Folders) -> None:
     async with running(folders, write_quorum=1) as (gateway, session):
         await lay(folders, gateway, session, without="two")
-        first = await repair_of(gateway, folders).run_once(limit=1)
+        first = await repair_of(gateway, folders.path).run_once(limit=1)
         assert RepairReport(made=1, bytes_copied=first.bytes_copied) == first
         stopped = await gateway.catalog.read(lambda c: find_pass(c, NAME))
         assert stopped is not None
@@ -248,9 +235,9 @@ async def test_one_process_at_a_time_goes_on_where_the_last_one_stopped(folders:
         other = "b" * 32
         assert await gateway.catalog.run(lambda c: take_pass(c, NAME, other, 3600.0))
 
-        assert RepairReport() == await repair_of(gateway, folders).run_once(), "another has it"
+        assert RepairReport() == await repair_of(gateway, folders.path).run_once(), "another has it"
         await gateway.catalog.run(lambda c: take_pass(c, NAME, other, 0.0))
-        second = await repair_of(gateway, folders).run_once()
+        second = await repair_of(gateway, folders.path).run_once()
 
         assert RepairReport(made=1, bytes_copied=second.bytes_copied, ended=True) == second
         ended = await gateway.catalog.read(lambda c: find_pass(c, NAME))
@@ -269,7 +256,7 @@ async def test_a_copy_that_is_not_there_when_it_was_put_does_not_count(
 
         with monkeypatch.context() as patched:
             patched.setattr(Repair, "_put", put_nothing)
-            report = await repair_of(gateway, folders).run_once()
+            report = await repair_of(gateway, folders.path).run_once()
 
         assert RepairReport(failed=2, ended=True) == report
         assert {PENDING, PLACED} == await states(gateway)
@@ -292,7 +279,7 @@ async def test_who_lost_its_turn_takes_nothing_away(
             return await read_leaf(store, wanted, threads)
 
         monkeypatch.setattr("storage_gateway.repair.read_leaf", read_and_sleep)
-        report = await repair_of(gateway, folders).run_once()
+        report = await repair_of(gateway, folders.path).run_once()
 
         assert RepairReport() == report
         assert 10 == first.stat().st_size
@@ -311,10 +298,10 @@ async def test_one_round_is_enough_for_all_processes(folders: Folders) -> None:
                     backend=name,
                 )
                 assert await gateway.catalog.run(mark)
-        process = repair_of(gateway, folders)
+        process = repair_of(gateway, folders.path)
 
         first = await process.run_once(pause_s=3600.0)
-        of_another = await repair_of(gateway, folders).run_once(pause_s=3600.0)
+        of_another = await repair_of(gateway, folders.path).run_once(pause_s=3600.0)
         soon = await process.run_once()
 
     assert RepairReport(lost=4, ended=True) == first
@@ -342,7 +329,7 @@ async def test_a_copy_waits_longer_each_time() -> None:
 async def test_the_reserve_of_a_disk_is_left(folders: Folders) -> None:
     async with running(folders, write_quorum=1) as (gateway, session):
         await lay(folders, gateway, session, without="two")
-        full = repair_of(gateway, folders)
+        full = repair_of(gateway, folders.path)
 
         def refuse(store: str) -> None:
             raise StorageFull(f"less than the reserve is free in {store}")
@@ -370,7 +357,7 @@ async def test_an_error_that_nobody_thought_of_stops_nothing_else(
     async with running(folders, write_quorum=1) as (gateway, session):
         await lay(folders, gateway, session, without="two")
 
-        report = await repair_of(gateway, folders).run_once()
+        report = await repair_of(gateway, folders.path).run_once()
 
     assert (1, 1, True) == (report.made, report.failed, report.ended)
 
@@ -388,7 +375,7 @@ async def test_what_fails_after_the_deletion_does_not_count_as_placed(
     async with running(folders, write_quorum=1) as (gateway, session):
         await lay(folders, gateway, session, without="two")
 
-        await repair_of(gateway, folders).run_once()
+        await repair_of(gateway, folders.path).run_once()
 
         assert BAD in await states(gateway)
 
@@ -412,7 +399,7 @@ async def test_a_copy_that_is_bad_again_is_noted_again(
                 return BAD in await states(gateway)
 
             await eventually(is_noted, what="a note")
-            assert 1 == (await repair_of(gateway, folders).run_once()).made
+            assert 1 == (await repair_of(gateway, folders.path).run_once()).made
 
 
 async def test_two_passes_at_once_are_one_after_the_other(
@@ -429,7 +416,7 @@ async def test_two_passes_at_once_are_one_after_the_other(
     monkeypatch.setattr(Repair, "_put", put_while_another_is_asked)
     async with running(folders, write_quorum=1) as (gateway, session):
         await lay(folders, gateway, session, without="two")
-        mending = repair_of(gateway, folders)
+        mending = repair_of(gateway, folders.path)
 
         report = await mending.run_once()
 
@@ -452,7 +439,7 @@ async def test_a_copy_that_its_store_cannot_take_holds_up_no_other(
     monkeypatch.setattr(Repair, "_put", refuse_the_first)
     async with running(folders, write_quorum=1) as (gateway, session):
         await lay(folders, gateway, session, without="two")
-        mending = repair_of(gateway, folders)
+        mending = repair_of(gateway, folders.path)
 
         first, second = [await mending.run_once() for _ in range(2)]
         by_hand = await mending.run_once(at_once=True)

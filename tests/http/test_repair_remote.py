@@ -14,9 +14,9 @@ import pytest
 from storage_gateway.backends.kubo import KuboClient
 from storage_gateway.catalog.copies import BAD, PENDING, PLACED
 from storage_gateway.errors import BackendUnavailable
-from storage_gateway.repair import Repair, RepairReport
-from storage_gateway.scrub import Scrub
+from storage_gateway.repair import RepairReport
 from tests.gateway import RunningGateway
+from tests.http.passes import repair_of, scrub_of
 from tests.http.steps import SEGMENT, made_bytes, uploaded
 from tests.http.test_ipfs import disk_backend, ipfs_backend, node, running
 from tests.http.test_ipfs_roots import all_to_come, cat
@@ -34,30 +34,9 @@ CONTENT = made_bytes(SEGMENT + 1)
 BY_HAND = {"recovery_interval_s": 3600, "repair_interval_s": 3600}
 
 
-def repair_of(gateway: RunningGateway, folder: Path) -> Repair:
-    parts = gateway.gateway.parts
-    return Repair(
-        catalog=parts.catalog,
-        store=parts.replicas,
-        threads=gateway.gateway._threads,
-        payloads=parts.payloads,
-        spool=folder,
-        settled_s=0.0,
-    )
-
-
 async def scrubbed(gateway: RunningGateway) -> int:
     """Return how many copies were found bad."""
-    parts = gateway.gateway.parts
-    scrub = Scrub(
-        catalog=parts.catalog,
-        members=parts.members,
-        threads=gateway.gateway._threads,
-        payloads=parts.payloads,
-        bytes_per_s=1e12,
-        round_s=0.0,
-    )
-    return (await scrub.run_once()).bad
+    return (await scrub_of(gateway).run_once()).bad
 
 
 async def ours(gateway: RunningGateway, node: IpfsNode) -> set[str]:

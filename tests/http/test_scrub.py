@@ -13,10 +13,11 @@ from crypto import LEAF_SIZE, SEGMENT_SIZE
 from storage_gateway.backends import BlobInfo
 from storage_gateway.catalog.copies import BAD, PLACED
 from storage_gateway.catalog.passes import take_pass
-from storage_gateway.scrub import NAME, Scrub, ScrubReport
-from tests.gateway import RunningGateway, eventually
+from storage_gateway.scrub import NAME, ScrubReport
+from tests.gateway import eventually
+from tests.http.passes import repair_of, scrub_of
 from tests.http.steps import SEGMENT, fetch, made_bytes, uploaded
-from tests.http.test_repair import repair_of, states
+from tests.http.test_repair import states
 from tests.http.test_replicas import Folders, folders, placed, running
 
 __all__ = ["folders"]
@@ -24,18 +25,6 @@ __all__ = ["folders"]
 pytestmark = pytest.mark.both_databases
 
 CONTENT = made_bytes(SEGMENT + LEAF_SIZE + 1)
-
-
-def scrub_of(gateway: RunningGateway, *, bytes_per_s: float = 1e12, round_s: float = 0.0) -> Scrub:
-    parts = gateway.gateway.parts
-    return Scrub(
-        catalog=parts.catalog,
-        members=parts.members,
-        threads=gateway.gateway._threads,
-        payloads=parts.payloads,
-        bytes_per_s=bytes_per_s,
-        round_s=round_s,
-    )
 
 
 async def size_of(folders: Folders) -> int:
@@ -64,7 +53,7 @@ async def test_rot_is_found_and_mended(folders: Folders, damage: str, store: str
         report = await scrub_of(gateway).run_once()
         assert (3, 1, True) == (report.right, report.bad, report.ended)
         assert [(1, store)] == [(s, b) for s, b, state in await placed(gateway) if state == BAD]
-        assert 1 == (await repair_of(gateway, folders).run_once()).made
+        assert 1 == (await repair_of(gateway, folders.path).run_once()).made
 
         assert right == last.read_bytes()
         again = await scrub_of(gateway).run_once()
@@ -107,7 +96,7 @@ async def test_what_is_erased_is_not_read(folders: Folders) -> None:
 async def test_it_goes_on_where_it_stopped_and_rests_after_a_round(folders: Folders) -> None:
     async with running(folders) as (gateway, session):
         await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
-        scrub = scrub_of(gateway, round_s=3600.0)
+        scrub = scrub_of(gateway)
 
         first, second, third = [await scrub.run_once(limit=1) for _ in range(3)]
         rest = await scrub.run_once(pause_s=3600.0)
