@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from crypto import LEAF_PLAINTEXT_SIZE, CryptoError, open_file
 from storage_gateway.catalog.copies import BAD
 from storage_gateway.errors import BlobCorrupt, GatewayError
-from storage_gateway.repair import Repair
+from storage_gateway.repair import Repair, RepairReport
 
 from .bodies import Body
 from .load import BROKEN, Answer, Customer
@@ -23,7 +23,8 @@ OBJECTS_MAX = 24
 NOTED_S_MAX = 10.0
 OTHER_BYTES = "other bytes"
 REPAIRS = "stress"
-"""Who makes a pass of repair between the gateways' own."""
+"""Who makes passes of repair: a run's gateways make none."""
+COMPLETE_S_MAX = 60.0
 SEALED_BYTES_MAX = 32 << 20
 """Larger ones are not fetched as sealed files: these are kept whole."""
 
@@ -109,7 +110,10 @@ async def store_objects(trial: Trial, customer: Customer, *, alike: int = 1) -> 
 
 
 async def complete(trial: Trial) -> None:
-    """Have what a store took a little too late for its commit counted as there, as repair does."""
+    """Have what a store took a little too late for its commit counted as there, as repair does.
+
+    Requires that nothing is left that is not in every store that it is wanted in.
+    """
     world = trial.world
     await world.wait_late()
     threads = ThreadPoolExecutor(1)
@@ -121,10 +125,22 @@ async def complete(trial: Trial) -> None:
         spool=world.folder,
         settled_s=0.0,
     )
+    passes: list[RepairReport] = []
+
+    async def has_ended() -> bool:
+        passes.append(await repair.run_once())
+        return passes[-1].ended
+
     try:
-        await repair.run_once()
+        met = await trial.eventually(has_ended, within_s=COMPLETE_S_MAX)
     finally:
         threads.shutdown(wait=False)
+    undone = sum(each.failed + each.lost + each.waiting for each in passes)
+    trial.verdict.require(
+        "every store has what it is to have before anything is damaged",
+        met=met and not undone,
+        evidence=f"repair, in {len(passes)} passes, left {undone} copies undone",
+    )
 
 
 async def require_right(

@@ -19,8 +19,6 @@ from .tampering import copies_of, manifest_of
 from .trial import Trial
 
 USED_AGAIN_S_MAX = 30.0
-TINY_SIZE, TINY_BYTES = 1, 1000
-"""Of a body that shows whether the node is used, and of as many as that may take."""
 SETTLED_S_MAX = 10.0
 """Beyond the horizon; what did not come by then once is not waited for again."""
 
@@ -89,12 +87,14 @@ class Pinned:
         """Store tiny bodies until the node is written to: one that failed rests at first."""
         trial, asked = self._trial, self.store.faulty.asked
         finished = asked["finish"]
-
-        async def is_used() -> bool:
-            await trial.round_trip(customer, unstored, trial.body(TINY_SIZE))
-            return asked["finish"] > finished
-
-        await trial.eventually(is_used, within_s=USED_AGAIN_S_MAX)
+        is_used = await trial.store_until(
+            customer, unstored, lambda: asked["finish"] > finished, within_s=USED_AGAIN_S_MAX
+        )
+        trial.verdict.require(
+            "the node is written to before it ails",
+            met=is_used,
+            evidence=f"{asked['finish'] - finished} blobs were sent to it",
+        )
         await trial.world.wait_late()
 
     async def require_only(self, criterion: str) -> None:
@@ -107,19 +107,20 @@ class Pinned:
         placed = {str(pin.root) for urn in urns for pin in await self.placed_of(urn)}
 
         async def settled() -> bool:
-            found = await self._by_node_or_none()
+            found = await self.by_node_or_none()
             return found is not None and placed <= found <= needed
 
         met = await self._trial.eventually(settled, within_s=self._within_s)
         self._within_s = self._within_s if met else 0.0
-        found = await self._by_node_or_none()
+        found = await self.by_node_or_none()
         told = "the node does not tell"
         if found is not None:
             told = f"{len(found - needed)} pins too many, {len(placed - found)} missing"
         evidence = f"{told}; {len(placed)} are to be there"
         self._trial.verdict.require(criterion, met=met, evidence=evidence)
 
-    async def _by_node_or_none(self) -> set[str] | None:
+    async def by_node_or_none(self) -> set[str] | None:
+        """Return that, or None while the node does not tell."""
         try:
             return await self.by_node()
         except BackendUnavailable:

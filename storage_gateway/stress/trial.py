@@ -26,6 +26,8 @@ ROUNDS_MIN = 3
 PATIENCE_S = 30.0
 """How long a client tries again what is worth it."""
 RETRY_PAUSE_S = 0.05
+TINY_SIZE, TINY_BYTES = 1, 1000
+"""Of a body that shows whether a store is written to, and of as many as that may take."""
 WORTH_RETRYING = frozenset(
     {
         BROKEN,
@@ -221,6 +223,28 @@ class Trial:
         else:
             unstored.append(f"{task_id} ended in {answer.outcome}")
         return answer.urn
+
+    async def store_until(
+        self,
+        customer: Customer,
+        unstored: list[str],
+        holds: Callable[[], object | Awaitable[object]],
+        *,
+        within_s: float,
+    ) -> bool:
+        """Store tiny bodies until something holds; False when it did not in that time.
+
+        Raises:
+            LoadSpent: the bytes of the run are used up.
+
+        """
+
+        async def held() -> object:
+            await self.round_trip(customer, unstored, self.body(TINY_SIZE))
+            found = holds()
+            return await found if inspect.isawaitable(found) else found
+
+        return await self.eventually(held, within_s=within_s)
 
     async def eventually(
         self, holds: Callable[[], object | Awaitable[object]], *, within_s: float

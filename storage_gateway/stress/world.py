@@ -35,6 +35,8 @@ from .run_stores import OWN_FOLDER, RunStore, behind_proxies, horizon_of, run_ba
 STRESS_FOLDER = "stress"
 
 RECOVERY_INTERVAL_S = 0.1
+NEVER_S = 86400.0
+"""Between passes that would mend what a case breaks, and that it looks at, in a long run."""
 LEASE_S, RENEW_S = 15.0, 1.0
 BODY_IDLE_S = 10.0
 ANSWER_WITHIN_S, DECIDE_WITHIN_S = 30.0, 300.0
@@ -174,6 +176,8 @@ def run_config(config: Config, run_id: str, *, stores: int, quorum: int) -> Conf
         instance_lease_s=LEASE_S,
         instance_renew_s=RENEW_S,
         recovery_interval_s=RECOVERY_INTERVAL_S,
+        repair_interval_s=NEVER_S,
+        scrub_interval_s=NEVER_S,
         late_write_horizon_s=horizon_of(backends),
     )
 

@@ -4,15 +4,18 @@ Method: a real gateway over two folders; what lies in them is looked at during a
 """
 
 import asyncio
+import itertools
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from storage_gateway.config import Config
+from storage_gateway.repair import Repair, RepairReport
 from storage_gateway.stress.cases import CASES
 from storage_gateway.stress.contract import bytes_of_a_body
 from storage_gateway.stress.judge import AGE_VERSION_LINE, judge
+from storage_gateway.stress.run_stores import Ailment, RunStore
 from storage_gateway.stress.trial import Trial
 from storage_gateway.stress.world import GatewayLike, bytes_max
 from tests.gateway import eventually, running_gateway
@@ -24,6 +27,7 @@ __all__ = ["node"]
 
 NAMES = ("one", "two")
 SEARCHED = 1 << 16
+LATE_S = 2.0
 NEEDING_SEVERAL = [n for n, case in CASES.items() if case.bytes_min is not bytes_of_a_body]
 
 
@@ -86,6 +90,62 @@ async def test_blobs_are_searched_however_large_the_catalog_is(
         run = await carried_out(gateway, "tiny-objects", duration_s=0.1, clients=1, sizes=[100])
 
     assert ["holds an age header" in said for said in failed(run)["3"]] == [True]
+
+
+async def test_nothing_is_mended_while_a_case_looks_at_what_it_broke(tmp_path: Path) -> None:
+    """Method: the deployment itself mends all the time."""
+    async with running_gateway(
+        tmp_path, enable_stress=True, repair_interval_s=0.01, scrub_interval_s=0.01
+    ) as gateway:
+        run = await carried_out(gateway, "missing-blob", duration_s=1, clients=2, sizes=[4096])
+
+    assert {} == failed(run)
+
+
+async def test_copies_that_cannot_be_made_whole_before_the_damage_fail_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bug: each pass of repair fails at a copy, and the first one stops before the end."""
+    passes = itertools.count()
+
+    async def run_once(_self: Repair) -> RepairReport:
+        return RepairReport(failed=1, ended=next(passes) > 0)
+
+    monkeypatch.setattr(Repair, "run_once", run_once)
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        run = await carried_out(gateway, "flipped-bit", duration_s=0.1, clients=1, sizes=[100])
+
+    criterion = "every store has what it is to have before anything is damaged"
+    assert {criterion: ["repair, in 2 passes, left 2 copies undone"]} == failed(run)
+
+
+async def test_writes_hang_before_a_case_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Method: the first store to suffer does so only after the shortest load would be over, as one
+    that rests.
+    """
+    real = RunStore.suffer
+    late: list[asyncio.Task[None]] = []
+
+    async def suffer(self: RunStore, ailment: Ailment) -> None:
+        if late:
+            await real(self, ailment)
+        else:
+            late.append(asyncio.create_task(suffer_late(self, ailment)))
+
+    async def suffer_late(store: RunStore, ailment: Ailment) -> None:
+        await asyncio.sleep(LATE_S)
+        await real(store, ailment)
+
+    monkeypatch.setattr(RunStore, "suffer", suffer)
+    async with running_gateway(tmp_path, enable_stress=True) as gateway:
+        run = await carried_out(
+            gateway, "timeout-write", duration_s=0.1, clients=1, sizes=[100], hang_s=0.2
+        )
+
+    assert late
+    assert {} == failed(run)
 
 
 @pytest.mark.nightly

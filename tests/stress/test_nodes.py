@@ -16,6 +16,8 @@ from storage_gateway.stress.cases import CASES
 from tests.gateway import eventually, running_gateway
 from tests.http.test_ipfs import HORIZON_S, disk_backend, ipfs_backend
 from tests.servers.ipfs import IpfsNode
+from tests.stress.planted import Plant
+from tests.stress.planted_nodes import VACUOUS_BUGS
 from tests.stress.runs import ask, carried_out, ended, failed, show, start
 from tests.stress.test_buckets import ON_THE_WIRE
 from tests.stress.test_cases import parameters_of
@@ -53,6 +55,32 @@ async def test_a_case_about_nodes_passes_beside_another_store(
 
     assert {} == failed(run), json.dumps(run, indent=1)
     assert 1 == len(left), "the marker's"
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("plant_bug", "case", "broken"), VACUOUS_BUGS.values(), ids=VACUOUS_BUGS)
+async def test_a_case_without_anything_to_look_at_in_the_node_fails(
+    tmp_path: Path,
+    node: IpfsNode,
+    monkeypatch: pytest.MonkeyPatch,
+    plant_bug: Plant,
+    case: str,
+    broken: str,
+) -> None:
+    """Method: the other store has everything, so that no upload fails."""
+    async with running_gateway(
+        tmp_path,
+        enable_stress=True,
+        backends=[disk_backend(tmp_path), ipfs_backend(node)],
+        write_quorum=1,
+        late_write_horizon_s=HORIZON_S,
+    ) as gateway:
+        plant_bug(monkeypatch)
+        run = await carried_out(gateway, case, **parameters_of(case, 1, nightly=False))
+        monkeypatch.undo()
+
+    assert broken in failed(run), json.dumps(run, indent=1)
 
 
 @pytest.mark.timeout(300)

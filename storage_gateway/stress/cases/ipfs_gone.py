@@ -13,11 +13,11 @@ from storage_gateway.stress.contract import Case
 from storage_gateway.stress.erasing import erase_all
 from storage_gateway.stress.load import Customer
 from storage_gateway.stress.parameters import Parameters, Sizes
-from storage_gateway.stress.pinned import TINY_BYTES, Pinned, watching
+from storage_gateway.stress.pinned import Pinned, watching
 from storage_gateway.stress.record import OK
 from storage_gateway.stress.run_stores import DEADLINE_S, GONE, NODE, Ailment
 from storage_gateway.stress.tcp_faults import FaultKind, ProxyFault
-from storage_gateway.stress.trial import WORTH_RETRYING, LoadSpent, Trial
+from storage_gateway.stress.trial import TINY_BYTES, WORTH_RETRYING, LoadSpent, Trial
 
 HANGS = Ailment(
     calls=StoreFaults(hang=dict.fromkeys(OPERATIONS, 1.0), hang_s=DEADLINE_S),
@@ -29,6 +29,9 @@ ONLY, ERASED = 2, 2
 WAVES = 2
 """In each of them each client sends a body: the node begins to ail in the midst of the first."""
 UNPINNED_S_MAX = 30.0
+PINNED_S_MAX = 10.0
+WRITTEN_S_MAX = 30.0
+"""Within it a node that rests is tried again."""
 
 
 class IPFSGone(Parameters, kw_only=True, frozen=True):
@@ -42,7 +45,8 @@ def bytes_of_a_round(parameters: IPFSGone) -> int:
     makes, sent and read back.
     """
     waves = len(AILMENTS) * WAVES * parameters.clients
-    return 2 * max(TINY_BYTES, *parameters.sizes) * (ONLY + ERASED + len(AILMENTS) + waves)
+    tiny = 2 * len(AILMENTS)  # before it ails, and meanwhile
+    return 2 * max(TINY_BYTES, *parameters.sizes) * (ONLY + ERASED + tiny + waves)
 
 
 @dataclass(slots=True)
@@ -57,8 +61,8 @@ class _Load:
     """What the node alone has."""
     seen: "collections.Counter[str]" = field(default_factory=collections.Counter)
     """What requests came to while the node came and went."""
-    asked: "collections.Counter[str]" = field(default_factory=collections.Counter)
-    """How often the node was asked meanwhile."""
+    written: "collections.Counter[str]" = field(default_factory=collections.Counter)
+    """How many blobs the node was sent meanwhile."""
 
     async def store(self, count: int) -> list[str]:
         """Store bodies."""
@@ -88,27 +92,39 @@ class _Load:
             await self.pinned.use_again(self.customer, self.unstored)
             record = self.trial.record.outcomes
             before = {name: record[name].copy() for name in ("upload", "fetch")}
-            self.asked[name] += await self._ail(ailment, waves)
+            self.written[name] += await self._ail(ailment, waves)
             for operation, counted in before.items():
                 for outcome, count in (record[operation] - counted).items():
                     self.seen[f"{operation} {outcome}"] += count
 
     async def _ail(self, ailment: Ailment, waves: Sequence[Sequence[Body]]) -> int:
-        """Let the node ail once it was asked for the first wave; return how often it was, then."""
-        store = self.pinned.store
-        calls = store.faulty.asked.total()
+        """Let the node ail once it was sent some of the first wave; return how many blobs it was
+        sent from then on: recovery asks it, too, and proves nothing.
+        """
+        faulty, suffer = self.pinned.store.faulty, self.pinned.store.suffer
+        before = faulty.asked["finish"]
         first = asyncio.create_task(self._send(waves[0]))
         await self.trial.eventually(
-            lambda: store.faulty.asked.total() > calls or first.done(), within_s=DEADLINE_S
+            lambda: faulty.asked["finish"] > before or first.done(), within_s=DEADLINE_S
         )
-        await store.suffer(ailment)
-        calls = store.faulty.asked.total()
-        await first
-        for wave in waves[1:]:
-            await self._send(wave)
-        await self.trial.world.wait_late()
-        await store.heal()
-        return store.faulty.asked.total() - calls
+        await suffer(ailment)
+        before = faulty.asked["finish"]
+
+        def written() -> int:
+            return faulty.asked["finish"] - before
+
+        try:
+            await first
+            for wave in waves[1:]:
+                await self._send(wave)
+            if not written():
+                await self.trial.store_until(
+                    self.customer, self.unstored, written, within_s=WRITTEN_S_MAX
+                )
+            await self.trial.world.wait_late()
+        finally:
+            await self.pinned.store.heal()
+        return written()
 
     async def _send(self, wave: Sequence[Body]) -> None:
         sending = (self.trial.round_trip(self.customer, self.unstored, body) for body in wave)
@@ -123,9 +139,9 @@ class _Load:
             evidence=f"requests while the node came and went: {dict(self.seen)}",
         )
         self.trial.verdict.require(
-            "the node was asked while it refused, and while it hung",
-            met=all(self.asked[name] for name in AILMENTS),
-            evidence=f"calls: {dict(self.asked)}",
+            "the node was written to while it refused, and while it hung",
+            met=all(self.written[name] for name in AILMENTS),
+            evidence=f"blobs: {dict(self.written)}",
         )
         self.trial.require_all("every body is stored in the end", self.unstored)
 
@@ -145,6 +161,7 @@ async def run(trial: Trial, _parameters: IPFSGone) -> None:
                 await load.round()
         except LoadSpent:
             pass
+        kept = await _require_pinned(trial, pinned, erased)
         await pinned.store.suffer(HANGS)
         await _require_refused(trial, customer, load.only)
         await pinned.store.suffer(GONE)
@@ -154,7 +171,7 @@ async def run(trial: Trial, _parameters: IPFSGone) -> None:
         await pinned.store.heal()
         for urn in load.only:
             await trial.read_back(customer, urn, trial.ledger.acknowledged[urn][1])
-        await _require_unpinned(trial, pinned, erased)
+        await _require_unpinned(trial, pinned, kept)
     load.judge()
 
 
@@ -168,17 +185,33 @@ async def _require_refused(trial: Trial, customer: Customer, only: list[str]) ->
     )
 
 
-async def _require_unpinned(trial: Trial, pinned: Pinned, erased: list[str]) -> None:
-    """Require that what was erased meanwhile is unpinned once the node is back."""
-    gone = {str(pin.root) for urn in erased for pin in await pinned.of_object(urn)}
+async def _require_pinned(trial: Trial, pinned: Pinned, urns: list[str]) -> set[str]:
+    """Require that the node keeps what was written down for objects before it was sent; return the
+    roots.
+    """
+    roots = {str(pin.root) for urn in urns for pin in await pinned.of_object(urn)}
 
-    async def unpinned() -> bool:
-        return not gone & await pinned.by_node()
+    async def are_pinned() -> bool:
+        return roots <= await pinned.by_node()
+
+    trial.verdict.require(
+        "what is to be erased is pinned as long as it is not",
+        met=bool(roots) and await trial.eventually(are_pinned, within_s=PINNED_S_MAX),
+        evidence=f"of {len(roots)} pins there are {len(roots & await pinned.by_node())}",
+    )
+    return roots
+
+
+async def _require_unpinned(trial: Trial, pinned: Pinned, roots: set[str]) -> None:
+    """Require that what was erased meanwhile is unpinned once the node is back."""
+
+    async def are_unpinned() -> bool:
+        return not roots & await pinned.by_node()
 
     trial.verdict.require(
         "what was erased meanwhile is pinned no more once the node is back",
-        met=bool(gone) and await trial.eventually(unpinned, within_s=UNPINNED_S_MAX),
-        evidence=f"of {len(gone)} pins there are {len(gone & await pinned.by_node())} left",
+        met=await trial.eventually(are_unpinned, within_s=UNPINNED_S_MAX),
+        evidence=f"of {len(roots)} pins there are {len(roots & await pinned.by_node())} left",
     )
 
 

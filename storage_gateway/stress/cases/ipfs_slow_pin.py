@@ -13,10 +13,10 @@ from storage_gateway.stress.contract import Case
 from storage_gateway.stress.erasing import erase_all
 from storage_gateway.stress.load import Customer
 from storage_gateway.stress.parameters import Parameters, Sizes
-from storage_gateway.stress.pinned import TINY_BYTES, Pinned, watching
+from storage_gateway.stress.pinned import Pinned, watching
 from storage_gateway.stress.run_stores import GONE, HORIZON_S, NEAR_NODE, Ailment
 from storage_gateway.stress.tcp_faults import FaultKind, ProxyFault
-from storage_gateway.stress.trial import Trial
+from storage_gateway.stress.trial import TINY_BYTES, Trial
 
 IMPORT = b"POST /api/v0/dag/import"
 LANDED_S_MAX = 30.0
