@@ -186,6 +186,8 @@ class Reads:
         """Yield checked leaves in order, fetching ahead what there is memory for."""
         plan = _Plan(f"{self._payloads}{manifest.payload_id}/", manifest)
         plan.add(segments)
+        # One for all runs: those that are fetched at once ask a gateway that rested in turn.
+        store = self._store_of(manifest.backends)
         unsent = min(SENT_BYTES_MAX, manifest.payload_size)
         ahead: deque[tuple[list[_StoredLeaf], asyncio.Task[list[Bytes]]]] = deque()
         # One leaf at a time is what a download needs to go on, if slowly.
@@ -196,7 +198,8 @@ class Reads:
                     if plan.wants_more():
                         plan.add(await self._next_page(manifest, plan.segments))
                     while len(ahead) <= RUNS_AHEAD and (run := plan.next_run(memory)):
-                        ahead.append((run, asyncio.create_task(self._fetch(manifest, run, check))))
+                        fetching = self._fetch(store, manifest, run, check)
+                        ahead.append((run, asyncio.create_task(fetching)))
                     run, fetched = ahead.popleft()
                     try:
                         leaves = await fetched
@@ -224,6 +227,7 @@ class Reads:
 
     async def _fetch(
         self,
+        store: KeyedStore | LastResort,
         manifest: Manifest,
         run: list[_StoredLeaf],
         check: Callable[[_StoredLeaf, bytes], Bytes],
@@ -238,7 +242,6 @@ class Reads:
             if now.state is not ObjectState.COMMITTED:
                 raise Erased("the object was erased while it was read") from None
 
-        store = self._store_of(manifest.backends)
         try:
             if isinstance(store, LastResort):
                 # What is erased may still be with others: nobody is to be served with it.

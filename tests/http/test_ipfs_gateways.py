@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from storage_gateway.backends import Range
+from storage_gateway.backends import Range, health
 from storage_gateway.backends.disk import Disk
 from storage_gateway.backends.fs import RealFs
 from storage_gateway.backends.ipfs_gateway import IPFSGateway, IPFSGatewaySettings
@@ -275,6 +275,25 @@ async def test_one_that_hangs_holds_up_nobody_for_longer_than_its_deadline(
     assert CONTENT == while_disk_serves.body == after.body
     refused.problem(503, "backend_unavailable")
     assert stranger.asked
+
+
+async def test_one_that_rested_serves_a_whole_download_again(
+    tmp_path: Path, node: IpfsNode, stranger: Stranger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "RESTED_S", 0.0)
+    content = made_bytes((1 + RUNS_AHEAD) * LEAVES_IN_RUN * LEAF, 3)
+    stranger.script = lambda _: Say(503)
+    async with running(tmp_path, node.api, stranger.server.endpoint) as gateway:
+        session = await open_session(gateway, backends=OPTED_IN)
+        urn = await stored(gateway, session, stranger, content)
+        await take_away(tmp_path, node)
+        (asked,) = gateway.gateway.parts.gateways
+        while asked.reads.is_closed:
+            (await read(gateway, session, urn)).problem(503, "backend_unavailable")
+        stranger.script = stranger.has
+        found = await read(gateway, session, urn)
+
+    assert (200, content) == (found.status, found.body)
 
 
 async def test_nothing_is_written_for_a_gateway_and_nothing_waits_for_one(
