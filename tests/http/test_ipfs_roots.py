@@ -18,6 +18,7 @@ from storage_gateway.catalog.roots import RootKey, list_roots
 from storage_gateway.catalog.tables import roots
 from storage_gateway.errors import BackendUnavailable
 from tests.gateway import RunningGateway, eventually
+from tests.http.passes import repair_of
 from tests.http.steps import SEGMENT, fetch, made_bytes, uploaded
 from tests.http.test_ipfs import disk_backend, ipfs_backend, node, read, running
 from tests.servers.ipfs import IpfsNode
@@ -151,11 +152,10 @@ async def test_of_one_erased_meanwhile_nothing_stays_pinned(
 
 
 async def test_a_node_that_was_away_gets_its_copies_and_the_root(
-    tmp_path: Path, node: IpfsNode, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, node: IpfsNode
 ) -> None:
-    monkeypatch.setattr("storage_gateway.repair.SETTLED_S", 0.0)
     backends = [disk_backend(tmp_path), ipfs_backend(node)]
-    async with running(tmp_path, *backends, write_quorum=1, repair_interval_s=0.1, **SOON) as (
+    async with running(tmp_path, *backends, write_quorum=1, recovery_interval_s=3600) as (
         gateway,
         session,
     ):
@@ -163,13 +163,13 @@ async def test_a_node_that_was_away_gets_its_copies_and_the_root(
         made = await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
         await asyncio.to_thread(node.start)
         sealed = (await fetch(gateway, made["urn"], session.user_token)).body
+        assert 0 == await gateway.gateway.upkeep.roots.bring_all()
 
-        async def is_whole() -> bool:
-            return await all_to_come(gateway) == []
-
-        await eventually(is_whole, what="a root, and all that is below it")
+        report = await repair_of(gateway, tmp_path).run_once()
+        assert 1 == await gateway.gateway.upkeep.roots.bring_all()
         found = await cat(node, made["cid"])
 
+    assert (2, 0) == (report.made, report.failed)
     assert found is not None
     assert sealed.endswith(found)
 

@@ -74,8 +74,9 @@ async def test_what_a_store_did_not_get_is_brought_there(folders: Folders, witho
 
 async def test_the_gateway_does_it_by_itself(folders: Folders) -> None:
     async with running(folders, write_quorum=1, repair_interval_s=0.05) as (gateway, session):
-        gateway.gateway.upkeep.repair._settled_s = 0.0
         await lay(folders, gateway, session, without="two")
+        # Only now: what it tried while the store was away would wait for a minute.
+        gateway.gateway.upkeep.repair._settled_s = 0.0
 
         async def is_whole() -> bool:
             return await states(gateway) == {PLACED}
