@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -314,9 +314,12 @@ class Repair:
             # It is above the segment and keeps it, whatever is wrong with it; it comes again.
             copy = order.copy
             root_key = f"{self._payloads}{copy.payload_id}/{ROOT}"
-            if await node.forget_root(root_key):
+            with suppress(BlobMissing):
+                await node.stat(root_key)
+                # Before it goes: nothing else says that it is to come.
                 expect = partial(expect_roots, payload_id=copy.payload_id, backends=[node.name])
                 await self._catalog.run(expect)
+                await node.delete(root_key)
         await order.target.delete(order.key)
 
     async def _put(self, order: "_Order", spool: Spool) -> None:

@@ -55,7 +55,7 @@ class Roots:
                     await self._bring(payload_id, backend)
         except (GatewayError, TimeoutError) as error:
             told = {"payload_id": payload_id, "kind": type(error).__name__}
-            logger.info("root left to recovery", extra=told)
+            logger.info("root left for later", extra=told)
 
     async def run_forever(self, interval_s: float) -> None:
         """Bring what is to come until cancelled; what fails is logged and tried again.

@@ -23,8 +23,8 @@ from .catalog.copies import mark_bad
 from .catalog.objects import load_segment_page
 from .catalog.scrubs import BEFORE_ALL, PlacedSegment, SegmentKey, list_segments_to_scrub
 from .copies import check_copy
-from .errors import BackendUnavailable, BlobCorrupt, BlobMissing
-from .passes import Turn, run_passes, turn_at
+from .errors import BackendUnavailable, BlobCorrupt, BlobMissing, CatalogUnavailable
+from .passes import Turn, TurnLost, run_passes, turn_at
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,8 @@ class ScrubReport:
     bad: int = 0
     """Missing or corrupt, and marked: the log has the object and the store."""
     unread: int = 0
-    """The store did not answer, or is not configured: looked at in the next round."""
+    """The store did not answer, or is not configured, or something went wrong that the log has:
+    looked at in the next round."""
     bytes_read: int = 0
     ended: bool = False
     """The pass came to the end of all there is."""
@@ -154,11 +155,17 @@ class Scrub:
                 self._rest(backend)
                 report.unread += 1
                 logger.info("copy not read", extra=told | {"code": error.code})
+            except (TurnLost, CatalogUnavailable):
+                raise
             except (BlobMissing, BlobCorrupt) as error:
                 mark = partial(mark_bad, payload_id=payload_id, segment=index, backend=backend)
                 if await self._catalog.run(mark):  # else it was erased meanwhile
                     report.bad += 1
                     logger.warning("copy is bad", extra=told | {"kind": type(error).__name__})
+            except Exception:
+                # One that nobody has thought of keeps no other from being read.
+                report.unread += 1
+                logger.exception("copy not read, unexpectedly", extra=told)
 
     def _well(self, backend: str) -> KeyedStore:
         """Return a store that is not known to be ill.
@@ -177,8 +184,7 @@ class Scrub:
         return member.store
 
     def _rest(self, backend: str) -> None:
-        self._resting.setdefault(backend, 0.0)
-        if time.monotonic() >= self._resting[backend]:
+        if time.monotonic() >= self._resting.get(backend, 0.0):
             self._resting[backend] = time.monotonic() + REST_S
 
     def _pacing(

@@ -165,14 +165,6 @@ class IPFSStore:
             await self._pins.intend(replace(tree.pin, size=0, leaves=()))
             await self._client.import_car(tree.pin.root, tree.car_of_nodes)
 
-    async def forget_root(self, key: str) -> bool:
-        """Remove the root of a payload that `complete` pinned; tell whether there was one."""
-        pin = await self._pins.find(key)
-        if pin is None or not await self._client.is_pinned(pin.root):
-            return False
-        await self._client.unpin(pin.root)
-        return True
-
     async def require_room(self, size: int = 0) -> None:
         """Refuse so many bytes more if the node is nearly full.
 

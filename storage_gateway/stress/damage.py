@@ -22,8 +22,6 @@ OBJECTS_MAX = 24
 """Each is damaged and put back in each store, which is synced every time."""
 NOTED_S_MAX = 10.0
 OTHER_BYTES = "other bytes"
-REPAIRS = "stress"
-"""Who makes passes of repair: a run's gateways make none."""
 COMPLETE_S_MAX = 60.0
 SEALED_BYTES_MAX = 32 << 20
 """Larger ones are not fetched as sealed files: these are kept whole."""

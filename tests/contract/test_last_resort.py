@@ -106,6 +106,13 @@ class Rig:
         for store in self.stores:
             store.faults = faults
 
+    async def let_rest(self, source: LastResort) -> None:
+        """Let the stores fail until they rest; then they are well."""
+        self.fail()
+        for _ in range(health.FAILURES_MAX):
+            await self.fetch(source, [0])
+        self.fail(StoreFaults())
+
     def file(self, store: str, leaf_number: int) -> Path:
         return self.folder / store / KEYS[leaf_number]
 
@@ -298,10 +305,7 @@ async def test_while_all_stores_rest_none_is_waited_for(
     monkeypatch.setattr(health, "RESTED_S", 3600.0)
     await rig.gateway(has_all)
     source = rig.together()
-    rig.fail()
-    for _ in range(health.FAILURES_MAX):
-        await rig.fetch(source, [0])
-    rig.fail(StoreFaults())
+    await rig.let_rest(source)
     for store in rig.stores:
         store.hang("read")
 
@@ -334,10 +338,7 @@ async def test_stores_that_rest_are_asked_when_the_catalog_gives_no_leave(
     monkeypatch.setattr(health, "RESTED_S", 3600.0)
     await rig.gateway(has_all)
     source = rig.together()
-    rig.fail()
-    for _ in range(health.FAILURES_MAX):
-        await rig.fetch(source, [0])
-    rig.fail(StoreFaults())
+    await rig.let_rest(source)
     rig.servers[0].received.clear()
 
     assert ALL == await rig.fetch(source, leave=unknown)
@@ -350,10 +351,7 @@ async def test_stores_that_have_rested_are_tried_again_and_then_asked_alone(
     monkeypatch.setattr(health, "RESTED_S", 0.0)
     await rig.gateway(has_all)
     source = rig.together()
-    rig.fail()
-    for _ in range(health.FAILURES_MAX):
-        await rig.fetch(source, [0])
-    rig.fail(StoreFaults())
+    await rig.let_rest(source)
     rig.servers[0].received.clear()
 
     assert ALL == await rig.fetch(source)

@@ -96,6 +96,29 @@ async def test_a_spoilt_block_goes_with_its_pins_and_comes_again(
     assert None is not await cat(node, cid)
 
 
+async def test_a_root_is_expected_again_before_it_goes(
+    tmp_path: Path,
+    node: IpfsNode,
+    of_node: tuple[RunningGateway, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing but the catalog's row says that it is to come: a crash may be in between."""
+    gateway, _ = of_node
+    before = await ours(gateway, node)
+    (first, _) = [leaf async for leaf in _pins(gateway)]
+    node.block_file(first).write_bytes(b"rot")
+    assert 1 == await scrubbed(gateway)
+
+    def die(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("storage_gateway.repair.expect_roots", die)
+    report = await repair_of(gateway, tmp_path).run_once()
+
+    assert (0, 1) == (report.made, report.failed)
+    assert before == await ours(gateway, node)
+
+
 async def _pins(gateway: RunningGateway) -> AsyncIterator[CID]:
     """Yield the first leaf of each segment."""
     parts = gateway.gateway.parts

@@ -188,3 +188,19 @@ async def test_of_a_store_that_was_not_seen_nothing_is_bad(folders: Folders) -> 
 
         assert (2, 0, 2) == (report.right, report.bad, report.unread)
         assert {PLACED} == await states(gateway)
+
+
+async def test_an_error_that_nobody_thought_of_stops_nothing_else(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(folders) as (gateway, session):
+        await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+
+        async def fail(key: str) -> BlobInfo:
+            raise ZeroDivisionError(key)
+
+        monkeypatch.setattr(gateway.gateway.parts.members[0].store, "stat", fail)
+        report = await scrub_of(gateway).run_once()
+
+        assert (2, 0, 2, True) == (report.right, report.bad, report.unread, report.ended)
+        assert {PLACED} == await states(gateway)

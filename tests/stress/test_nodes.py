@@ -7,13 +7,14 @@ run's own proxy. By day some, by night all.
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from storage_gateway.stress.cases import CASES
-from tests.gateway import eventually, running_gateway
+from tests.gateway import RunningGateway, eventually, running_gateway
 from tests.http.test_ipfs import HORIZON_S, disk_backend, ipfs_backend
 from tests.servers.ipfs import IpfsNode
 from tests.stress.planted import Plant
@@ -27,6 +28,21 @@ ANYWHERE = [name for name, case in CASES.items() if case.needs is None]
 SMALL_BY_NIGHT = {"huge-object", "queue-spike"}
 """The tests' node takes minutes for gigabytes, and for hundreds at one time."""
 BY_DAY = {"replica-disagreement"}
+
+
+@asynccontextmanager
+async def over(
+    path: Path, *backends: dict[str, object], **settings: object
+) -> AsyncIterator[RunningGateway]:
+    """Run a gateway with stress cases over these stores."""
+    async with running_gateway(
+        path,
+        enable_stress=True,
+        backends=list(backends),
+        late_write_horizon_s=HORIZON_S,
+        **settings,
+    ) as gateway:
+        yield gateway
 
 
 @pytest.fixture
@@ -43,12 +59,8 @@ def node(ipfs: IpfsNode) -> Iterator[IpfsNode]:
 async def test_a_case_about_nodes_passes_beside_another_store(
     tmp_path: Path, node: IpfsNode, case: str, quorum: int, seed: int
 ) -> None:
-    async with running_gateway(
-        tmp_path,
-        enable_stress=True,
-        backends=[disk_backend(tmp_path), ipfs_backend(node)],
-        write_quorum=quorum,
-        late_write_horizon_s=HORIZON_S,
+    async with over(
+        tmp_path, disk_backend(tmp_path), ipfs_backend(node), write_quorum=quorum
     ) as gateway:
         run = await carried_out(gateway, case, **parameters_of(case, seed, nightly=False))
         left = await asyncio.to_thread(node.pins)
@@ -69,12 +81,8 @@ async def test_a_case_without_anything_to_look_at_in_the_node_fails(
     broken: str,
 ) -> None:
     """Method: the other store has everything, so that no upload fails."""
-    async with running_gateway(
-        tmp_path,
-        enable_stress=True,
-        backends=[disk_backend(tmp_path), ipfs_backend(node)],
-        write_quorum=1,
-        late_write_horizon_s=HORIZON_S,
+    async with over(
+        tmp_path, disk_backend(tmp_path), ipfs_backend(node), write_quorum=1
     ) as gateway:
         plant_bug(monkeypatch)
         run = await carried_out(gateway, case, **parameters_of(case, 1, nightly=False))
@@ -94,12 +102,7 @@ async def test_a_case_without_anything_to_look_at_in_the_node_fails(
 async def test_a_case_passes_on_a_node(
     tmp_path: Path, node: IpfsNode, case: str, seed: int, nightly: bool
 ) -> None:
-    async with running_gateway(
-        tmp_path,
-        enable_stress=True,
-        backends=[ipfs_backend(node)],
-        late_write_horizon_s=HORIZON_S,
-    ) as gateway:
+    async with over(tmp_path, ipfs_backend(node)) as gateway:
         before = await asyncio.to_thread(node.pins)
         run = await carried_out(
             gateway,
@@ -120,12 +123,7 @@ async def test_a_case_passes_on_a_node(
 async def test_a_run_that_is_stopped_leaves_no_pin(
     tmp_path: Path, node: IpfsNode, case: str, seed: int
 ) -> None:
-    async with running_gateway(
-        tmp_path,
-        enable_stress=True,
-        backends=[ipfs_backend(node)],
-        late_write_horizon_s=HORIZON_S,
-    ) as gateway:
+    async with over(tmp_path, ipfs_backend(node)) as gateway:
         run = await start(gateway, case, seed=seed)
 
         async def has_stored() -> bool:
