@@ -259,7 +259,8 @@ async def node_that_answers(
     app: web.Application, folder: Path, pins: PinsInMemory, **changes: float
 ) -> AsyncIterator[IPFSStore]:
     """Open a store over something that is asked as a node is."""
-    runner = web.AppRunner(app)
+    # A handler that waits for ever is not waited for at the end.
+    runner = web.AppRunner(app, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]

@@ -15,6 +15,7 @@ from aiohttp import web
 from crypto import LEAF_SIZE
 from storage_gateway.backends.contract import Range
 from storage_gateway.backends.ipfs import IPFSStore
+from storage_gateway.backends.kubo import KuboClient, Pieces
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
 from tests.servers.ipfs import IpfsNode
 from urn import CID, Codec
@@ -148,12 +149,24 @@ async def test_all_calls_of_a_put_together_have_one_deadline(tmp_path: Path) -> 
     assert took_s < 1.6 * DEADLINE_S, "each call had a deadline of its own: it is 1.9 then"
 
 
-async def test_several_may_try_a_node_at_once(store: tuple[IPFSStore, PinsInMemory]) -> None:
+async def test_several_may_try_a_node_at_once(
+    store: tuple[IPFSStore, PinsInMemory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each removes its own pin, whatever the others have come to."""
+    import_car = KuboClient.import_car
+    roots = []
+
+    async def note(client: KuboClient, root: CID, pieces: Pieces) -> None:
+        roots.append(root)
+        await import_car(client, root, pieces)
+
+    monkeypatch.setattr(KuboClient, "import_car", note)
     reports = await asyncio.gather(
         *(store[0].probe("deployment", everything=False) for _ in range(8))
     )
 
     assert [()] * 8 == [report.findings for report in reports]
+    assert 8 == len(set(roots))
 
 
 async def test_leaves_that_are_no_file_are_no_root(store: tuple[IPFSStore, PinsInMemory]) -> None:

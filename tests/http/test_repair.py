@@ -22,9 +22,9 @@ from storage_gateway.catalog.passes import find_pass, take_pass
 from storage_gateway.catalog.repairs import CopyToMake
 from storage_gateway.catalog.tables import passes, placements
 from storage_gateway.copies import read_leaf
-from storage_gateway.errors import BackendUnavailable, StorageFull
+from storage_gateway.errors import BackendUnavailable
 from storage_gateway.repair import NAME, Repair, RepairReport
-from tests.gateway import OpenSession, RunningGateway, eventually
+from tests.gateway import OpenSession, RunningGateway, eventually, running_gateway
 from tests.http.passes import repair_of
 from tests.http.steps import PLAINTEXT, SEGMENT, fetch, made_bytes, uploaded
 from tests.http.test_replicas import NAMES, Folders, checker, folders, placed, running
@@ -330,16 +330,15 @@ async def test_a_copy_waits_longer_each_time() -> None:
 async def test_the_reserve_of_a_disk_is_left(folders: Folders) -> None:
     async with running(folders, write_quorum=1) as (gateway, session):
         await lay(folders, gateway, session, without="two")
-        full = repair_of(gateway, folders.path)
+    async with running_gateway(
+        folders.path, backends=folders.backends(), reserve_bytes=1 << 60, write_quorum=1
+    ) as gateway:
+        mending = gateway.gateway.upkeep.repair
+        mending._settled_s = 0.0
+        report = await mending.run_once()
 
-        def refuse(store: str) -> None:
-            raise StorageFull(f"less than the reserve is free in {store}")
-
-        full._check_room = refuse
-        report = await full.run_once()
-
-        assert (0, 1) == (report.made, report.failed)
-        assert [] == await folders.payload_files("two")
+    assert RepairReport(failed=1, waiting=1, ended=True) == report
+    assert [] == await folders.payload_files("two")
 
 
 async def test_an_error_that_nobody_thought_of_stops_nothing_else(
