@@ -17,7 +17,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """The number of the newest file in ``migrations/versions``: every change has one there."""
 
 metadata = MetaData()
@@ -38,7 +38,11 @@ deployment = Table(
     Column("singleton", Integer, primary_key=True, autoincrement=False),
     Column("deployment_id", Text(32), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
+    Column("high_water", BigInteger, nullable=False, server_default="0"),
+    Column("behind_ms", BigInteger, nullable=True),
 )
+"""``high_water`` is a number that grows with time, here first and in the stores after: one that has
+a higher one has seen a later state of this catalog. ``behind_ms`` is when that was found out."""
 
 markers = Table(
     "markers",
@@ -237,6 +241,30 @@ passes = Table(
 )
 """Passes over everything there is: whose turn it is at each, how far it came, when it came to the
 end."""
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("kind", Text(16), primary_key=True),
+    Column("record_id", Text(64), primary_key=True),
+    Column("generation", Integer, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+"""Records whose copy, of that generation, is still to come to the stores: one lane for each.
+Written with the record; what a copy says is read from the other tables when it is made."""
+
+orphans = Table(
+    "orphans",
+    metadata,
+    Column("backend", Text(), primary_key=True),
+    Column("payload_id", Text(32), primary_key=True),
+    Column("blobs", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
+    Column("waited_ms", BigInteger, nullable=False),
+)
+"""Payloads that lie in a store and that nothing here names, and for how long they were seen to: the
+sum of the times between looks, none of which counts for more than a look should be away."""
 
 tokens = Table(
     "tokens",
