@@ -125,6 +125,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     recovery_interval_s: Seconds = 10.0
     repair_interval_s: Seconds = 60.0
     """Between passes that make copies again which a store lacks, or has wrong."""
+    repair_settled_s: Seconds = 120.0
+    """How long after a commit what a store did not take in time may still come by itself."""
     scrub_interval_s: Seconds = 60.0
     """Between passes that read copies, to see that they are right."""
     scrub_round_s: Seconds = 30 * 86400.0

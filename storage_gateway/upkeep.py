@@ -93,6 +93,7 @@ def make_upkeep(
             payloads=payloads,
             spool=config.data_dir,
             check_room=lambda store: check_room(Wanted((store,), 1)),
+            settled_s=config.repair_settled_s,
         ),
         scrub=Scrub(
             catalog=catalog,

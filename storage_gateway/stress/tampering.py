@@ -1,19 +1,18 @@
 """Damaging what a run has stored, below its gateways, and putting it back.
 
-What a store lost or changed is for repair to mend; so that a run can be judged as if it had been,
-each damage is undone before its end.
+What a store lost or changed is for repair to mend, in the cases that are about it; in the others
+each damage is undone before the end, so that the run can be judged as if it had been mended.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 
 from sqlalchemy import Connection, select, update
 
 from storage_gateway.backend_settings import IPFSBackend
 from storage_gateway.backends import KeyedStore
-from storage_gateway.backends.faulty import FaultyStore
 from storage_gateway.catalog.copies import load_placements
 from storage_gateway.catalog.objects import load_manifest
 from storage_gateway.catalog.tables import objects
@@ -60,34 +59,31 @@ async def copies_of(world: World, urn: str, state: str) -> dict[str, frozenset[i
 
 @asynccontextmanager
 async def damaged(damaging: RunStore, key: str, change: Change) -> AsyncIterator[None]:
-    """Have something else in a blob's place until the end of the block.
+    """Have something else in a blob's place until the end of the block; see `spoil`."""
+    right = await spoil(damaging, key, change)
+    try:
+        yield
+    finally:
+        if damaging.faulty.damaged.pop(key, None) is None:
+            await _put_again(damaging.store, key, right)
+
+
+async def spoil(spoiling: RunStore, key: str, change: Change) -> bytes:
+    """Have something else in a blob's place until it is made again; return what was there.
 
     An IPFS node cannot be told to keep other bytes under a block's name: there they are what the
     run's gateways are answered. What is to be gone is gone from it.
     """
-    store, backend = damaging.store, damaging.backend
+    store, backend = spoiling.store, spoiling.backend
     right = await _whole(store, key)
     wrong = change(right)
     if isinstance(backend, IPFSBackend) and wrong is not None:
-        with _answered_as(damaging.faulty, key, wrong):
-            yield
-        return
+        spoiling.faulty.damaged[key] = wrong
+        return right
     await _put_again(store, key, wrong)
     if isinstance(backend, IPFSBackend):
         await _remove_leaves(backend, right)
-    try:
-        yield
-    finally:
-        await _put_again(store, key, right)
-
-
-@contextmanager
-def _answered_as(faulty: FaultyStore, key: str, data: bytes) -> Iterator[None]:
-    faulty.damaged[key] = data
-    try:
-        yield
-    finally:
-        faulty.damaged.pop(key, None)
+    return right
 
 
 async def _remove_leaves(backend: IPFSBackend, data: bytes) -> None:

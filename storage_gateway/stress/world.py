@@ -28,6 +28,7 @@ from storage_gateway.parts import (
 )
 from storage_gateway.sessions import Sessions
 from storage_gateway.stores import backends_of
+from storage_gateway.upkeep import Upkeep
 
 from .run_parts import RunClock, open_run_parts
 from .run_stores import OWN_FOLDER, RunStore, behind_proxies, horizon_of, run_backends
@@ -37,6 +38,8 @@ STRESS_FOLDER = "stress"
 RECOVERY_INTERVAL_S = 0.1
 NEVER_S = 86400.0
 """Between passes that would mend what a case breaks, and that it looks at, in a long run."""
+SETTLED_S = 0.5
+"""How long repair, where a case has it run, waits for what may come by itself."""
 LEASE_S, RENEW_S = 15.0, 1.0
 BODY_IDLE_S = 10.0
 ANSWER_WITHIN_S, DECIDE_WITHIN_S = 30.0, 300.0
@@ -51,6 +54,9 @@ class Reachable(Protocol):
 
 class GatewayLike(Reachable, Protocol):
     """What is needed of a gateway here; `app.Gateway` is one."""
+
+    upkeep: Upkeep
+    """Its passes, once it was started."""
 
     async def start(self) -> None:
         """Listen."""
@@ -177,6 +183,7 @@ def run_config(config: Config, run_id: str, *, stores: int, quorum: int) -> Conf
         instance_renew_s=RENEW_S,
         recovery_interval_s=RECOVERY_INTERVAL_S,
         repair_interval_s=NEVER_S,
+        repair_settled_s=SETTLED_S,
         scrub_interval_s=NEVER_S,
         late_write_horizon_s=horizon_of(backends),
     )

@@ -46,6 +46,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "partial-write": {"torn_bodies": 0.5, "torn_writes": 0.5},
     "paused-process": {"duration_s": 0.1},
     "queue-spike": {"duration_s": 0.1, "clients": 30},
+    "repair-under-load": {"duration_s": 0.1, "clients": 2, "sizes": [4096, 1_000_000]},
     "replica-disagreement": {"duration_s": 0.1, "clients": 2, "sizes": [4096]},
     "result-before-object": {"duration_s": 0.1, "clients": 2, "slow_s": 0.1},
     "retry-storm": {"duration_s": 0.1, "clients": 4},

@@ -55,6 +55,7 @@ EVERY_SETTING = {
     "repair_interval_s": "0.5",
     "scrub_interval_s": "0.5",
     "scrub_bytes_per_s": "1000",
+    "repair_settled_s": "0.5",
     "scrub_round_s": "0.5",
     "late_write_horizon_s": "0.25",
     "serve_ipfs": "True",

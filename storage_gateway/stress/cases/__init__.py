@@ -30,6 +30,7 @@ from .partial_replica import CASE as PARTIAL_REPLICA
 from .partial_write import CASE as PARTIAL_WRITE
 from .paused_process import CASE as PAUSED_PROCESS
 from .queue_spike import CASE as QUEUE_SPIKE
+from .repair_under_load import CASE as REPAIR_UNDER_LOAD
 from .replica_disagreement import CASE as REPLICA_DISAGREEMENT
 from .result_before_object import CASE as RESULT_BEFORE_OBJECT
 from .retry_storm import CASE as RETRY_STORM
@@ -71,6 +72,7 @@ CASES: dict[str, Case[Any]] = {
         PARTIAL_WRITE,
         PAUSED_PROCESS,
         QUEUE_SPIKE,
+        REPAIR_UNDER_LOAD,
         REPLICA_DISAGREEMENT,
         RESULT_BEFORE_OBJECT,
         RETRY_STORM,
