@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 from aiohttp import web
 
@@ -23,10 +22,9 @@ from .backends import Member
 from .blocks import Blocks
 from .catalog import Catalog
 from .catalog.blocks import record_blocks, record_none
-from .config import Config, ConfigError, LocalBackend, cannot_listen, url_of
+from .config import Config, ConfigError, cannot_listen, url_of
 from .custody import tls_context
 from .erase import Erasure
-from .errors import StorageFull
 from .ids import new_random_id
 from .indexing import Indexing
 from .instance import Instance
@@ -39,6 +37,7 @@ from .parts import Parts, open_parts
 from .read import Reads
 from .readiness import OK, Readiness, Watch
 from .records import ALL_OPEN, Wanted
+from .room import require_room
 from .sessions import Sessions
 from .settle import Settler
 from .stores import backends_of, now_utc
@@ -302,36 +301,8 @@ class Gateway:
         logger.info("metrics are told", extra={"url": f"{self.admin_url}/metrics"})
 
     def _check_room(self, wanted: Wanted = ALL_OPEN) -> None:
-        """Keep the reserve: a full disk would leave no way to erase what fills it.
-
-        What waits in spools is seen, as any file is. What uploads under way may still write is not
-        promised to them: two segments for each would refuse many small ones on a disk that has
-        gigabytes free, and one that fills ends uploads with 507, whose spools then vanish.
-        """
-        config = self._config
-        if not _has_room(config.data_dir, config.reserve_bytes):
-            raise StorageFull("less than the reserve is free under the data folder")
-        backends = [
-            backend
-            for backend in config.stores
-            if wanted.backends is None or backend.name in wanted.backends
-        ]
-        full = self._full_nodes()
-        roomy = {
-            backend.domain
-            for backend in backends
-            if backend.name not in full
-            and (
-                # A bucket says that it is full when it is.
-                not isinstance(backend, LocalBackend)
-                or _has_room(backend.path, config.reserve_bytes)
-            )
-        }
-        if backends and len(roomy) < (wanted.write_quorum or config.quorum):
-            raise StorageFull("less than the reserve is free in too many stores")
-
-    def _full_nodes(self) -> set[str]:
-        return {node.name for node in self.parts.nodes if node.is_full}
+        full = {node.name for node in self.parts.nodes if node.is_full}
+        require_room(self._config, wanted, full)
 
     async def _check_ready(self) -> Readiness:
         return await self._watch.check("draining" if self.services.draining else OK)
@@ -353,14 +324,6 @@ def _wanted_stores(config: Config, parts: Parts) -> WantedStores:
         gateways=parts.gateways,
         nodes=[node.name for node in parts.nodes],
     )
-
-
-def _has_room(folder: Path, reserve: int) -> bool:
-    try:
-        found = os.statvfs(folder)
-    except OSError:
-        return True  # not full, but gone or out of order: whoever writes there is told
-    return found.f_bavail * found.f_frsize >= reserve
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

@@ -3,6 +3,11 @@
 from dataclasses import dataclass, field
 
 RESTORE = "restore the store's files from a backup; the catalog is right"
+MEND = (
+    "run storage-gateway check --repair, or leave it to the gateway's own passes: other stores have"
+    " all of it right"
+)
+SEE_TO_STORE = "see to the store, which does not let its copies be read, then check again"
 CONFIGURE = "configure the backend again, or restore the catalog from a backup"
 RESTORE_CATALOG = "restore the catalog from a backup"
 ERASE_AGAIN = "erase the object again, or start the gateway and let recovery finish"
@@ -18,6 +23,11 @@ class Finding:
     where: str
     detail: str
     remedy: str
+    urn: str | None = None
+    """The object that it is about, if it is about one."""
+    copies_left: int | None = None
+    """In how many stores the segment is right, the worst of them if it is about several; None if it
+    is not about stored copies."""
 
 
 @dataclass(slots=True)
@@ -35,6 +45,9 @@ class CheckReport:
     graves: int = 0
     findings: list[Finding] = field(default_factory=list)
 
-    def find(self, kind: str, where: str, detail: str, remedy: str) -> None:
+    def find(
+        self, kind: str, where: str, detail: str, remedy: str, *, copies_left: int | None = None
+    ) -> None:
         """Note something that is not as it should be."""
-        self.findings.append(Finding(kind, where, detail, remedy))
+        urn = where if where.startswith("urn:") else None
+        self.findings.append(Finding(kind, where, detail, remedy, urn, copies_left))

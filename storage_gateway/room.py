@@ -2,10 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor
+from pathlib import Path
 
-from .records import Wanted
+from .config import Config, LocalBackend
+from .errors import StorageFull
+from .records import ALL_OPEN, Wanted
 
 FRESH_S = 0.1
 """How long an answer holds. What comes in that time may take some of the reserve."""
@@ -48,3 +52,43 @@ class Room:
         del self._asked[wanted]
         if not asked.cancelled() and asked.exception() is None:
             self._until_s[wanted] = asyncio.get_running_loop().time() + FRESH_S
+
+
+def require_room(config: Config, wanted: Wanted = ALL_OPEN, full: Collection[str] = ()) -> None:
+    """Keep the reserve: a full disk would leave no way to erase what fills it. Blocks.
+
+    ``full`` are stores that said so themselves. What waits in spools is seen, as any file is. What
+    uploads under way may still write is not promised to them: two segments for each would refuse
+    many small ones on a disk that has gigabytes free, and one that fills ends uploads with 507,
+    whose spools then vanish.
+
+    Raises:
+        StorageFull
+
+    """
+    if not _has_room(config.data_dir, config.reserve_bytes):
+        raise StorageFull("less than the reserve is free under the data folder")
+    backends = [
+        backend
+        for backend in config.stores
+        if wanted.backends is None or backend.name in wanted.backends
+    ]
+    roomy = {
+        backend.domain
+        for backend in backends
+        if backend.name not in full
+        and (
+            # A bucket says that it is full when it is.
+            not isinstance(backend, LocalBackend) or _has_room(backend.path, config.reserve_bytes)
+        )
+    }
+    if backends and len(roomy) < (wanted.write_quorum or config.quorum):
+        raise StorageFull("less than the reserve is free in too many stores")
+
+
+def _has_room(folder: Path, reserve: int) -> bool:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return True  # not full, but gone or out of order: whoever writes there is told
+    return found.f_bavail * found.f_frsize >= reserve

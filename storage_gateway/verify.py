@@ -34,7 +34,7 @@ from .findings import CLEAR, ERASE_AGAIN, MOVE_AWAY, RESTORE, RESTORE_CATALOG, C
 from .parts import STRESS
 from .records import Manifest, ObjectState
 from .stores import now_utc
-from .verify_object import ObjectChecker
+from .verify_object import ObjectChecker, OnBadCopy
 
 PAGE = 200
 
@@ -52,10 +52,12 @@ class Checker:
         marker: str,
         scope: str = "",
         on_bytes: Callable[[int], None] = lambda _count: None,
+        on_bad: OnBadCopy = lambda _payload_id, _segment, _store: None,
         clock: Callable[[], datetime] = now_utc,
     ) -> None:
-        """``shelves`` are the stores by name; ``on_bytes`` is told of every leaf that was verified;
-        ``clock`` tells the time in UTC.
+        """``shelves`` are the stores by name; ``on_bytes`` is told of every leaf that was verified,
+        ``on_bad`` of every copy that is wrong and can be made from others; ``clock`` tells the time
+        in UTC.
 
         ``scope`` is the folder below which the stores are looked through, all of them if empty.
         """
@@ -78,6 +80,7 @@ class Checker:
             payloads=payloads,
             report=self._report,
             on_bytes=self._verified,
+            on_bad=on_bad,
         )
 
     def expected_bytes(self) -> int:

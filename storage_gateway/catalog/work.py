@@ -70,6 +70,9 @@ _MEND_GRAVES = Statement(
     .where(graves.c.buried_ms > bindparam("now_ms"))
     .values(buried_ms=bindparam("now_ms"))
 )
+_LIVING = Statement(
+    select(instances.c.instance_id).where(instances.c.lease_until_ms > bindparam("now_ms")).limit(1)
+)
 _OWNER_ALIVE = exists().where(
     instances.c.instance_id == intents.c.instance_id,
     instances.c.lease_until_ms > bindparam("now_ms"),
@@ -227,6 +230,11 @@ def renew_instance(connection: Connection, instance_id: str, lease_s: float) -> 
 def end_instance(connection: Connection, instance_id: str) -> None:
     """Give the lease back: others may claim at once what is left."""
     _END_INSTANCE.run(connection, {"instance_id_is": instance_id})
+
+
+def is_anybody_alive(connection: Connection) -> bool:
+    """Tell whether any process holds a lease."""
+    return _LIVING.run(connection, {"now_ms": now_ms(connection)}).first() is not None
 
 
 def forget_dead_instances(connection: Connection) -> None:

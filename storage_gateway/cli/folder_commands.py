@@ -66,11 +66,17 @@ def _add_check(commands: Commands) -> None:
         "check",
         "Verify everything in a data folder: every object, every byte, nothing left over.",
         "  storage-gateway check --data-dir ./data\n"
-        "  storage-gateway check --data-dir ./data --json",
+        "  storage-gateway check --data-dir ./data --json\n"
+        "  storage-gateway check --data-dir ./data --config gateway.toml --repair",
     )
     parser.add_argument("--data-dir", type=Path, required=True, metavar="DIR")
     _add_catalog_option(parser)
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="make copies that are missing or wrong in one store from right ones, and check again",
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(command=_check)

@@ -176,7 +176,7 @@ FILES: dict[str, tuple[Callable[[Folder], object], set[str]]] = {
             (f.payload(f.large) / "1").rename(f.payload(f.large) / "0"),
             (f.payload(f.large) / "x").rename(f.payload(f.large) / "1"),
         ),
-        {"segment", "leaf"},
+        {"segment", "leaf", "object"},
     ),
     "a payload of nobody": (lambda f: _put(f.payload("a" * 32) / "0"), {"orphan"}),
     "a segment too many": (lambda f: _put(f.payload(f.large) / "2"), {"orphan"}),

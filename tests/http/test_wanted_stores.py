@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 
-from storage_gateway import app
+from storage_gateway import room
 from storage_gateway.backends.disk import Disk
 from storage_gateway.backends.fs import RealFs
 from storage_gateway.catalog.tables import placements, sessions
@@ -272,7 +272,7 @@ async def test_room_is_asked_for_where_the_payload_goes(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = {folders.path / "one", folders.path / "two"}
-    monkeypatch.setattr(app, "_has_room", lambda folder, _reserve: folder not in full)
+    monkeypatch.setattr(room, "_has_room", lambda folder, _reserve: folder not in full)
     async with folders.running() as gateway:
         of_roomy = await open_session(gateway, backends=["three"], write_quorum=1)
         of_full = await open_session(gateway, backends=["two"], write_quorum=1)
