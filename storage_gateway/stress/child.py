@@ -17,12 +17,13 @@ from typing import BinaryIO
 import msgspec
 
 from crypto import Secret
+from storage_gateway.backends import KeyedStore
 from storage_gateway.backends.faulty import FaultyStore, StoreFaults
 from storage_gateway.catalog.faulty import CatalogFaults, FaultyCatalog
 from storage_gateway.config import Config
 from storage_gateway.database_url import DatabaseURL, parse_database_url
 
-from .orders import Order, Spec, Told
+from .orders import Order, Spec, Told, point_of
 from .run_parts import open_run_parts
 from .world import MakeGateway
 
@@ -83,6 +84,7 @@ async def serve_run(make_gateway: MakeGateway, orders: BinaryIO, out: BinaryIO) 
             spec.run_id,
             opened,
             database=spec.database,
+            before=lambda store: _telling(store, points, spec.seed),
         )
         store = FaultyStore(plain.store, seed=spec.seed)
         store.faults = StoreFaults(at_point=points.reach)
@@ -92,6 +94,13 @@ async def serve_run(make_gateway: MakeGateway, orders: BinaryIO, out: BinaryIO) 
         await gateway.start()
         points.tell(Told(url=gateway.url))
         await asyncio.Event().wait()
+
+
+def _telling(store: KeyedStore, points: Points, seed: int) -> KeyedStore:
+    """Return one of the stores, whose steps are points, too: each told with the store's name."""
+    telling = FaultyStore(store, seed=seed)
+    telling.faults = StoreFaults(at_point=lambda step: points.reach(point_of(store.name, step)))
+    return telling
 
 
 def _from_text(kind: type, value: object) -> object:

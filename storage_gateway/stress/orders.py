@@ -5,6 +5,11 @@ import msgspec
 from storage_gateway.database_url import DatabaseURL
 
 
+def point_of(store: str, step: str) -> str:
+    """Return the point that a step of one store is."""
+    return f"{store}: {step}"
+
+
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """The first line down: what the process serves, and for whom."""
 
@@ -25,7 +30,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Any further line down. The process ends with the pipe."""
 
     at: str | None = None
-    """Wait at this point from now on: a store's step, or a point of `catalog.faulty`."""
+    """Wait at this point from now on: a step of the store that all make together or of one of them
+    (`point_of`), or a point of `catalog.faulty`."""
     nth: int = 1
     """The how manieth time it is reached from now on."""
     go: bool = False

@@ -113,6 +113,8 @@ async def open_run_parts(
         # Else the run would write into the mount point of a disk that is not there.
         await each.stat(marker)
     members = members_of(config, [before(each) for each in stores])
+    for member, each in zip(members, stores, strict=True):
+        member.bare = each  # what only its kind can do, it can do here as well
     bad_copies = BadCopies(catalog, payloads_prefix(deployment_id, stress_namespace(run_id)))
     opened.push_async_callback(bad_copies.close)
     store = join_stores(config, members, opened, on_bad=bad_copies.note)

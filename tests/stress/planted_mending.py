@@ -1,9 +1,10 @@
 """Bugs in what mends and clears away; see `planted`."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from storage_gateway.backends import BlobInfo, Replicas
 from storage_gateway.backends.spool import Spool
 from storage_gateway.repair import Repair, _Order
 
@@ -18,7 +19,22 @@ def repair_looks_at_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Repair, "_replace", replace)
 
 
+def one_store_is_cleared(patch: pytest.MonkeyPatch) -> None:
+    """What was given up is looked for in the first store, and deleted there."""
+
+    async def delete(self: Replicas, key: str) -> None:
+        await self.members[0].delete(key)
+
+    async def listed(self: Replicas, prefix: str) -> AsyncIterator[BlobInfo]:
+        for blob in await self.members[0].list(prefix):
+            yield blob
+
+    patch.setattr(Replicas, "delete", delete)
+    patch.setattr(Replicas, "list", listed)
+
+
 MENDING_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
+    "partial-write-recovery": (one_store_is_cleared, "7"),
     "repair-under-load": (
         repair_looks_at_nothing,
         "what a store did not keep is not counted as made",

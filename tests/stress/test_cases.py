@@ -44,6 +44,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "missing-blob": {"duration_s": 0.1, "clients": 2},
     "partial-replica": {"duration_s": 0.1, "clients": 1},
     "partial-write": {"torn_bodies": 0.5, "torn_writes": 0.5},
+    "partial-write-recovery": {
+        "duration_s": 0.1,
+        "clients": 2,
+        "sizes": [4096],
+        "phases": ["one-store", "repair"],
+        "points": 1,
+    },
     "paused-process": {"duration_s": 0.1},
     "queue-spike": {"duration_s": 0.1, "clients": 30},
     "repair-under-load": {"duration_s": 0.1, "clients": 2, "sizes": [4096, 1_000_000]},

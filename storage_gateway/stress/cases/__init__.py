@@ -28,6 +28,7 @@ from .lost_acknowledgement import CASE as LOST_ACKNOWLEDGEMENT
 from .missing_blob import CASE as MISSING_BLOB
 from .partial_replica import CASE as PARTIAL_REPLICA
 from .partial_write import CASE as PARTIAL_WRITE
+from .partial_write_recovery import CASE as PARTIAL_WRITE_RECOVERY
 from .paused_process import CASE as PAUSED_PROCESS
 from .queue_spike import CASE as QUEUE_SPIKE
 from .repair_under_load import CASE as REPAIR_UNDER_LOAD
@@ -70,6 +71,7 @@ CASES: dict[str, Case[Any]] = {
         MISSING_BLOB,
         PARTIAL_REPLICA,
         PARTIAL_WRITE,
+        PARTIAL_WRITE_RECOVERY,
         PAUSED_PROCESS,
         QUEUE_SPIKE,
         REPAIR_UNDER_LOAD,
