@@ -1,9 +1,13 @@
 """Bugs in what mends and clears away; see `planted`."""
 
+# ruff: noqa: ANN401 - arguments of the real code are passed on
+
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
+from retention import ErasureStep, next_erasure_step
 from storage_gateway.backends import BlobInfo, Replicas
 from storage_gateway.backends.spool import Spool
 from storage_gateway.repair import Repair, _Order
@@ -33,7 +37,18 @@ def one_store_is_cleared(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Replicas, "list", listed)
 
 
+def graves_close_at_once(patch: pytest.MonkeyPatch) -> None:
+    """A grave is closed by the first pass that finds nothing in it."""
+
+    def step(*, last_deletion_ms: int, **view: Any) -> ErasureStep:
+        late = view | {"pass_began_ms": last_deletion_ms + 1, "horizon_ms": 0}
+        return next_erasure_step(last_deletion_ms=last_deletion_ms, **late)
+
+    patch.setattr("storage_gateway.recovery.next_erasure_step", step)
+
+
 MENDING_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
+    "late-write-after-abort": (graves_close_at_once, "7"),
     "partial-write-recovery": (one_store_is_cleared, "7"),
     "repair-under-load": (
         repair_looks_at_nothing,

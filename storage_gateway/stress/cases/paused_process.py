@@ -2,29 +2,24 @@
 
 import asyncio
 import signal
-import time
-from typing import Any
 
-from sqlalchemy import Connection, select
-
-from storage_gateway.catalog.tables import instances
 from storage_gateway.stress.children import Child
 from storage_gateway.stress.contract import Case
 from storage_gateway.stress.load import Member
 from storage_gateway.stress.orders import Order
 from storage_gateway.stress.parameters import Clients, Parameters, Sizes
+from storage_gateway.stress.pausing import (
+    CLAIMED_S_MAX,
+    LEASES,
+    PASSES_S,
+    stop_between_transactions,
+    was_claimed,
+)
 from storage_gateway.stress.trial import Trial
 from storage_gateway.stress.world import Reachable
 
-LEASES: dict[str, Any] = {"instance_lease_s": 1.5, "instance_renew_s": 0.5}
-PASSES_S = 3600.0
-"""The paused process makes no recovery passes of its own: it should wake up in an upload."""
 PLACED = "finish done"
 """The payload is durable, the commit is next."""
-CLAIMED_S_MAX = 30.0
-STOPS_MAX = 20
-FREE_S = 1.0
-POLL_S = 0.05
 
 
 class PausedProcess(Parameters, kw_only=True, frozen=True):
@@ -61,8 +56,8 @@ async def _pause(trial: Trial, member: Member, child: Child, gateway: Reachable)
         await child.wait_at_point()
         if trial.fault_began is None:
             trial.begin_faults()
-        await _stop_between_transactions(trial, child)
-        claimed = await _was_claimed(trial)
+        await stop_between_transactions(trial, child)
+        claimed = await was_claimed(trial)
         answer = await trial.deliver(trial.customer(gateway, member), task_id, body)
     finally:
         child.signal(signal.SIGCONT)
@@ -80,34 +75,6 @@ async def _pause(trial: Trial, member: Member, child: Child, gateway: Reachable)
     )
     if answer.urn:
         await trial.read_back(trial.customer(gateway, member), answer.urn, body)
-
-
-async def _stop_between_transactions(trial: Trial, child: Child) -> None:
-    """Stop the process; not while it holds the database, which is another edge case."""
-
-    def wait(connection: Connection) -> None:
-        # For the one writer of SQLite, or for who renews a lease.
-        connection.execute(select(instances.c.instance_id).with_for_update())
-
-    for _ in range(STOPS_MAX):
-        child.signal(signal.SIGSTOP)
-        try:
-            async with asyncio.timeout(FREE_S):
-                await trial.world.catalog.inner.run(wait)
-            return
-        except TimeoutError:
-            child.signal(signal.SIGCONT)
-            await trial.world.catalog.inner.run(wait)
-
-
-async def _was_claimed(trial: Trial) -> bool:
-    """Wait until the other gateway has cleared the upload away; False when it does not."""
-    until = time.monotonic() + CLAIMED_S_MAX
-    while "intents" in await trial.world.unsettled():
-        if time.monotonic() > until:
-            return False
-        await asyncio.sleep(POLL_S)
-    return True
 
 
 CASE = Case(
