@@ -65,7 +65,8 @@ class GatewayLike(Reachable, Protocol):
         """End."""
 
 
-MakeGateway = Callable[[Config, Parts], GatewayLike]
+MakeGateway = Callable[[Config, Parts | None], GatewayLike]
+"""Without parts it opens those of the data folder in its settings."""
 
 
 @dataclass(frozen=True, slots=True)

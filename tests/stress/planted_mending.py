@@ -47,7 +47,20 @@ def graves_close_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("storage_gateway.recovery.next_erasure_step", step)
 
 
+def foreign_stores_are_taken(patch: pytest.MonkeyPatch) -> None:
+    """A store that lacks the deployment's marker gets it, whatever is in it."""
+
+    async def refuse(_store: object, _deployment_id: str) -> None:
+        pass
+
+    patch.setattr("storage_gateway.parts._refuse_foreign_store", refuse)
+
+
 MENDING_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
+    "foreign-deployment": (
+        foreign_stores_are_taken,
+        "a gateway refuses to start on what is not its own",
+    ),
     "late-write-after-abort": (graves_close_at_once, "7"),
     "partial-write-recovery": (one_store_is_cleared, "7"),
     "repair-under-load": (

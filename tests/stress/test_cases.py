@@ -34,6 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "deadline-mismatch": {"duration_s": 0.1, "scale": 0.001},
     "duplicate-submit": {"clients": 2},
     "flipped-bit": {"duration_s": 0.1, "clients": 2},
+    "foreign-deployment": {"duration_s": 0.1, "clients": 1},
     "hang-after-headers": {"duration_s": 0.1, "clients": 2, "hang_s": 0.1},
     "huge-object": {"sizes": [(20 << 20) + 1]},
     "ipfs-gc-race": {"duration_s": 0.1, "clients": 2},

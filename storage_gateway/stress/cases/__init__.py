@@ -18,6 +18,7 @@ from .crash_mid_upload import CASE as CRASH_MID_UPLOAD
 from .deadline_mismatch import CASE as DEADLINE_MISMATCH
 from .duplicate_submit import CASE as DUPLICATE_SUBMIT
 from .flipped_bit import CASE as FLIPPED_BIT
+from .foreign_deployment import CASE as FOREIGN_DEPLOYMENT
 from .hang_after_headers import CASE as HANG_AFTER_HEADERS
 from .huge_object import CASE as HUGE_OBJECT
 from .ipfs_gc_race import CASE as IPFS_GC_RACE
@@ -62,6 +63,7 @@ CASES: dict[str, Case[Any]] = {
         DEADLINE_MISMATCH,
         DUPLICATE_SUBMIT,
         FLIPPED_BIT,
+        FOREIGN_DEPLOYMENT,
         HANG_AFTER_HEADERS,
         HUGE_OBJECT,
         IPFS_GC_RACE,
