@@ -125,9 +125,9 @@ class ScriptedStore:
         await self.inner.delete(key)
         self.script.reach("delete took effect")
 
-    async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[BlobInfo]:
         self.script.reach("list begins")
-        async for blob in self.inner.list(prefix):
+        async for blob in self.inner.list(prefix, after=after):
             yield blob
 
 

@@ -139,8 +139,11 @@ class KeyedStore(Protocol):
 
         """
 
-    def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
-        """Yield every blob whose key starts with ``prefix``, a whole folder name ending in ``/``.
+    def list(self, prefix: str, *, after: str = "") -> AsyncIterator[BlobInfo]:
+        """Yield every blob whose key starts with ``prefix``, a whole folder name ending in ``/``,
+        and comes after ``after``, in the order of the keys as far as the server keeps to it.
+
+        ``after`` is no name of a folder: servers that have folders would leave all of it out.
 
         Raises:
             BackendUnavailable

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import heapq
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from .fs import Fs, is_full
 P = ParamSpec("P")
 T = TypeVar("T")
 
+SCANNED_AT_ONCE = 10_000
 LOST_AND_FOUND = "lost+found"
 """A folder in the root of every ext2, ext3 and ext4 file system: no part of a store."""
 
@@ -139,25 +141,46 @@ class Disk:
             return False
         return True
 
-    def list(self, prefix: str) -> Iterator[BlobInfo]:
-        """Yield the blobs under a folder in the order of their names, a folder in memory each."""
+    def list(self, prefix: str, after: str = "") -> Iterator[BlobInfo]:
+        """Yield the blobs under a folder whose keys come after ``after``, in the order of the keys.
+
+        Of a folder `SCANNED_AT_ONCE` entries at most are in memory: it is scanned again for more.
+        """
+        behind = ""
+        while entries := self._scan(prefix, after, behind):
+            for name, is_folder, size in entries:
+                if is_folder:
+                    yield from self.list(name, after)
+                else:
+                    yield BlobInfo(name, size)
+            if len(entries) < SCANNED_AT_ONCE:
+                return
+            behind = entries[-1][0]
+
+    def _scan(self, prefix: str, after: str, behind: str) -> "list[tuple[str, bool, int]]":
+        """Return the first entries of a folder behind ``behind`` that anything after ``after`` may
+        be in, in the order of their keys; those of folders end in ``/``.
+        """
+        folder = self._path(prefix.rstrip("/")) if prefix else self._root
         try:
-            entries = sorted(
-                self._fs.scan(self._path(prefix.rstrip("/")) if prefix else self._root)
+            found = (
+                (f"{prefix}{name}{'/' * is_folder}", is_folder, size)
+                for name, is_folder, size in self._fs.scan(folder)
+                if prefix or name != LOST_AND_FOUND
             )
+            wanted = (
+                entry
+                for entry in found
+                if entry[0] > behind
+                and (entry[0] > after or (entry[1] and after.startswith(entry[0])))
+            )
+            return heapq.nsmallest(SCANNED_AT_ONCE, wanted)
         except (FileNotFoundError, NotADirectoryError):
             if not self._answers():
                 raise self._gone() from None
-            return
+            return []
         except OSError as error:
             raise self._unavailable(error) from error
-        for name, is_folder, size in entries:
-            if name == LOST_AND_FOUND and not prefix:
-                continue
-            if is_folder:
-                yield from self.list(f"{prefix}{name}/")
-            else:
-                yield BlobInfo(f"{prefix}{name}", size)
 
     def writing(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a file operation on the way in and raise what the contract says."""

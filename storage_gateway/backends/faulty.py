@@ -129,10 +129,10 @@ class FaultyStore:
         self.damaged.pop(key, None)
         await self.after("delete")
 
-    async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[BlobInfo]:
         """Yield the blobs of a folder; see the contract."""
         await self.before("list")
-        async for blob in self.inner.list(prefix):
+        async for blob in self.inner.list(prefix, after=after):
             yield blob
 
     async def before(self, operation: str) -> None:

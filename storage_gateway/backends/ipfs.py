@@ -257,11 +257,11 @@ class IPFSStore:
         if pin is not None:
             await self._client.unpin(pin.root)
 
-    async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[BlobInfo]:
         """Yield the blobs of a folder that the node keeps; see the contract."""
         await self._read_marker()
         async for pin in self._pins.below(prefix):
-            if await self._client.is_pinned(pin.root):
+            if pin.key > after and await self._client.is_pinned(pin.root):
                 yield BlobInfo(pin.key, pin.size)
 
     async def _find(self, key: str) -> Pin | None:

@@ -6,6 +6,7 @@ was made in. A crash at any point leaves at most a blob that an intent names.
 """
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 THREADS = 4
+LISTED_AT_ONCE = 1000
+"""Blobs that are taken over from a thread in one step."""
 
 
 class LocalStore:
@@ -78,10 +81,14 @@ class LocalStore:
         """Remove a blob durably; see the contract."""
         await self._in_thread(self.disk.delete, key)
 
-    async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[BlobInfo]:
         """Yield the blobs of a folder; see the contract."""
-        for blob in await self._in_thread(lambda: list(self.disk.list(prefix))):
-            yield blob
+        blobs = self.disk.list(prefix, after)
+        while some := await self._in_thread(lambda: list(itertools.islice(blobs, LISTED_AT_ONCE))):
+            for blob in some:
+                yield blob
+            if len(some) < LISTED_AT_ONCE:
+                return
 
     async def drop_folders(self, prefix: str) -> None:
         """Remove the folders that are left, empty, of a prefix that is never used again."""

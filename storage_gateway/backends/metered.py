@@ -123,10 +123,10 @@ class MeteredStore(Meter):
         with self.timed("delete"):
             await self.inner.delete(key)
 
-    async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[BlobInfo]:
         """Yield the blobs of a folder; see the contract. The time is the taker's, too."""
         with self.timed("list"):
-            async for blob in self.inner.list(prefix):
+            async for blob in self.inner.list(prefix, after=after):
                 yield blob
 
 

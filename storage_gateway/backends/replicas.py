@@ -147,7 +147,7 @@ class Replicas:
         )
         _raise_first([*failed, *not_seen])
 
-    async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[BlobInfo]:
         """Yield what is in any store, each key once; what can be reached before any error."""
         not_seen = self._unseen()
         failed = await asyncio.gather(
@@ -155,7 +155,8 @@ class Replicas:
         )
         found = {blob.key: blob for blobs in failed if isinstance(blobs, list) for blob in blobs}
         for key in sorted(found):
-            yield found[key]
+            if key > after:
+                yield found[key]
         _raise_first([*failed, *not_seen])
 
     def _unseen(self) -> Sequence[BackendUnavailable]:

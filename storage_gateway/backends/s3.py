@@ -189,14 +189,15 @@ class S3Store:
         await self._check_marker()
         await self._client.call(Request(method="DELETE", key=key))
 
-    async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[BlobInfo]:
         """Yield the blobs of a folder; see the contract."""
-        query = {"prefix": prefix}
+        query = {"prefix": prefix, "start-after": after} if after else {"prefix": prefix}
         while True:
             await self._check_marker()
             page = await self._page(query)
             for blob in page.blobs:
-                yield blob
+                if blob.key > after:
+                    yield blob
             if page.token is None:
                 return
             query["continuation-token"] = page.token

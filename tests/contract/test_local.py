@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from storage_gateway.backends import LocalStore
+from storage_gateway.backends import LocalStore, disk, local
 from storage_gateway.backends.fs import RealFs
 from storage_gateway.errors import BackendUnavailable, BlobMissing, StorageFull
 
@@ -195,3 +195,20 @@ async def test_an_unmounted_disk_is_not_an_empty_store(tmp_path: Path) -> None:
         assert b"old" == await store.get(OLD, 0, 3)
         with pytest.raises(BlobMissing):
             await store.get(KEY, 0, 1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 100])
+async def test_a_folder_that_is_scanned_in_parts_is_listed_whole_and_in_order(
+    tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "SCANNED_AT_ONCE", count)
+    monkeypatch.setattr(local, "LISTED_AT_ONCE", count)
+    store = LocalStore(tmp_path / "store")
+    keys = ["d/a-b", "d/a/0", "d/a/1/2", "d/a/2", "d/a0", "d/b", "d/c/0", "d/d/0", "e/0"]
+    for key in reversed(keys):
+        await store.put(key, b"x")
+
+    for after in ["", "d/a", "d/a/", "d/a/1/", "d/a/9", *keys, "f"]:
+        found = [blob.key async for blob in store.list("", after=after)]
+        assert [key for key in keys if key > after] == found
+    await asyncio.to_thread(store.close)

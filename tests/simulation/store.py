@@ -117,11 +117,11 @@ class SimulatedStore:
         """Remove a blob; see the contract."""
         await self.operate(f"delete {short(key)}", lambda: self.shelf.blobs.pop(key, None))
 
-    async def list(self, prefix: str) -> AsyncIterator[BlobInfo]:
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[BlobInfo]:
         """Yield the blobs of a folder; see the contract."""
 
         def look() -> list[BlobInfo]:
-            keys = sorted(key for key in self.shelf.blobs if key.startswith(prefix))
+            keys = sorted(k for k in self.shelf.blobs if k.startswith(prefix) and k > after)
             return [BlobInfo(key, len(self.shelf.blobs[key].data)) for key in keys]
 
         for blob in await self.operate(f"list {short(prefix)}", look):
