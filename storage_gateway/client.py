@@ -94,15 +94,17 @@ class Client:
         """
         return await self._json("POST", "/v1/sessions", json=document)
 
-    async def run_pass(self, name: str, seconds: float) -> dict[str, Any]:
-        """Run a pass for so long at most (operator); return what it did.
+    async def run_pass(self, name: str, seconds: float, confirm: int = 0) -> dict[str, Any]:
+        """Run a pass for so long at most (operator); return what it did. ``confirm`` lets gc delete
+        so many payloads of a store.
 
         Raises:
             ClientError: the gateway refused.
 
         """
         path = f"/v1/admin/passes/{quote(name, safe='')}"
-        return await self._json("POST", path, json={"seconds": seconds}, members={"ended"})
+        wish = {"seconds": seconds} | ({"confirm": confirm} if confirm else {})
+        return await self._json("POST", path, json=wish, members={"ended"})
 
     async def upload(
         self,

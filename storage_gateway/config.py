@@ -59,6 +59,8 @@ PORT_MAX = 65535
 Port = Annotated[int, msgspec.Meta(ge=0, le=PORT_MAX)]
 
 GIB = 1 << 30
+GC_LOOKS_MIN = 2
+"""A clock that jumps once must not be enough for an orphan to go."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -133,6 +135,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Between the end of one round through all copies and the beginning of the next one."""
     scrub_bytes_per_s: Annotated[float, msgspec.Meta(gt=0)] = 8 << 20
     """How much they read at most, of all stores together."""
+    gc_interval_s: Seconds = 6 * 3600.0
+    """Between the end of one round through all that the stores have and the beginning of the next
+    one, which looks for what nothing names."""
+    gc_dwell_s: Seconds = 7 * 86400.0
+    """How long that is kept after it was found. Twice ``gc_interval_s`` is the most that counts
+    between two looks, so that no clock makes it old."""
     late_write_horizon_s: Seconds = 900.0
 
     serve_ipfs: bool = False
@@ -154,6 +162,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         self._check_admin_port()
         if self.instance_renew_s * 2 > self.instance_lease_s:
             raise ConfigError("instance_lease_s must be at least twice instance_renew_s")
+        if self.gc_dwell_s < GC_LOOKS_MIN * 2 * self.gc_interval_s:
+            raise ConfigError("gc_dwell_s must be at least four times gc_interval_s")
         if self.answer_within_s >= self.decide_within_s:
             raise ConfigError("answer_within_s must be below decide_within_s")
         if self.catalog_url is not None:

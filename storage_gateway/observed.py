@@ -7,6 +7,7 @@ from .backends import Member
 from .backends.ipfs import IPFSStore
 from .backends.ipfs_gateway import IPFSGateway
 from .backends.s3 import S3Store
+from .collect import Collect, CollectReport
 from .memory import Budget
 from .metrics import Labels, Metrics
 from .recovery import RecoveryReport
@@ -57,6 +58,7 @@ def observe_gateway(
         lambda: [((name,), budget.taken) for name, budget in memory.items()],
     )
     _observe_passes(metrics, upkeep)
+    _observe_collect(metrics, upkeep.collect)
     metrics.counter(
         "roots_brought",
         "Roots of payloads of several segments that came to IPFS nodes",
@@ -102,6 +104,39 @@ def _observe_passes(metrics: Metrics, upkeep: Upkeep) -> None:
         "When all copies had been read the last time, by the catalog's clock",
         (),
         lambda: [] if scrub.round_ended_ms is None else [((), scrub.round_ended_ms / 1000)],
+    )
+
+
+def _observe_collect(metrics: Metrics, collect: Collect) -> None:
+    metrics.gauge(
+        "gc_newest",
+        "What the newest collecting pass of this process did",
+        ("what",),
+        lambda: _told(collect.newest),
+    )
+    metrics.gauge(
+        "gc_round_ended_timestamp_seconds",
+        "When all stores had been looked through the last time, by the catalog's clock",
+        (),
+        lambda: [] if collect.round_ended_ms is None else [((), collect.round_ended_ms / 1000)],
+    )
+    metrics.gauge(
+        "gc_braked",
+        "Payloads that would have been deleted, and are too many to go without a word",
+        ("store",),
+        lambda: [((store,), count) for store, count in collect.braked.items()],
+    )
+    metrics.gauge(
+        "orphan_payloads",
+        "Payloads in a store that nothing names",
+        ("store",),
+        lambda: [((store,), found.payloads) for store, found in collect.orphans.items()],
+    )
+    metrics.gauge(
+        "orphan_bytes",
+        "How much that is",
+        ("store",),
+        lambda: [((store,), found.bytes) for store, found in collect.orphans.items()],
     )
 
 
@@ -156,7 +191,7 @@ def _resting(
 
 
 def _told(
-    report: RecoveryReport | RepairReport | ScrubReport | None,
+    report: RecoveryReport | RepairReport | ScrubReport | CollectReport | None,
 ) -> Iterator[tuple[Labels, float]]:
     if report is not None:
         for what, count in asdict(report).items():

@@ -1,4 +1,6 @@
-"""What a process does by itself: settling, clearing away, mending, reading through, completing."""
+"""What a process does by itself: settling, clearing away, mending, reading through, collecting,
+completing.
+"""
 
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Executor
@@ -6,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .backends import Member
+from .collect import Collect, CollectReport
 from .config import Config
-from .errors import NotFound
+from .errors import InvalidField, NotFound
 from .parts import Parts
 from .records import Wanted
 from .recovery import Recovery, RecoveryReport
@@ -16,8 +19,8 @@ from .roots import Roots
 from .scrub import Scrub, ScrubReport
 from .settle import Settler
 
-PASSES = ("recovery", "repair", "scrub")
-PassReport = RecoveryReport | RepairReport | ScrubReport
+PASSES = ("recovery", "repair", "scrub", "gc")
+PassReport = RecoveryReport | RepairReport | ScrubReport | CollectReport
 
 
 class NoSuchPass(NotFound):
@@ -35,22 +38,28 @@ class Upkeep:
     recovery: Recovery
     repair: Repair
     scrub: Scrub
+    collect: Collect
     roots: Roots
 
-    async def run_pass(self, name: str, within_s: float) -> PassReport:
+    async def run_pass(self, name: str, within_s: float, confirm: int = 0) -> PassReport:
         """Run one pass by hand, for so long at most, but for recovery, which runs to its end.
+        ``confirm`` is for gc alone: that so many payloads of a store may go.
 
         Raises:
-            NoSuchPass
+            NoSuchPass, InvalidField
             CatalogUnavailable
 
         """
+        if confirm and name != "gc":
+            raise InvalidField("only gc is waiting for a word", field="confirm")
         if name == "recovery":
             return await self.recovery.run_once()
         if name == "repair":
             return await self.repair.run_once(within_s=within_s, at_once=True)
         if name == "scrub":
             return await self.scrub.run_once(within_s=within_s)
+        if name == "gc":
+            return await self.collect.run_once(within_s=within_s, confirm=confirm)
         raise NoSuchPass(f"there are: {', '.join(PASSES)}")
 
     def loops(self, config: Config) -> Iterator[Coroutine[Any, Any, None]]:
@@ -58,6 +67,7 @@ class Upkeep:
         yield self.recovery.run_forever(config.recovery_interval_s)
         yield self.repair.run_forever(config.repair_interval_s)
         yield self.scrub.run_forever(config.scrub_interval_s)
+        yield self.collect.run_forever()
         yield self.roots.run_forever(config.recovery_interval_s)
 
 
@@ -102,6 +112,14 @@ def make_upkeep(
             payloads=payloads,
             bytes_per_s=config.scrub_bytes_per_s,
             round_s=config.scrub_round_s,
+        ),
+        collect=Collect(
+            catalog=catalog,
+            members=_members_of(parts),
+            payloads=payloads,
+            marker=parts.marker,
+            dwell_s=config.gc_dwell_s,
+            interval_s=config.gc_interval_s,
         ),
         roots=Roots(catalog, parts.nodes, payloads=payloads),
     )

@@ -13,6 +13,7 @@ from .pace import pace_of
 from .services import SERVICES
 
 SECONDS_MAX = 60.0
+CONFIRM_MAX = 10**12
 
 
 class PassWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -20,6 +21,8 @@ class PassWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     seconds: Annotated[float, msgspec.Meta(gt=0, le=SECONDS_MAX)] = 10.0
     """How long it goes on; what it has begun then it ends."""
+    confirm: Annotated[int, msgspec.Meta(ge=0, le=CONFIRM_MAX)] = 0
+    """Of gc: so many payloads of a store may be deleted, though they are suspiciously many."""
 
 
 async def run_pass(request: web.Request, _caller: Caller) -> web.Response:
@@ -36,6 +39,6 @@ async def run_pass(request: web.Request, _caller: Caller) -> web.Response:
             request, PassWish, bytes_max=config.json_bytes_max, pace=pace_of(config)
         )
     name = request.match_info["pass"]
-    report = await services.upkeep.run_pass(name, wish.seconds)
+    report = await services.upkeep.run_pass(name, wish.seconds, wish.confirm)
     document = {"pass": name, "ended": True} | asdict(report)
     return web.json_response(document, headers={"Cache-Control": "no-store"})

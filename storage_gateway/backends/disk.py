@@ -17,6 +17,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SCANNED_AT_ONCE = 10_000
+Entries = list[tuple[str, bool, int]]
 LOST_AND_FOUND = "lost+found"
 """A folder in the root of every ext2, ext3 and ext4 file system: no part of a store."""
 
@@ -157,7 +158,7 @@ class Disk:
                 return
             behind = entries[-1][0]
 
-    def _scan(self, prefix: str, after: str, behind: str) -> "list[tuple[str, bool, int]]":
+    def _scan(self, prefix: str, after: str, behind: str) -> Entries:
         """Return the first entries of a folder behind ``behind`` that anything after ``after`` may
         be in, in the order of their keys; those of folders end in ``/``.
         """

@@ -43,7 +43,8 @@ def _add_client_options(parser: argparse.ArgumentParser) -> None:
 def _add_passes(commands: Commands) -> None:
     examples = (
         "  storage-gateway passes run repair --url https://gateway.example --token-file operator\n"
-        "  storage-gateway passes run scrub --json"
+        "  storage-gateway passes run scrub --json\n"
+        "  storage-gateway passes run gc --confirm 4000"
     )
     parser = add_command(commands, "passes", "Run passes by hand (operator).", examples)
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -52,11 +53,18 @@ def _add_passes(commands: Commands) -> None:
         "run",
         "Run one to the end of its round: recovery (settle what was interrupted), repair (make"
         " copies again), scrub (read the copies that this round has not read yet, at the gateway's"
-        " rate; what a store got in the last two minutes may be missing). Exit 1 if something is"
-        " wrong.",
+        " rate; what a store got in the last two minutes may be missing), gc (delete what lies in"
+        " stores and was named by nothing for a week). Exit 1 if something is wrong.",
         examples,
     )
-    running.add_argument("name", choices=("recovery", "repair", "scrub"))
+    running.add_argument("name", choices=("recovery", "repair", "scrub", "gc"))
+    running.add_argument(
+        "--confirm",
+        metavar="NUMBER",
+        type=int,
+        default=0,
+        help="gc: so many payloads of a store may go, though they are suspiciously many",
+    )
     _add_client_options(running)
     running.set_defaults(command=_passes_run)
 

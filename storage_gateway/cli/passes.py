@@ -15,7 +15,10 @@ SECONDS = 5.0
 """How long one question lasts: so often a person is told."""
 BUSY_S = 2.0
 NOT_COUNTED = frozenset({"pass", "ended"})
-WRONG = frozenset({"bad", "lost", "failed", "failures", "unread", "waiting"})
+WRONG = frozenset(
+    {"bad", "lost", "failed", "failures", "unread", "waiting", "strange", "skipped", "braked"}
+    | {"behind"}
+)
 """Counts that are to be looked at."""
 
 
@@ -29,9 +32,10 @@ def run_pass(options: argparse.Namespace) -> int:
 async def _run(options: argparse.Namespace, token: str) -> int:
     counts: Counter[str] = Counter()
     async with Client(options.url, token) as client:
-        with progress(None, options.name, quiet=options.quiet, unit=" copies") as advance:
+        unit = " payloads" if options.name == "gc" else " copies"
+        with progress(None, options.name, quiet=options.quiet, unit=unit) as advance:
             while True:
-                answer = await client.run_pass(options.name, SECONDS)
+                answer = await client.run_pass(options.name, SECONDS, options.confirm)
                 done = _counts_of(answer)
                 counts.update(done)
                 advance(sum(count for what, count in done.items() if "bytes" not in what))

@@ -186,6 +186,8 @@ def run_config(config: Config, run_id: str, *, stores: int, quorum: int) -> Conf
         repair_interval_s=NEVER_S,
         repair_settled_s=SETTLED_S,
         scrub_interval_s=NEVER_S,
+        gc_interval_s=NEVER_S,
+        gc_dwell_s=7 * NEVER_S,
         late_write_horizon_s=horizon_of(backends),
     )
 

@@ -116,15 +116,14 @@ async def test_below_a_blob_there_is_nothing(opened: OpenStore) -> None:
     assert BlobInfo(KEY, 1) == await opened.store.stat(KEY)
 
 
-@pytest.mark.parametrize("after", ["", "A", "a/1/0", "a/1/1", "a/1/10", "a/11", "a/2/0", "a/3"])
-async def test_a_listing_goes_on_behind_a_key(opened: OpenStore, after: str) -> None:
+async def test_a_listing_goes_on_behind_a_key(opened: OpenStore) -> None:
     keys = ["a/1/0", "a/1/10", "a/1/2", "a/10/0", "a/10/1", "a/2/0"]
     for key in [*keys, "b/0"]:
         await opened.store.put(key, b"x")
 
-    found = [blob.key async for blob in opened.store.list("a/", after=after)]
-
-    assert [key for key in keys if key > after] == found
+    for after in ["", "A", "a/1/0", "a/1/1", "a/1/10", "a/11", "a/2/0", "a/3"]:
+        found = [blob.key async for blob in opened.store.list("a/", after=after)]
+        assert [key for key in keys if key > after] == found
 
 
 async def test_deleting_is_idempotent_and_deletes_nothing_else(opened: OpenStore) -> None:

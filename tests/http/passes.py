@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from storage_gateway.catalog import Catalog
+from storage_gateway.collect import Collect
 from storage_gateway.repair import Repair
 from storage_gateway.scrub import Scrub
 from tests.gateway import RunningGateway
@@ -30,4 +32,19 @@ def scrub_of(gateway: RunningGateway, *, bytes_per_s: float = 1e12) -> Scrub:
         payloads=parts.payloads,
         bytes_per_s=bytes_per_s,
         round_s=0.0,
+    )
+
+
+def collect_of(
+    gateway: RunningGateway, catalog: Catalog | None = None, *, dwell_s: float, interval_s: float
+) -> Collect:
+    """Return a collector over the gateway's stores; its ``catalog`` may have a clock of its own."""
+    parts = gateway.gateway.parts
+    return Collect(
+        catalog=catalog or parts.catalog,
+        members=parts.members,
+        payloads=parts.payloads,
+        marker=parts.marker,
+        dwell_s=dwell_s,
+        interval_s=interval_s,
     )
