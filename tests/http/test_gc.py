@@ -7,148 +7,46 @@ behind its back; passes by hand, with a catalog whose clock the test sets.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, Table, insert, select, update
 
 from storage_gateway import collect as collecting
-from storage_gateway import listing
-from storage_gateway.backends import BlobInfo, KeyedStore
-from storage_gateway.catalog import Catalog
+from storage_gateway.backends import BlobInfo
 from storage_gateway.catalog.passes import take_pass
 from storage_gateway.catalog.tables import (
     deployment,
     graves,
     intents,
     objects,
-    orphans,
     placements,
     segments,
 )
-from storage_gateway.collect import NAME, Collect, CollectReport, may_go_at_once
+from storage_gateway.collect import NAME, CollectReport, may_go_at_once
 from storage_gateway.errors import BackendUnavailable, CatalogUnavailable
-from storage_gateway.ids import new_random_id
-from tests.databases import databases
-from tests.gateway import OpenSession, RunningGateway, eventually
+from tests.gateway import eventually
+from tests.http.gc_world import (
+    DWELL_S,
+    HOUR_MS,
+    INTERVAL_S,
+    YEAR_MS,
+    World,
+    bucket,
+    bucket_world,
+    folders,
+    over_folders,
+    world,
+)
 from tests.http.passes import collect_of
 from tests.http.raw import Answer, connected, exchange, request
 from tests.http.steps import PLAINTEXT, fetch, made_bytes, uploaded
-from tests.http.test_replicas import Folders, folders, running
-from tests.http.test_s3 import PATIENT, bucket, s3_backend
-from tests.http.test_s3 import running as running_over
-from tests.servers.seaweedfs import SeaweedFS
+from tests.http.test_replicas import Folders
 
-__all__ = ["bucket", "folders"]
+__all__ = ["bucket", "bucket_world", "folders", "world"]
 
 pytestmark = pytest.mark.both_databases(by_day=False)
-
-HOUR_MS = 3600 * 1000
-YEAR_MS = 365 * 24 * HOUR_MS
-INTERVAL_S = 3600.0
-DWELL_S = 4 * INTERVAL_S
-
-
-@dataclass(slots=True)
-class World:
-    """A gateway with two objects, a clock, and a collector that goes by it."""
-
-    gateway: RunningGateway
-    session: OpenSession
-    catalog: Catalog
-    collect: Collect
-    ahead: list[int]
-    urns: list[str] = field(default_factory=list)
-
-    def set_clock(self, ahead_ms: int) -> None:
-        self.ahead[0] = ahead_ms
-
-    def pass_by(self, ms: float) -> None:
-        self.ahead[0] += int(ms)
-
-    @property
-    def payloads(self) -> str:
-        return self.gateway.gateway.parts.payloads
-
-    def store(self, at: int = 0) -> KeyedStore:
-        return self.gateway.gateway.parts.members[at].bare
-
-    async def plant(self, *names: str, at: int = 0, payload_id: str | None = None) -> str:
-        """Put blobs into a store that no upload of this catalog wrote."""
-        payload_id = payload_id or new_random_id()
-        for name in names or ("0",):
-            await self.store(at).put(f"{self.payloads}{payload_id}/{name}", b"orphaned")
-        return payload_id
-
-    async def keys(self, at: int = 0, prefix: str | None = None) -> set[str]:
-        """Return what is in a store, without the prefix of payloads."""
-        wanted = self.payloads if prefix is None else prefix
-        return {b.key.removeprefix(wanted) async for b in self.store(at).list(wanted)}
-
-    async def marks(self) -> dict[tuple[str, str], int]:
-        rows = await self.catalog.read(lambda c: c.execute(select(orphans)).all())
-        return {(row.backend, row.payload_id): row.waited_ms for row in rows}
-
-    async def age(self, rounds: int = 3) -> list[CollectReport]:
-        """Have rounds made, each as far from the one before as counts, until the dwell is over."""
-        reports = []
-        for _ in range(rounds):
-            reports.append(await self.collect.run_once())
-            self.pass_by(2 * HOUR_MS)
-        return reports
-
-    async def is_whole(self) -> bool:
-        read = [
-            await fetch(self.gateway, urn, self.session.user_token, headers=[PLAINTEXT])
-            for urn in self.urns
-        ]
-        return [made_bytes(100, seed=at) for at in range(len(self.urns))] == [a.body for a in read]
-
-
-@asynccontextmanager
-async def world_of(gateway: RunningGateway, session: OpenSession) -> AsyncIterator[World]:
-    ahead = [0]
-    open_catalog = partial(databases.open, clock=lambda ms: ms + ahead[0])
-    catalog = await asyncio.to_thread(open_catalog, gateway.data_dir)
-    collect = collect_of(gateway, catalog, dwell_s=DWELL_S, interval_s=INTERVAL_S)
-    world = World(gateway, session, catalog, collect, ahead)
-    for at in range(2):
-        content = made_bytes(100, seed=at)
-        made = await uploaded(gateway, session.path(f"t{at}"), session.user_token, content)
-        world.urns.append(made["urn"])
-    try:
-        yield world
-    finally:
-        await asyncio.to_thread(catalog.close)
-
-
-@asynccontextmanager
-async def over_folders(folders: Folders, **settings: object) -> AsyncIterator[World]:
-    async with (
-        running(folders, **settings) as (gateway, session),
-        world_of(gateway, session) as world,
-    ):
-        yield world
-
-
-@pytest.fixture
-async def world(folders: Folders) -> AsyncIterator[World]:
-    async with over_folders(folders) as world:
-        yield world
-
-
-@pytest.fixture
-async def bucket_world(tmp_path: Path, s3_server: SeaweedFS, bucket: str) -> AsyncIterator[World]:
-    backend = s3_backend(s3_server, bucket) | PATIENT
-    async with (
-        running_over(tmp_path, backend) as (gateway, session),
-        world_of(gateway, session) as world,
-    ):
-        yield world
 
 
 async def is_marked_kept_and_deleted(world: World) -> None:
@@ -409,103 +307,6 @@ async def test_a_catalog_that_was_emptied_empties_no_store(world: World) -> None
     assert before == [await world.keys(at) for at in range(2)]
 
 
-async def test_of_other_deployments_and_namespaces_nothing_is_touched(
-    folders: Folders, world: World
-) -> None:
-    ours, other = world.gateway.gateway.parts.deployment_id, new_random_id()
-    left = [
-        f"{other}/main/payloads/{new_random_id()}/0",
-        f"{other}/marker",
-        f"{ours}/stress-{new_random_id()}/payloads/{new_random_id()}/0",
-        f"{ours}/main/manifests/{new_random_id()}/1",
-        f"{ours}/main/payloads-of-old/{new_random_id()}/0",
-        f"{ours}/main/{new_random_id()}/0",
-        f"main/payloads/{new_random_id()}/0",
-        "readme.txt",
-    ]
-    for key in left:
-        await world.store().put(key, b"theirs")
-    everything = await world.keys(prefix="")
-
-    reports = [await world.collect.run_once(confirm=1000), *await world.age(4)]
-
-    assert [(0, 0, 0)] * 5 == [(r.orphans, r.deleted, r.strange) for r in reports]
-    assert everything == await world.keys(prefix="")
-
-
-@pytest.mark.nightly
-async def test_two_deployments_on_one_bucket_never_touch_each_other(
-    tmp_path: Path, bucket_world: World, s3_server: SeaweedFS, bucket: str
-) -> None:
-    """Staging, whose catalog names none of it, is pointed at production's bucket."""
-    before = await bucket_world.keys(prefix="")
-    (tmp_path / "staging").mkdir()
-    own = await asyncio.to_thread(s3_server.new_bucket)
-    backend = s3_backend(s3_server, own) | PATIENT
-    async with (
-        running_over(tmp_path / "staging", backend) as (gateway, session),
-        world_of(gateway, session) as staging,
-    ):
-        staging_members = gateway.gateway.parts.members
-        production = bucket_world.gateway.gateway.parts
-        staging.collect._members = {"bucket": production.members[0]}
-        strangers = [await staging.collect.run_once(confirm=1000), *await staging.age(4)]
-        # And were its marker there as well, as if it had been started on it when it was empty:
-        marker = gateway.gateway.parts.marker
-        await asyncio.to_thread(s3_server.store, bucket, marker, b"x")
-        neighbours = [await staging.collect.run_once(confirm=1000), *await staging.age(4)]
-        staging.collect._members = {member.name: member for member in staging_members}
-        ours = await bucket_world.age(4)
-
-    assert [(1, 0, 0)] * 5 == [(r.skipped, r.seen, r.deleted) for r in strangers]
-    assert [(0, 0, 0)] * 5 == [(r.skipped, r.seen, r.deleted) for r in neighbours]
-    assert [(0, 2, 0)] * 4 == [(r.skipped, r.seen, r.deleted) for r in ours]
-    assert before | {marker} == await bucket_world.keys(prefix="")
-    assert await bucket_world.is_whole()
-
-
-async def test_in_a_store_without_our_marker_nothing_is_deleted(world: World) -> None:
-    payload_id = await world.plant()
-    await world.age(2)
-    await world.store().delete(world.gateway.gateway.parts.marker)
-
-    reports = await world.age(3)
-
-    assert [(1, 0, 0)] * 3 == [(r.skipped, r.deleted, r.unmarked) for r in reports]
-    assert f"{payload_id}/0" in await world.keys()
-    assert 1 == len(await world.marks())
-
-
-STRANGE = [
-    "readme.txt",
-    "A" * 32 + "/0",
-    "a" * 31 + "/0",
-    "a" * 33 + "/0",
-    "a" * 32 + "/00",
-    "a" * 32 + "/-1",
-    "a" * 32 + "/0.part",
-    "a" * 32 + "/roots",
-    "a" * 32 + "/0x/0",
-    "zzz/0",
-]
-
-
-@pytest.mark.parametrize("beside", ["nothing", "an orphan"])
-async def test_strange_keys_stay_and_are_told(world: World, beside: str) -> None:
-    for name in STRANGE:
-        await world.store().put(f"{world.payloads}{name}", b"strange")
-    if beside == "an orphan":
-        await world.plant("1", "root", payload_id="a" * 32)
-    before = await world.keys()
-
-    reports = await world.age(3)
-
-    went = {f"{'a' * 32}/1", f"{'a' * 32}/root"} if beside == "an orphan" else set()
-    assert [len(STRANGE)] * 3 == [report.strange for report in reports]
-    assert len(went) == sum(report.blobs_deleted for report in reports)
-    assert before - went == await world.keys()
-
-
 @pytest.mark.parametrize("fault", [BackendUnavailable("away"), ZeroDivisionError(), None])
 async def test_what_breaks_off_in_the_midst_is_ended_by_the_next_pass(
     world: World, fault: Exception | None, monkeypatch: pytest.MonkeyPatch
@@ -591,110 +392,6 @@ async def test_before_anything_goes_the_catalog_is_checked(
 
     assert 0 == sum(report.deleted for report in reports)
     assert f"{payload_id}/0" in await world.keys()
-
-
-async def test_a_store_that_does_not_answer_is_no_empty_one(folders: Folders, world: World) -> None:
-    planted = [await world.plant(at=at) for at in range(2)]
-    await world.age(2)
-    await folders.vanish("one")
-
-    report = await world.collect.run_once()
-    await folders.come_back("one")
-
-    assert (1, 0, 1, True) == (report.skipped, report.unmarked, report.deleted, report.ended)
-    assert {("one", planted[0])} == set(await world.marks())
-    assert 1 == (await world.collect.run_once()).deleted
-
-
-@pytest.mark.nightly
-async def test_a_store_that_hangs_holds_up_no_other(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(collecting, "SILENCE_S_MAX", 0.2)
-    await world.plant(at=1)
-
-    async def hang(key: str) -> BlobInfo:
-        await asyncio.Event().wait()
-        raise AssertionError(key)
-
-    monkeypatch.setattr(world.gateway.gateway.parts.members[0].store, "stat", hang)
-    report = await world.collect.run_once()
-
-    assert (1, 1, True) == (report.skipped, report.marked, report.ended)
-
-
-async def test_a_store_that_was_not_seen_is_not_looked_at(world: World) -> None:
-    await world.plant()
-    world.gateway.gateway.parts.members[0].ready = False
-
-    report = await world.collect.run_once()
-
-    assert (1, 2, 0) == (report.skipped, report.seen, report.marked)
-
-
-async def test_a_listing_out_of_order_is_not_believed(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await world.plant(payload_id="a" * 32)
-    store = world.gateway.gateway.parts.members[0].store
-    listed = store.list
-
-    async def backwards(prefix: str, *, after: str = "") -> AsyncIterator[BlobInfo]:
-        for blob in reversed([blob async for blob in listed(prefix, after=after)]):
-            yield blob
-
-    monkeypatch.setattr(store, "list", backwards)
-    report = await world.collect.run_once()
-
-    assert (1, 0) == (report.skipped, report.marked)
-
-
-@contextmanager
-def small_pages() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(listing, "PAYLOADS_IN_PAGE", 1)
-        patched.setattr(collecting, "PAGE", 1)
-        yield
-
-
-async def in_small_turns(world: World) -> list[CollectReport]:
-    """Make a round of turns that look at one payload each."""
-    reports = [await world.collect.run_once(limit=1)]
-    while not reports[-1].ended:
-        reports.append(await world.collect.run_once(limit=1))
-        assert len(reports) < 50
-    return reports
-
-
-async def goes_on_where_it_stopped(world: World) -> None:
-    planted = [await world.plant(payload_id=c * 32) for c in "ad7"]
-    confirm = partial(world.collect.run_once, confirm=3)
-    world.collect.run_once = confirm  # type: ignore[method-assign]
-    with small_pages():
-        first = await in_small_turns(world)
-        for _ in range(2):
-            world.pass_by(2 * HOUR_MS)
-            last = await in_small_turns(world)
-
-    seen = sum(report.seen for report in first)
-    assert (5 + 2 * (len(world.gateway.gateway.parts.members) - 1), 3) == (
-        seen,
-        sum(report.marked for report in first),
-    )
-    assert len(first) >= 5
-    assert 3 == sum(report.deleted for report in last)
-    assert {0, 1} >= {report.deleted for report in last}
-    assert not {key for key in await world.keys() if key.partition("/")[0] in planted}
-    assert 2 == len(await world.keys())
-
-
-async def test_it_goes_on_where_it_stopped(world: World) -> None:
-    await goes_on_where_it_stopped(world)
-
-
-@pytest.mark.nightly
-async def test_in_a_bucket_it_goes_on_where_it_stopped(bucket_world: World) -> None:
-    await goes_on_where_it_stopped(bucket_world)
 
 
 async def test_it_rests_after_a_round(world: World) -> None:
