@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from .backends import Member
-from .backends.ipfs import IPFSStore
 from .backends.replica_reads import unseen
 from .catalog import Catalog
 from .catalog.high_water import is_behind
@@ -31,7 +30,7 @@ from .catalog.orphans import (
     unmark_after,
 )
 from .errors import BackendUnavailable, BlobMissing, GatewayError
-from .listing import Page, payload_of, payload_pages
+from .listing import Found, Page, holding_of
 from .passes import Turn, run_passes, turn_at
 
 logger = logging.getLogger(__name__)
@@ -137,12 +136,7 @@ class Collect:
         catalog is not the newest there is.
         """
         self._catalog = catalog
-        self._members: Mapping[str, Member] = {
-            # What is in a node is known by the pins in the catalog, not by a listing.
-            member.name: member
-            for member in members
-            if not isinstance(member.bare, IPFSStore)
-        }
+        self._members: Mapping[str, Member] = {member.name: member for member in members}
         self._payloads = payloads
         self._marker = marker
         self._dwell_ms = max(1, int(dwell_s * 1000))
@@ -236,14 +230,15 @@ class Collect:
         place = work.place
         if place.taking:
             return True
-        async with aclosing(
-            payload_pages(member.store, self._payloads, after=place.after)
-        ) as pages:
+        holding = holding_of(member, self._payloads)
+        async with aclosing(holding.pages(place.after)) as pages:
             while not place.taking:
                 async with self._asking():
                     page = await anext(pages)
                 await self._mark(member, page, work)
-                place.seen += len(page.seen)
+                if not page.seen and not page.ended:
+                    await work.turn.hold()
+                    continue
                 place.after, place.taking = ("", True) if page.ended else (page.last, False)
                 if not await work.go_on(len(page.seen)):
                     return False
@@ -252,19 +247,21 @@ class Collect:
     async def _mark(self, member: Member, page: Page, work: _Work) -> None:
         """Mark what nothing names of a page that was listed."""
         after, report = work.place.after, work.report
-        mark = partial(
-            mark_orphans,
-            backend=member.name,
-            seen=page.seen,
-            after=after,
-            last=page.last,
-            longest_ms=self._longest_ms,
-        )
-        looked = await self._catalog.run(mark)
-        report.seen += len(page.seen)
-        report.orphans += looked.orphans
-        report.marked += looked.marked
-        report.unmarked += looked.unmarked
+        work.place.seen += len(page.seen) + page.others
+        report.seen += len(page.seen) + page.others
+        if page.seen:
+            mark = partial(
+                mark_orphans,
+                backend=member.name,
+                seen=page.seen,
+                after=after,
+                last=page.last,
+                longest_ms=self._longest_ms,
+            )
+            looked = await self._catalog.run(mark)
+            report.orphans += looked.orphans
+            report.marked += looked.marked
+            report.unmarked += looked.unmarked
         if page.ended:
             rest = partial(unmark_after, backend=member.name, after=page.last or after)
             report.unmarked += await self._catalog.run(rest)
@@ -292,12 +289,24 @@ class Collect:
             if self.check_current is not None:
                 await self.check_current()
             await work.turn.keep(place.text)  # nobody else is at it
-            for payload_id in page:
-                await self._delete(member, payload_id, work.report)
-                place.after = payload_id
+            if not await self._take_page(member, page, work):
+                return False
+        return False
+
+    async def _take_page(self, member: Member, page: Sequence[str], work: _Work) -> bool:
+        holding = holding_of(member, self._payloads)
+        async with aclosing(holding.find(page)) as everything:
+            while work.place.after != page[-1]:
+                async with self._asking():
+                    found = await anext(everything)
+                if found is None:
+                    await work.turn.hold()
+                    continue
+                await self._delete(member.name, found, work.report)
+                work.place.after = found.payload_id
                 if not await work.go_on(1):
                     return False
-        return False
+        return True
 
     async def _is_let_go(self, store: str, work: _Work) -> bool:
         count = partial(count_ripe, backend=store, dwell_ms=self._dwell_ms)
@@ -314,23 +323,19 @@ class Collect:
             )
         return not is_braked
 
-    async def _delete(self, member: Member, payload_id: str, report: CollectReport) -> None:
-        prefix, store = f"{self._payloads}{payload_id}/", member.store
-        async with self._asking():
-            found = [blob async for blob in store.list(prefix)]
-        ours = [blob for blob in found if payload_of(blob.key, self._payloads) == payload_id]
-        name, dwell_ms = member.name, self._dwell_ms
-        # After the list, as ever: what is named by now was not when it was marked.
-        if not await self._catalog.run(lambda c: may_go(c, name, payload_id, dwell_ms)):
+    async def _delete(self, store: str, found: Found, report: CollectReport) -> None:
+        payload_id, dwell_ms = found.payload_id, self._dwell_ms
+        # After it was found, as ever: what is named by now was not when it was marked.
+        if not await self._catalog.run(lambda c: may_go(c, store, payload_id, dwell_ms)):
             return
-        for blob in ours:
+        for remove in found.removals:
             async with self._asking():
-                await store.delete(blob.key)
-        await self._catalog.run(lambda c: unmark(c, name, payload_id))
+                await remove()
+        await self._catalog.run(lambda c: unmark(c, store, payload_id))
         report.deleted += 1
-        report.blobs_deleted += len(ours)
-        report.bytes_deleted += sum(blob.size for blob in ours)
-        told = {"store": name, "payload_id": payload_id, "blobs": len(ours)}
+        report.blobs_deleted += len(found.removals)
+        report.bytes_deleted += sum(found.sizes)
+        told = {"store": store, "payload_id": payload_id, "blobs": len(found.removals)}
         logger.info("orphan deleted", extra=told)
 
     @asynccontextmanager

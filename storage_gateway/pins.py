@@ -1,13 +1,13 @@
 """What content-addressed stores keep under a key, written down in the catalog."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from functools import partial
 
 from urn import CID
 
 from .backends.pins import Pin, Pins
 from .catalog import Catalog
-from .catalog.pins import PinRow, find_pin, list_pins, record_pin
+from .catalog.pins import PinRow, find_pin, keys_of_roots, list_pins, record_pin
 from .errors import BackendUnavailable
 
 DIGEST_SIZE = 32
@@ -47,6 +47,10 @@ class CatalogPins:
         """Return what was intended for a key; see the protocol."""
         row = await self._catalog.read(lambda c: find_pin(c, self._backend, key))
         return None if row is None else _pin_of(row)
+
+    async def known(self, roots: Collection[str]) -> Mapping[str, str]:
+        """Return the keys of the roots that are written down; see the protocol."""
+        return await self._catalog.read(partial(keys_of_roots, backend=self._backend, roots=roots))
 
     async def below(self, prefix: str) -> AsyncIterator[Pin]:
         """Yield all whose keys start with a prefix; see the protocol."""

@@ -12,19 +12,20 @@ for as long as they want.
 """
 
 import asyncio
+import hashlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from storage_gateway.errors import BlobCorrupt, BlobMissing, StorageFull
-from urn import CID, LEAF_SIZE, Codec, LeafError
+from urn import CID, LEAF_SIZE, CIDError, Codec, LeafError
 
 from .contract import MARKER_CONTENT, BlobInfo, Check, Range, check_key
-from .ipfs_blob import Tree, reading, reading_spool, tree_of
+from .ipfs_blob import ROOT_SIZE_MAX, Tree, read_root, reading, reading_spool, tree_of
 from .kubo import KuboClient, Refused, Storage
 from .node_probe import NodeReport, look, probe
 from .pins import Pin, Pins
@@ -34,8 +35,19 @@ from .spooled import SpooledWriter, SpooledWriters
 T = TypeVar("T")
 
 MARKER_FRESH_S = 30.0
+ROOTS_AT_ONCE = 1000
 STORAGE_FRESH_S = 30.0
 """How long it is believed what a node stores: what is sent to it since is added."""
+
+
+@dataclass(slots=True)
+class Strays:
+    """A part of what a node keeps."""
+
+    known: list[str]
+    """The keys of what is written down."""
+    pins: list[Pin] = field(default_factory=list)
+    """What is not."""
 
 
 class IPFSStore:
@@ -264,6 +276,50 @@ class IPFSStore:
             if pin.key > after and await self._client.is_pinned(pin.root):
                 yield BlobInfo(pin.key, pin.size)
 
+    async def strays(self, prefix: str) -> AsyncGenerator[Strays]:
+        """Yield what the node keeps below a folder and nobody has written down, as its roots tell,
+        which are gone through in no order, many at once.
+
+        Raises:
+            BackendUnavailable
+
+        """
+        await self._read_marker()
+        async with aclosing(self._client.roots()) as pinned:
+            while roots := [root async for root in _first(pinned, ROOTS_AT_ONCE)]:
+                # After the node has told them: what it is sent is written down before.
+                known = await self._pins.known(roots)
+                found = Strays([key for key in known.values() if key.startswith(prefix)])
+                for root in roots:
+                    if root not in known and (stray := await self._stray(root, prefix)):
+                        found.pins.append(stray)
+                yield found
+
+    async def _stray(self, text: str, prefix: str) -> Pin | None:
+        try:
+            root = CID.parse(text)
+        except CIDError:
+            return None
+        if root.codec is not Codec.DAG_PB:
+            return None
+        block = await self._client.small_block(root, size_max=ROOT_SIZE_MAX)
+        blob = None if block is None else read_root(block)
+        if block is None or blob is None or not blob.key.startswith(prefix):
+            return None
+        if hashlib.sha256(block).digest() != root.digest:
+            return None  # spoilt: it may have been anybody's
+        return Pin(blob.key, root, blob.size, ())
+
+    async def drop(self, stray: Pin) -> None:
+        """Let the node forget what nobody has written down.
+
+        Raises:
+            BackendUnavailable
+
+        """
+        await self._read_marker()
+        await self._client.unpin(stray.root)
+
     async def _find(self, key: str) -> Pin | None:
         return self._marker if key == self._marker.key else await self._pins.find(key)
 
@@ -295,3 +351,12 @@ class IPFSStore:
 
     def _corrupt(self, key: str, size: int) -> BlobCorrupt:
         return BlobCorrupt(f"{key} in store {self.name} ends at byte {size}")
+
+
+async def _first(items: AsyncIterator[T], count: int) -> AsyncIterator[T]:
+    """Yield so many items, and leave the others."""
+    for _ in range(count):
+        try:
+            yield await anext(items)
+        except StopAsyncIteration:
+            return

@@ -9,16 +9,24 @@ from urn import (
     LEAF_SIZE,
     Codec,
     DAGBuilder,
+    DirectoryNode,
     Entry,
+    NodeError,
     car_header,
     car_section,
     encode_directory,
+    parse_node,
 )
 
+from .contract import BlobInfo
 from .pins import Pin
 from .spool import Spool
 
 SENT_AT_ONCE = 256 << 10
+DOT = "."
+"""What stands for "/" in the name of a root's entry. No name that a key is made of has one."""
+ROOT_SIZE_MAX = 512
+"""Of a root of ours, in bytes: a name, a CID and a size."""
 
 Read = Callable[[int, int], bytes]
 """Returns so many bytes of a blob, from an offset on. May block."""
@@ -36,7 +44,7 @@ class Tree:
         for at, digest in enumerate(leaves):
             dag.add_leaf(digest, self._size_of(at))
         file = dag.finish_link()
-        link, block = encode_directory([Entry(key.replace("/", "."), file.cid, file.tree_size)])
+        link, block = encode_directory([Entry(key.replace("/", DOT), file.cid, file.tree_size)])
         self.nodes.append((link.cid, block))
         self.pin = Pin(key, link.cid, size, leaves)
 
@@ -73,6 +81,20 @@ def tree_of(key: str, read: Read, size: int) -> Tree:
         hashlib.sha256(read(start, min(LEAF_SIZE, size - start))).digest() for start in starts
     )
     return Tree(key, leaves, size)
+
+
+def read_root(block: bytes) -> BlobInfo | None:
+    """Return under which key what is below a root lies, and its size with the nodes above its
+    leaves; None for a root that is none of ours.
+    """
+    try:
+        node = parse_node(block)
+    except NodeError:
+        return None
+    if not isinstance(node, DirectoryNode) or len(node.entries) != 1:
+        return None
+    (entry,) = node.entries
+    return BlobInfo(entry.name.replace(DOT, "/"), entry.tree_size)
 
 
 def reading(data: bytes) -> Read:

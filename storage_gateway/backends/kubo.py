@@ -10,12 +10,14 @@ import json
 import math
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from crypto import Secret
 from storage_gateway.errors import BackendUnavailable
@@ -171,6 +173,45 @@ class KuboClient:
             raise self.unavailable("answered what is pinned with something else")
         return True
 
+    async def roots(self) -> AsyncGenerator[str]:
+        """Yield the roots of all that the node keeps, whosever they are, in no order.
+
+        Raises:
+            BackendUnavailable
+
+        """
+        args = {"type": "recursive", "stream": "true", "cid-base": "base32"}
+        try:
+            async with self._post("pin/ls", args) as response:
+                if response.status != HTTPStatus.OK:
+                    raise self.unavailable(f"answered {response.status} to pin/ls")
+                async for line in response.content:
+                    self.answered_s = time.monotonic()
+                    root = self._object(line).get("Cid")
+                    if not isinstance(root, str):
+                        raise self.unavailable("answered what is pinned with something else")
+                    yield root
+        except TimeoutError:
+            raise self.unavailable("did not answer in time") from None
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
+            raise self.unavailable(f"cannot be asked ({type(error).__name__})") from None
+
+    async def small_block(self, cid: CID, *, size_max: int) -> bytes | None:
+        """Return a block that the node has and that is that small; None if it is not.
+
+        Raises:
+            BackendUnavailable
+
+        """
+        args = {"arg": str(cid), "offline": "true"}
+        try:
+            size = self._object(await self._call("block/stat", args)).get("Size")
+            if not isinstance(size, int) or size > size_max:
+                return None
+            return await self._call("block/get", args, size_max=size_max)
+        except Refused:
+            return None
+
     async def unpin(self, cid: CID) -> None:
         """Let the node forget a root, that is pinned or is not.
 
@@ -237,17 +278,10 @@ class KuboClient:
         body: Pieces | None = None,
         size_max: int = ANSWER_BYTES_MAX,
     ) -> bytes:
-        content_type = f"multipart/form-data; boundary={_BOUNDARY}"
         try:
             async with (
                 asyncio.timeout(self.settings.deadline_s),
-                self._session.post(
-                    f"{self.settings.api}/api/v0/{command}",
-                    params=args,
-                    data=None if body is None else body(),
-                    headers={} if body is None else {"Content-Type": content_type},
-                    allow_redirects=False,
-                ) as response,
+                self._post(command, args, body) as response,
             ):
                 answer = await self._read(response, size_max)
                 self.answered_s = time.monotonic()
@@ -260,6 +294,18 @@ class KuboClient:
         if response.status == HTTPStatus.INTERNAL_SERVER_ERROR:
             raise Refused(str(self._object(answer).get("Message", "")))
         raise self.unavailable(f"answered {response.status} to {command}")
+
+    def _post(
+        self, command: str, args: Mapping[str, str], body: Pieces | None = None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        content_type = f"multipart/form-data; boundary={_BOUNDARY}"
+        return self._session.post(
+            f"{self.settings.api}/api/v0/{command}",
+            params=args,
+            data=None if body is None else body(),
+            headers={} if body is None else {"Content-Type": content_type},
+            allow_redirects=False,
+        )
 
     async def _read(self, response: aiohttp.ClientResponse, size_max: int) -> bytes:
         pieces, size = [], 0

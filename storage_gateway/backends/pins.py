@@ -1,6 +1,6 @@
 """What a content-addressed store keeps under a key: it has no names of its own."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +36,9 @@ class Pins(Protocol):
     async def find(self, key: str) -> Pin | None:
         """Return what was intended for a key."""
 
+    async def known(self, roots: Collection[str]) -> Mapping[str, str]:
+        """Return the keys of those of the roots, as base32, that are written down."""
+
     def below(self, prefix: str) -> AsyncIterator[Pin]:
         """Yield all whose keys start with a prefix, in their order."""
 
@@ -50,6 +53,10 @@ class NoPins:
     async def find(self, key: str) -> Pin | None:  # noqa: ARG002 - there is none
         """Return nothing; see the protocol."""
         return None
+
+    async def known(self, roots: Collection[str]) -> Mapping[str, str]:  # noqa: ARG002
+        """Return nothing; see the protocol."""
+        return {}
 
     async def below(self, prefix: str) -> AsyncIterator[Pin]:  # noqa: ARG002
         """Yield nothing; see the protocol."""

@@ -1,5 +1,6 @@
 """Units on what content-addressed stores were asked to keep, by its key."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, select
@@ -68,6 +69,15 @@ def find_pin(connection: Connection, backend: str, key: str) -> PinRow | None:
     """Return what is written down of a key."""
     row = _PIN.run(connection, {"backend_is": backend, "key_is": key}).first()
     return None if row is None else PinRow(row.key, row.root, row.size, row.leaf_digests)
+
+
+def keys_of_roots(connection: Connection, backend: str, roots: Collection[str]) -> dict[str, str]:
+    """Return, of those of the roots that are written down, under which key each keeps something.
+
+    There is no index of roots: all rows of the store are gone through, so ask for many at once.
+    """
+    query = select(pins.c.root, pins.c.key).where(pins.c.backend == backend, pins.c.root.in_(roots))
+    return {row.root: row.key for row in connection.execute(query)}
 
 
 def list_pins(

@@ -1,6 +1,6 @@
 """IPFS stores over the tests' own node."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -25,6 +25,9 @@ class PinsInMemory:
 
     async def find(self, key: str) -> Pin | None:
         return self.pins.get(key)
+
+    async def known(self, roots: Collection[str]) -> Mapping[str, str]:
+        return {str(pin.root): key for key, pin in self.pins.items() if str(pin.root) in roots}
 
     async def below(self, prefix: str) -> AsyncIterator[Pin]:
         for key in sorted(self.pins):

@@ -22,6 +22,7 @@ from tests.servers.ipfs import IpfsNode
 from urn import cid_of
 
 from .ipfs import MARKER, PinsInMemory, ipfs_store, truncate_leaf
+from .ipfs_node import directory, put, tree
 
 KEY = "deployment/main/payloads/payload/0"
 OTHER = "deployment/main/payloads/other/0"
@@ -323,3 +324,73 @@ async def test_an_import_counts_only_when_it_is_said_to_be_pinned(
     assert "store node" in str(raised.value)
     assert "disk full" not in str(raised.value)
     assert "127.0.0.1" not in str(raised.value)
+
+
+async def strays(store: IPFSStore, prefix: str) -> tuple[set[str], set[str]]:
+    """Return the keys that are written down, and those that are not."""
+    parts = [part async for part in store.strays(prefix)]
+    known = {key for part in parts for key in part.known}
+    return known, {pin.key for part in parts for pin in part.pins}
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 1000])
+async def test_what_nobody_has_written_down_is_found_by_its_name(
+    ipfs: IpfsNode,
+    store: tuple[IPFSStore, PinsInMemory],
+    at_once: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("storage_gateway.backends.ipfs.ROOTS_AT_ONCE", at_once)
+    opened, pins = store
+    for key in (KEY, OTHER, "another/main/payloads/payload/0"):
+        await opened.put(key, DATA)
+    await asyncio.to_thread(foreign_pins, ipfs)
+    prefix = "deployment/main/payloads/"
+    assert ({KEY, OTHER}, set()) == await strays(opened, prefix)
+    del pins.pins[OTHER], pins.pins["another/main/payloads/payload/0"]
+
+    assert ({KEY}, {OTHER}) == await strays(opened, prefix)
+    (stray,) = [pin async for part in opened.strays(prefix) for pin in part.pins]
+    before = await asyncio.to_thread(ipfs.pins)
+    await opened.drop(stray)
+    await opened.drop(stray)
+
+    assert {str(stray.root)} == before - await asyncio.to_thread(ipfs.pins)
+    assert ({KEY}, set()) == await strays(opened, prefix)
+
+
+def foreign_pins(node: IpfsNode) -> None:
+    """Have a node keep what somebody else wants: a leaf, trees, and a name much like ours."""
+    some = tree()
+    put(node, some.leaves[0])
+    put(node, some.wrapper, (*some.below, some.shared))
+    name = "deployment.main.payloads.payload.7"
+    put(node, directory(**{name: some.leaves[0], f"{name}7": some.leaves[1]}), some.leaves)
+    put(node, directory(**{"x" * 600: some.leaves[0]}), some.leaves)
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        (200, "{}"),
+        (200, '{"Cid": 7}'),
+        (200, '{"Keys": {}}'),
+        (200, "<html>a proxy's page</html>"),
+        (200, "x" * 1_000_000),
+        (500, '{"Message":"disk full","Code":0,"Type":"error"}'),
+        (403, "forbidden"),
+    ],
+)
+async def test_what_a_node_says_of_its_roots_is_believed_only_in_its_form(
+    tmp_path: Path, status: int, answer: str
+) -> None:
+    async def ls(request: web.Request) -> web.Response:
+        if "arg" in request.query:
+            return web.json_response({"Keys": {"the marker": {}}})
+        return web.Response(status=status, text=answer)
+
+    app = web.Application()
+    app.router.add_post("/api/v0/pin/ls", ls)
+    async with node_that_answers(app, tmp_path, PinsInMemory()) as store:
+        with pytest.raises(BackendUnavailable):
+            await strays(store, "deployment/")
