@@ -9,9 +9,12 @@ import math
 import time
 from collections import OrderedDict
 
+from urn import mint
+
 from .catalog import Catalog
-from .catalog.copies import mark_bad
+from .catalog.copies import note_bad
 from .errors import GatewayError
+from .findings import remedy_of_copy
 
 MARKED_MAX = 1024
 """Copies that are remembered, so that each read of one does not write to the catalog again."""
@@ -54,10 +57,13 @@ class BadCopies:
         await asyncio.gather(*self._marking)
 
     async def _mark(self, key: str, store: str, payload_id: str, segment: int, kind: str) -> None:
-        told = {"store": store, "key": key, "kind": kind}
+        told: dict[str, object] = {"store": store, "segment": segment, "key": key, "kind": kind}
         try:
-            if await self._catalog.run(lambda c: mark_bad(c, payload_id, segment, store)):
-                logger.warning("copy is bad, to be made again", extra=told)
+            bad = await self._catalog.run(lambda c: note_bad(c, payload_id, segment, store))
+            if bad is not None:
+                told |= {"urn": mint(bad.object_id).urn, "copies_left": bad.copies_left}
+                told["remedy"] = remedy_of_copy(bad.copies_left)
+                logger.warning("copy is bad", extra=told)
         except GatewayError as error:
             self._marked.pop((key, store), None)
             logger.info("bad copy not noted", extra=told | {"code": error.code})

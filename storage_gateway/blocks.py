@@ -20,8 +20,10 @@ from .backends import KeyedStore, Range
 from .block_errors import UnknownBlock
 from .catalog import Catalog
 from .catalog.blocks import Block, Source, find_block, find_leaves, find_node, require_committed
+from .damage import damage_told, record_damage_told
 from .errors import BlobCorrupt, BlobMissing
 from .memory import Budget
+from .raising import fresh
 
 LEAVES_AHEAD = 4
 """Leaves of an archive that are read while an earlier one is sent, as far as there is memory."""
@@ -86,7 +88,7 @@ class Blocks:
         if block is None:
             raise UnknownBlock("no payload here has this block")
         if block.node is not None:
-            _check(cid.digest, block.node)
+            _check_node(block.source, cid.digest, block.node)
         return block
 
     async def read(self, block: Block) -> AsyncGenerator[bytes]:
@@ -196,8 +198,8 @@ class Blocks:
     async def _node(self, source: Source, link: Link) -> bytes:
         node = await self._catalog.read(partial(find_node, source=source, digest=link.cid.digest))
         if node is None:
-            raise BlobCorrupt(f"the catalog lacks the block {link.cid}")
-        _check(link.cid.digest, node)
+            raise record_damage_told(source.object_id, f"the block {link.cid} is not there")
+        _check_node(source, link.cid.digest, node)
         return node
 
     async def _places(self, source: Source, below: list[tuple[Link, int]]) -> dict[bytes, int]:
@@ -207,7 +209,7 @@ class Blocks:
             return {}
         places = await self._catalog.read(partial(find_leaves, source=source, digests=digests))
         if len(places) < len(digests):
-            raise BlobCorrupt(f"the catalog lacks leaves of {source.object_id}")
+            raise record_damage_told(source.object_id, "leaves of a node are not there")
         return places
 
     async def _fetch(self, source: Source, step: _Step) -> bytes:
@@ -217,15 +219,24 @@ class Blocks:
         segment, position = divmod(step.leaf, SEGMENT_LEAVES)
         key = f"{self._payloads}{source.payload_id}/{segment}"
         wanted = Range(key, position * LEAF_SIZE, step.size, step.digest)
+        store = self._store_of(source.backends)
         try:
-            (leaf,) = await self._store_of(source.backends).fetch(
+            (leaf,) = await store.fetch(
                 [wanted], lambda _at, found: _check(step.digest, found), self._threads
             )
-        except BlobMissing:
-            # Perhaps no damage: an erasure since the block was found deletes under its readers.
-            await self._catalog.read(partial(require_committed, source=source))
-            raise
-        return leaf
+            return leaf
+        except (BlobMissing, BlobCorrupt) as error:
+            damage = fresh(error)
+        # Perhaps no damage: an erasure since the block was found deletes under its readers.
+        await self._catalog.read(partial(require_committed, source=source))
+        raise await damage_told(
+            self._catalog,
+            damage,
+            object_id=source.object_id,
+            payload_id=source.payload_id,
+            segment=segment,
+            store=store,
+        )
 
     async def _see_committed(self, source: Source, seen_s: float) -> float:
         """Ask, before bytes go out, whether they still may: stores can keep what was erased.
@@ -282,6 +293,12 @@ def _parsed(cid: CID, node: bytes) -> FileNode:
     if not isinstance(parsed, FileNode):
         raise BlobCorrupt(f"the block {cid} is no node of a file")
     return parsed
+
+
+def _check_node(source: Source, digest: bytes, node: bytes) -> None:
+    if sha256(node).digest() != digest:
+        detail = f"a node does not have its digest {digest.hex()}"
+        raise record_damage_told(source.object_id, detail)
 
 
 def _check(digest: bytes, block: bytes) -> bytes:

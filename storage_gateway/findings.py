@@ -7,12 +7,24 @@ MEND = (
     "run storage-gateway check --repair, or leave it to the gateway's own passes: other stores have"
     " all of it right"
 )
+RESTORE_OR_ERASE = (
+    "restore the files of one of its stores from a backup, or erase the object: no other store is"
+    " known to have it right"
+)
+TRIED_AGAIN = (
+    "it is tried again by itself; if that goes on, see to the store, and to those it lies in"
+)
 SEE_TO_STORE = "see to the store, which does not let its copies be read, then check again"
 CONFIGURE = "configure the backend again, or restore the catalog from a backup"
 RESTORE_CATALOG = "restore the catalog from a backup"
 ERASE_AGAIN = "erase the object again, or start the gateway and let recovery finish"
 MOVE_AWAY = "is the catalog an older one than the store? If you are sure not, move it away"
 CLEAR = "start the gateway, or call storage-gateway backends probe: either removes it"
+
+
+def remedy_of_copy(copies_left: int) -> str:
+    """Return what is to be done about a copy that is wrong: what others have right mends it."""
+    return MEND if copies_left else RESTORE_OR_ERASE
 
 
 @dataclass(frozen=True, slots=True)

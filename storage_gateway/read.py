@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Collection
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -28,8 +29,10 @@ from .backends import KeyedStore, Range
 from .backends.last_resort import LastResort
 from .catalog import Catalog, Unit
 from .catalog.objects import load_manifest, load_segment_page
+from .damage import damage_told, record_damage_told
 from .errors import BlobCorrupt, BlobMissing, CIDSuperseded, Erased
 from .memory import Account, Budget
+from .raising import fresh
 from .records import Manifest, ObjectState, Segment
 
 Bytes = bytes | bytearray
@@ -55,6 +58,10 @@ class _StoredLeaf:
     tag_key: Secret
     tag: bytes
     last: bool
+
+    @property
+    def segment(self) -> int:
+        return self.index // SEGMENT_LEAVES
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +176,7 @@ class Reads:
             opened = open_head(head, [self._identity])
             opened.check_context(manifest.context())
         except CryptoError as error:
-            raise BlobCorrupt(f"the head of {object_id} does not open") from error
+            raise record_damage_told(object_id, "the head does not open") from error
         opener = opened.opener()
         leaves = self._leaves(manifest, segments, lambda leaf, sealed: _open(opener, leaf, sealed))
         async with aclosing(leaves):
@@ -242,15 +249,26 @@ class Reads:
             if now.state is not ObjectState.COMMITTED:
                 raise Erased("the object was erased while it was read") from None
 
+        tell = partial(
+            damage_told,
+            self._catalog,
+            object_id=manifest.object_id,
+            payload_id=manifest.payload_id,
+            segment=run[0].segment,
+            store=store,
+        )
         try:
             if isinstance(store, LastResort):
                 # What is erased may still be with others: nobody is to be served with it.
-                return await store.fetch(ranges, check_it, self._threads, permit=refuse_erased)
+                return await store.fetch(
+                    ranges, check_it, self._threads, permit=refuse_erased, on_lost=tell
+                )
             return await store.fetch(ranges, check_it, self._threads)
-        except BlobMissing:
-            # Perhaps no damage: an erasure since the manifest was read deletes under its readers.
-            await refuse_erased()
-            raise
+        except (BlobMissing, BlobCorrupt) as error:
+            damage = fresh(error)
+        # Perhaps no damage: an erasure since the manifest was read deletes under its readers.
+        await refuse_erased()
+        raise await tell(damage)
 
 
 def _readable(loaded: Loaded) -> tuple[Manifest, bytes, tuple[Segment, ...]]:
@@ -277,9 +295,8 @@ class _Plan:
         """Take the next page; raise BlobCorrupt unless it fits to the payload's size."""
         found = [(s.index, s.size, len(s.leaf_tags), len(s.leaf_digests)) for s in page]
         if found != [self._wanted(self.segments + at) for at in range(len(page))] or not page:
-            raise BlobCorrupt(
-                f"the segments of {self._manifest.object_id} do not add up to its payload"
-            )
+            detail = "the segments do not add up to the payload"
+            raise record_damage_told(self._manifest.object_id, detail)
         for segment in page:
             leaves = zip(segment.leaf_digests, segment.leaf_tags, strict=True)
             for at, (digest, tag) in enumerate(leaves):
@@ -299,9 +316,13 @@ class _Plan:
         self.segments += len(page)
 
     def next_run(self, memory: Account) -> list[_StoredLeaf]:
-        """Take the next leaves, as many as there is memory for."""
+        """Take the next leaves of one segment, as many as there is memory for."""
         run: list[_StoredLeaf] = []
-        while self.leaves and len(run) < LEAVES_IN_RUN and memory.take(self.leaves[0].size):
+        while self.leaves and len(run) < LEAVES_IN_RUN:
+            if run and self.leaves[0].segment != run[0].segment:
+                break  # what cannot be served is told of by its segment
+            if not memory.take(self.leaves[0].size):
+                break
             run.append(self.leaves.popleft())
         return run
 

@@ -28,7 +28,7 @@ from .backends.replica_reads import unseen
 from .backends.s3 import S3Store
 from .backends.spool import Spool
 from .catalog import Catalog
-from .catalog.copies import BAD, mark_bad
+from .catalog.copies import BAD, mark_bad, stores_of
 from .catalog.objects import load_segment_page
 from .catalog.repairs import BEFORE_ALL, CopyKey, CopyToMake, list_copies_to_make, mark_placed
 from .catalog.roots import expect_roots
@@ -41,6 +41,7 @@ from .errors import (
     GatewayError,
     StorageFull,
 )
+from .findings import TRIED_AGAIN, remedy_of_copy
 from .passes import Turn, TurnLost, run_passes, turn_at
 from .records import Segment
 from .roots import ROOT
@@ -208,36 +209,45 @@ class Repair:
 
     async def _try(self, copy: CopyToMake, turn: Turn, report: RepairReport) -> bool:
         """Make a copy, if that can be; False when its store should be left alone for now."""
-        told = {"urn": mint(copy.object_id).urn, "segment": copy.segment, "store": copy.backend}
+        told: dict[str, object] = {
+            "urn": mint(copy.object_id).urn,
+            "segment": copy.segment,
+            "store": copy.backend,
+        }
         try:
             await self._make(copy, turn, report)
         except (TurnLost, CatalogUnavailable):
             raise
         except _Lost:
             report.lost += 1
-            logger.error(  # noqa: TRY400 - no fault of ours, and there is nothing else to be told
-                "a segment is whole in no other store: restore the files of one of them from a"
-                " backup, or erase the object",
-                extra=told,
-            )
+            told |= {"copies_left": 0, "remedy": remedy_of_copy(0)}
+            logger.error("a segment is whole in no other store", extra=told)  # noqa: TRY400 - no fault of ours
         except _TargetFailed as error:
             report.failed += 1
+            told |= await self._left(copy)
             logger.warning("copy not made", extra=told | {"kind": type(error.__cause__).__name__})
             # Soon again, but behind others: it may be this copy that the store cannot take.
             self._backoff.fail(copy, time.monotonic(), wait_s_max=ILL_WAIT_S)
             return False
         except GatewayError as error:
             report.failed += 1
+            told |= await self._left(copy)
             logger.warning("copy not made", extra=told | {"code": error.code})
         except Exception:
             # One that nobody has thought of keeps no other from being made.
             report.failed += 1
+            told |= await self._left(copy)
             logger.exception("copy not made, unexpectedly", extra=told)
         else:
             self._backoff.succeed(copy)
             return True
         self._backoff.fail(copy, time.monotonic())
         return True
+
+    async def _left(self, copy: CopyToMake) -> dict[str, object]:
+        """Return what is told of a copy that could not be made."""
+        stores = partial(stores_of, payload_id=copy.payload_id, segment=copy.segment)
+        return {"copies_left": len(await self._catalog.read(stores)), "remedy": TRIED_AGAIN}
 
     async def _make(self, copy: CopyToMake, turn: Turn, report: RepairReport) -> None:
         store, target = self._store, self._members.get(copy.backend)

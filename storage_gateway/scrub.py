@@ -19,11 +19,12 @@ from urn import mint
 from .backends import KeyedStore, Member
 from .backends.replica_reads import unseen
 from .catalog import Catalog
-from .catalog.copies import mark_bad
+from .catalog.copies import note_bad
 from .catalog.objects import load_segment_page
 from .catalog.scrubs import BEFORE_ALL, PlacedSegment, SegmentKey, list_segments_to_scrub
 from .copies import check_copy
 from .errors import BackendUnavailable, BlobCorrupt, BlobMissing, CatalogUnavailable
+from .findings import remedy_of_copy
 from .passes import Turn, TurnLost, run_passes, turn_at
 
 logger = logging.getLogger(__name__)
@@ -139,7 +140,11 @@ class Scrub:
             partial(load_segment_page, payload_id=payload_id, first=index, count=1)
         )
         for backend in placed.backends if page else ():
-            told = {"urn": mint(placed.object_id).urn, "segment": index, "store": backend}
+            told: dict[str, object] = {
+                "urn": mint(placed.object_id).urn,
+                "segment": index,
+                "store": backend,
+            }
             try:
                 store = self._well(backend)
                 key = f"{self._payloads}{payload_id}/{index}"
@@ -158,10 +163,13 @@ class Scrub:
             except (TurnLost, CatalogUnavailable):
                 raise
             except (BlobMissing, BlobCorrupt) as error:
-                mark = partial(mark_bad, payload_id=payload_id, segment=index, backend=backend)
-                if await self._catalog.run(mark):  # else it was erased meanwhile
+                note = partial(note_bad, payload_id=payload_id, segment=index, backend=backend)
+                bad = await self._catalog.run(note)
+                if bad is not None:  # else it was erased meanwhile
                     report.bad += 1
-                    logger.warning("copy is bad", extra=told | {"kind": type(error).__name__})
+                    told |= {"kind": type(error).__name__, "copies_left": bad.copies_left}
+                    told["remedy"] = remedy_of_copy(bad.copies_left)
+                    logger.warning("copy is bad", extra=told)
             except Exception:
                 # One that nobody has thought of keeps no other from being read.
                 report.unread += 1

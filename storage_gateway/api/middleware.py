@@ -33,6 +33,9 @@ from .services import EXPECTATION, FOR_ANYBODY, REQUEST_ID, SERVICES, UNSPOKEN_V
 
 logger = logging.getLogger(__name__)
 
+DAMAGE = ("urn", "segment", "copies_left")
+"""What problems of damage say beside what all problems do."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -121,10 +124,11 @@ def _told(
     for_anybody = FOR_ANYBODY in request
     if for_anybody and is_for_the_operator(error):
         told = {"request_id": request_id, "code": error.code, "detail": error.detail}
-        logger.warning("failed for a stranger", extra=told)
+        logger.warning("failed for a stranger", extra=told | _damage_of(error))
     if request.writer.output_size > 0:
         # Half an answer is out already. A clean end would mark a truncated body as whole.
-        logger.error("answer broken off", extra={"request_id": request_id, "code": error.code})
+        told = {"request_id": request_id, "code": error.code}
+        logger.error("answer broken off", extra=told | _damage_of(error))
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionResetError("answer broken off") from error
@@ -132,6 +136,11 @@ def _told(
     if not request.content.is_eof() or request.content.exception() is not None:
         response.force_close()
     return response
+
+
+def _damage_of(error: GatewayError) -> dict[str, object]:
+    """Return what an error says of a damaged object, if it is about one."""
+    return {name: error.extensions[name] for name in DAMAGE if name in error.extensions}
 
 
 def _check_request(request: web.Request) -> None:

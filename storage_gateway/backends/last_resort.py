@@ -7,13 +7,14 @@ nothing: where it does not help either, the answer is what the stores said.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing, CatalogUnavailable
+from storage_gateway.raising import fresh
 
 from .contract import Check, Range
 from .ipfs_gateway import IPFSGateway, Permit
@@ -22,6 +23,12 @@ from .replicas import Replicas
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+OnLost = Callable[[BlobMissing | BlobCorrupt], Awaitable[object]]
+
+
+async def _tell_nobody(_error: BlobMissing | BlobCorrupt) -> None:
+    """Nobody asked."""
 
 
 class LastResort:
@@ -33,12 +40,24 @@ class LastResort:
         self._gateways = tuple(gateways)
         self._tried = {gateway: asyncio.Lock() for gateway in gateways}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the stores; gateways keep nothing for us."""
+        return self._stores.names
+
     async def fetch(
-        self, ranges: Sequence[Range], check: Check[T], threads: Executor, *, permit: Permit
+        self,
+        ranges: Sequence[Range],
+        check: Check[T],
+        threads: Executor,
+        *,
+        permit: Permit,
+        on_lost: OnLost = _tell_nobody,
     ) -> list[T]:
         """Return what ``check`` makes of each range, in order; all have their digests.
 
-        ``permit`` is asked each time before a gateway is, and before what it answered is used.
+        ``permit`` is asked each time before a gateway is, and before what it answered is used;
+        ``on_lost`` is told what was wrong when a gateway served what no store has right.
 
         Raises:
             BlobMissing, BlobCorrupt, BackendUnavailable: as the stores; or what ``permit`` raises.
@@ -56,14 +75,22 @@ class LastResort:
             failure = error
         if len(ranges) > 1 and self._stores.some_answered:
             # Only what no store has right is anybody else's business.
-            return await self._one_by_one(ranges, check, threads, permit)
+            return await self._one_by_one(ranges, check, threads, permit, on_lost)
         try:
-            return await self._ask(ranges, check, threads, permit)
+            found = await self._ask(ranges, check, threads, permit)
         except (BackendUnavailable, BlobCorrupt):
             raise failure from None
+        if isinstance(failure, BlobCorrupt | BlobMissing):
+            await on_lost(fresh(failure))
+        return found
 
     async def _one_by_one(
-        self, ranges: Sequence[Range], check: Check[T], threads: Executor, permit: Permit
+        self,
+        ranges: Sequence[Range],
+        check: Check[T],
+        threads: Executor,
+        permit: Permit,
+        on_lost: OnLost,
     ) -> list[T]:
         made = []
         for at, wanted in enumerate(ranges):
@@ -71,7 +98,7 @@ class LastResort:
             def check_it(_: int, data: bytes, at: int = at) -> T:
                 return check(at, data)
 
-            made += await self.fetch([wanted], check_it, threads, permit=permit)
+            made += await self.fetch([wanted], check_it, threads, permit=permit, on_lost=on_lost)
         return made
 
     async def _ask(

@@ -2,6 +2,11 @@
 
 from .base import ServiceError
 
+DAMAGE_REMEDY = (
+    "Give the urn to the operator: 'storage-gateway check --repair' makes a copy again that another"
+    " store has right; with no copies left the store is to be restored from a backup."
+)
+
 
 class Draining(ServiceError):
     """The process is shutting down."""
@@ -74,7 +79,7 @@ class BlobMissing(ServiceError):
     code = "blob_missing"
     status = 500
     title = "Stored bytes are missing"
-    remedy = "Run 'storage-gateway check'; restore the named blob from a backup of the store."
+    remedy = DAMAGE_REMEDY
     retry_after_s = None
 
 
@@ -84,5 +89,5 @@ class BlobCorrupt(ServiceError):
     code = "blob_corrupt"
     status = 500
     title = "Stored bytes are damaged"
-    remedy = "Run 'storage-gateway check'; restore the named blob from a backup of the store."
+    remedy = DAMAGE_REMEDY
     retry_after_s = None

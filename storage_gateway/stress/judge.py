@@ -98,6 +98,8 @@ def _judge_findings(trial: Trial, report: CheckReport) -> None:
     wrong: dict[int, list[str]] = {number: [] for number in (1, 2, 5, 7)}
     for finding in report.findings:
         said = f"{finding.kind} {finding.where}: {finding.detail}"
+        if finding.copies_left is not None:
+            said += f" ({finding.copies_left} copies left: {finding.remedy})"
         wrong[_INVARIANT_OF.get(finding.kind, 2)].append(said)
     trial.notes["leftovers_found"] = len(wrong[7])
     looked_at = f"{report.objects} objects, {report.bytes_verified} bytes looked at"

@@ -16,6 +16,7 @@ from storage_gateway.catalog.copies import BAD, PENDING, PLACED, load_placements
 from storage_gateway.catalog.faulty import CatalogFaults, FaultyCatalog
 from storage_gateway.catalog.tables import objects, placements
 from storage_gateway.errors import BlobCorrupt, BlobMissing
+from urn import mint
 
 from .units import add_object, add_session
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.both_databases
 
 PAYLOADS = "deployment/main/payloads/"
 PAYLOAD = "p01"
+OBJECT = "a" * 32
 KEY = f"{PAYLOADS}{PAYLOAD}/1"
 
 
@@ -38,6 +40,7 @@ def fill(connection: Connection) -> None:
     ):
         row = {"payload_id": PAYLOAD, "segment": segment, "backend": store, "state": state}
         connection.execute(insert(placements), row)
+    connection.execute(update(objects).values(object_id=OBJECT))
 
 
 def states(connection: Connection) -> dict[tuple[str, int], str]:
@@ -77,6 +80,10 @@ async def test_it_is_marked_and_told_once(
         told.__dict__["store"],
         told.__dict__["kind"],
     )
+    assert (mint(OBJECT).urn, 1, 0) == tuple(
+        told.__dict__[name] for name in ("urn", "segment", "copies_left")
+    )
+    assert "restore" in told.__dict__["remedy"], "the other store never had it"
     placed = await faulty.read(lambda c: load_placements(c, PAYLOAD))
     bad = await faulty.read(lambda c: load_placements(c, PAYLOAD, BAD))
     assert {"one": {0}, "two": {0}} == placed

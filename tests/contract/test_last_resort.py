@@ -75,6 +75,8 @@ class Rig:
     opened: AsyncExitStack
     servers: list[Scripted] = field(default_factory=list)
     gateways: list[IPFSGateway] = field(default_factory=list)
+    lost: list[type[Exception]] = field(default_factory=list)
+    """What was wrong with leaves that a gateway served, and no store has right."""
 
     async def gateway(self, script: Script, **times: float) -> None:
         server = await self.opened.enter_async_context(scripted(script))
@@ -94,8 +96,15 @@ class Rig:
     ) -> list[tuple[int, bytes]]:
         ranges = [Range(KEYS[at], 0, 1000, LEAVES[at].cid.digest) for at in leaves]
         return await source.fetch(
-            ranges, lambda at, data: check(leaves[at], data), self.threads, permit=leave
+            ranges,
+            lambda at, data: check(leaves[at], data),
+            self.threads,
+            permit=leave,
+            on_lost=self._note,
         )
+
+    async def _note(self, error: Exception) -> None:
+        self.lost.append(type(error))
 
     def asked(self, gateway: int = 0) -> list[Block]:
         """Return the leaves that a gateway was asked for, in order of their numbers."""
@@ -175,6 +184,7 @@ async def test_what_no_store_serves_comes_from_a_gateway(rig: Rig) -> None:
 
     assert ALL == await rig.fetch(rig.together())
     assert LEAVES == rig.asked()
+    assert [] == rig.lost, "what is out of reach is not lost"
 
 
 @pytest.mark.parametrize("away", [False, True])
@@ -191,6 +201,8 @@ async def test_only_what_no_store_has_right_is_asked_for(rig: Rig, spoilt: str, 
 
     assert ALL == await rig.fetch(rig.together())
     assert [LEAVES[1]] == rig.asked()
+    told = [BlobMissing if spoilt == "gone" else BlobCorrupt]
+    assert ([] if away else told) == rig.lost
 
 
 async def test_the_next_gateway_is_asked_for_what_the_first_does_not_serve(rig: Rig) -> None:

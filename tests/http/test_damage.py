@@ -6,13 +6,20 @@ a problem; later the connection is aborted, and what went out before is right.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, literal, select, update
 
-from storage_gateway.catalog.tables import objects
+from storage_gateway.catalog.tables import objects, placements
 from storage_gateway.read import LEAVES_IN_RUN
-from tests.gateway import OpenSession, RunningGateway, payload_keys
+from tests.gateway import (
+    OpenSession,
+    RunningGateway,
+    open_session,
+    payload_keys,
+    running_gateway,
+)
 from tests.http.age_files import flipped
 from tests.http.raw import Answer, connected, exchange, request
 from tests.http.steps import LEAF, PLAINTEXT, SEGMENT, fetch, made_bytes, uploaded
@@ -66,6 +73,7 @@ async def test_damage_at_the_beginning_is_a_problem(
     spoil: Spoil,
     code: str,
     size: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     urn, files = await _store_object(gateway, session, size)
     if size > LEAF and code == "blob_corrupt":
@@ -74,8 +82,44 @@ async def test_damage_at_the_beginning_is_a_problem(
     answer = await fetch(gateway, urn, session.user_token, headers=headers)
 
     document = answer.problem(500, code)
-    assert str(gateway.data_dir) not in document["detail"]
+    assert (urn, 0, 0) == (document["urn"], document["segment"], document["copies_left"])
+    assert "operator" in document["remedy"]
+    for hidden in (str(gateway.data_dir), "local", "payloads", files[0].parent.name):
+        assert hidden not in answer.body.decode()
     assert answer.header("Retry-After") is None
+    told = told_to_the_operator(caplog)
+    assert (urn, 0, ["local"], 0, code) == tuple(
+        told[name] for name in ("urn", "segment", "stores", "copies_left", "code")
+    )
+    assert files[0].parent.name in told["detail"]
+    assert "backup" in told["remedy"]
+
+
+def told_to_the_operator(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
+    # What is read ahead may find it, too.
+    told, *_ = [r for r in caplog.records if r.msg == "no store that was asked has a segment right"]
+    return told.__dict__
+
+
+async def test_a_store_that_was_not_asked_counts_as_a_copy_left(tmp_path: Path) -> None:
+    """Of those that were asked none counts, whatever the catalog has of them."""
+    names = ("one", "two")
+    backends = [{"kind": "local", "name": n, "path": str(tmp_path / n)} for n in names]
+    async with running_gateway(tmp_path / "several", backends=backends, reserve_bytes=0) as several:
+        party = await open_session(several)
+        made = await uploaded(several, party.path("t1"), party.user_token, b"content")
+        for file in tmp_path.glob("*/*/main/payloads/*/0"):
+            file.unlink()
+        none_left = await fetch(several, made["urn"], party.user_token)
+        elsewhere = insert(placements).from_select(
+            ["payload_id", "segment", "backend", "state"],
+            select(objects.c.payload_id, literal(0), literal("three"), literal("placed")),
+        )
+        await several.catalog.run(lambda c: c.execute(elsewhere))
+        one_left = await fetch(several, made["urn"], party.user_token)
+
+    assert 0 == none_left.problem(500, "blob_missing")["copies_left"]
+    assert 1 == one_left.problem(500, "blob_missing")["copies_left"]
 
 
 @FORMS
@@ -109,6 +153,7 @@ async def test_damage_further_on_breaks_the_download_off(
     segment: int,
     spoil: Spoil,
     good_leaves: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     content = made_bytes(SEGMENT + 2 * LEAF + 777)
     urn, files = await _store_object(gateway, session, len(content))
@@ -124,6 +169,10 @@ async def test_damage_further_on_breaks_the_download_off(
     leaf = LEAF if headers else SEALED_LEAF
     head = 0 if headers else len(whole.body) - _payload_size(len(content))
     assert len(answer.body) <= head + good_leaves * leaf
+    told = told_to_the_operator(caplog)
+    assert (urn, segment) == (told["urn"], told["segment"])
+    (broken_off,) = [r.__dict__ for r in caplog.records if r.msg == "answer broken off"]
+    assert (urn, segment) == (broken_off["urn"], broken_off["segment"])
 
 
 async def test_a_broken_download_ends_its_connection(
@@ -143,7 +192,7 @@ async def test_a_broken_download_ends_its_connection(
 
 
 async def test_a_head_that_does_not_open_is_a_problem(
-    gateway: RunningGateway, session: OpenSession
+    gateway: RunningGateway, session: OpenSession, caplog: pytest.LogCaptureFixture
 ) -> None:
     urn, _ = await _store_object(gateway, session, 100)
     other = await uploaded(gateway, session.path("t2"), session.user_token, b"x")
@@ -155,7 +204,11 @@ async def test_a_head_that_does_not_open_is_a_problem(
     )
     answer = await fetch(gateway, urn, session.user_token, headers=[PLAINTEXT])
 
-    answer.problem(500, "blob_corrupt")
+    document = answer.problem(500, "blob_corrupt")
+    assert (urn, 0) == (document["urn"], document["copies_left"])
+    assert "the catalog is damaged" in document["detail"]
+    (told,) = [r.__dict__ for r in caplog.records if "what the catalog has" in r.msg]
+    assert (urn, True) == (told["urn"], "catalog" in told["remedy"])
 
 
 async def test_a_store_that_is_gone_is_unavailable_not_empty(

@@ -116,7 +116,7 @@ async def test_the_parties_are_told_what_is_missing(tmp_path: Path) -> None:
         answer = await fetch(held.gateway, held.small.urn, held.session.user_token)
 
     document = answer.problem(BlobMissing.status, BlobMissing.code)
-    assert document["detail"].endswith("is missing in store local")
+    assert document["detail"].startswith("segment 0 of the payload is missing")
     assert BlobMissing.remedy == document["remedy"]
 
 
@@ -129,5 +129,13 @@ async def test_what_broke_an_answer_off_is_in_the_log(
         answer = await ask(held.gateway, f"{held.large.root}?format=car")
 
     assert (200, False) == (answer.status, answer.whole)
-    (told,) = [r.__dict__ for r in caplog.records if "detail" in r.__dict__]
+    logged = {record.msg: record.__dict__ for record in caplog.records}
+    told, damage = (
+        logged["failed for a stranger"],
+        logged["no store that was asked has a segment right"],
+    )
     assert (BlobMissing.code, answer.header("X-Request-ID")) == (told["code"], told["request_id"])
+    assert (
+        (held.large.urn, 1) == (told["urn"], told["segment"]) == (damage["urn"], damage["segment"])
+    )
+    assert damage["detail"].endswith("/1 is missing in store local")

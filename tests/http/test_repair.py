@@ -177,7 +177,11 @@ async def test_nothing_is_given_up_where_no_other_copy_is_right(
         assert before == (one.read_bytes(), two.read_bytes())
         read = await fetch(gateway, made["urn"], session.user_token, headers=[PLAINTEXT])
         assert CONTENT == read.body, "each leaf from the store that has it"
-        assert made["urn"] in [getattr(record, "urn", "") for record in caplog.records]
+        lost = [r.__dict__ for r in caplog.records if "whole in no other" in r.msg]
+        assert {(made["urn"], 0, name, 0) for name in NAMES} == {
+            (r["urn"], r["segment"], r["store"], r["copies_left"]) for r in lost
+        }
+        assert all("backup" in r["remedy"] for r in lost)
 
 
 def _flip(file: Path, at: int) -> None:
@@ -186,14 +190,19 @@ def _flip(file: Path, at: int) -> None:
     file.write_bytes(data)
 
 
-async def test_while_a_store_is_away_its_copies_wait(folders: Folders) -> None:
+async def test_while_a_store_is_away_its_copies_wait(
+    folders: Folders, caplog: pytest.LogCaptureFixture
+) -> None:
     async with running(folders, write_quorum=1) as (gateway, session):
-        await lay(folders, gateway, session, without="two")
+        urn = await lay(folders, gateway, session, without="two")
         await folders.vanish("two")
 
         report = await repair_of(gateway, folders.path).run_once()
 
         assert RepairReport(failed=1, waiting=1, ended=True) == report, "asked once in a pass"
+        (told,) = [r.__dict__ for r in caplog.records if r.msg == "copy not made"]
+        assert (urn, "two", 1) == (told["urn"], told["store"], told["copies_left"])
+        assert told["remedy"]
         assert {PENDING, PLACED} == await states(gateway)
         await folders.come_back("two")
         assert 2 == (await repair_of(gateway, folders.path).run_once()).made

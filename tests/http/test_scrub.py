@@ -43,9 +43,11 @@ async def test_all_that_is_right_is_read_in_every_store(folders: Folders) -> Non
 
 @pytest.mark.parametrize("damage", ["cut", "longer", "flipped", "gone"])
 @pytest.mark.parametrize("store", ["one", "two"])
-async def test_rot_is_found_and_mended(folders: Folders, damage: str, store: str) -> None:
+async def test_rot_is_found_and_mended(
+    folders: Folders, caplog: pytest.LogCaptureFixture, damage: str, store: str
+) -> None:
     async with running(folders) as (gateway, session):
-        await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        made = await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
         _, last = await folders.payload_files(store)
         right = last.read_bytes()
         _damage(last, damage)
@@ -53,6 +55,11 @@ async def test_rot_is_found_and_mended(folders: Folders, damage: str, store: str
         report = await scrub_of(gateway).run_once()
         assert (3, 1, True) == (report.right, report.bad, report.ended)
         assert [(1, store)] == [(s, b) for s, b, state in await placed(gateway) if state == BAD]
+        (told,) = [r.__dict__ for r in caplog.records if r.msg == "copy is bad"]
+        assert (made["urn"], 1, store, 1) == tuple(
+            told[name] for name in ("urn", "segment", "store", "copies_left")
+        )
+        assert "--repair" in told["remedy"]
         assert 1 == (await repair_of(gateway, folders.path).run_once()).made
 
         assert right == last.read_bytes()

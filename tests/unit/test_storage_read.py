@@ -122,6 +122,20 @@ async def _read_until_error(
     pytest.fail("the read came to a clean end")
 
 
+async def test_a_damaged_segment_is_named_however_little_is_read_at_a_time(
+    worker: Worker, folder: Folder, form: Form, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read, "LEAVES_IN_RUN", 3)  # less memory does the same
+    manifest = await upload(worker)
+
+    _, error = await _read_until_error(
+        worker, manifest, form, lambda: stored(folder, manifest, 1).unlink()
+    )
+
+    assert isinstance(error, BlobMissing)
+    assert 1 == error.extensions["segment"]
+
+
 async def test_what_is_erased_under_a_reader_is_erased_and_not_missing(
     worker: Worker, folder: Folder, form: Form
 ) -> None:
