@@ -19,6 +19,10 @@ CONFIGURE = "configure the backend again, or restore the catalog from a backup"
 RESTORE_CATALOG = "restore the catalog from a backup"
 ERASE_AGAIN = "erase the object again, or start the gateway and let recovery finish"
 MOVE_AWAY = "is the catalog an older one than the store? If you are sure not, move it away"
+COLLECT = (
+    "is the catalog an older one than the store? Then restore the newer one. If you are sure not,"
+    " leave it: the pass gc deletes it once it has seen it for gc_dwell_s"
+)
 CLEAR = "start the gateway, or call storage-gateway backends probe: either removes it"
 
 

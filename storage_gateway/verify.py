@@ -4,6 +4,7 @@ Reads every byte that the catalog names, and lists the store for bytes that it d
 data folder at rest and beside a running gateway; changes nothing.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
@@ -30,13 +31,21 @@ from .catalog.objects import is_committed, list_objects, load_manifest
 from .catalog.stress_runs import find_running
 from .catalog.work import find_intent, has_grave, list_graves, list_intents
 from .errors import BlobMissing, NotFound
-from .findings import CLEAR, ERASE_AGAIN, MOVE_AWAY, RESTORE, RESTORE_CATALOG, CheckReport
+from .findings import CLEAR, COLLECT, ERASE_AGAIN, MOVE_AWAY, RESTORE, RESTORE_CATALOG, CheckReport
 from .parts import STRESS
 from .records import Manifest, ObjectState
 from .stores import now_utc
 from .verify_object import ObjectChecker, OnBadCopy
 
 PAGE = 200
+
+
+_COLLECTED = re.compile("[a-z2-7]{32}", re.ASCII)
+"""Payload ids as ours are: what else lies there the pass gc leaves alone."""
+
+
+def _remedy_of(payload_id: str) -> str:
+    return COLLECT if _COLLECTED.fullmatch(payload_id) else MOVE_AWAY
 
 
 class Checker:
@@ -110,7 +119,9 @@ class Checker:
         named |= self._payloads_under_way()
         for payload_id in sorted(stored - named):
             if not self._named_by_now(payload_id):
-                self._find("orphan", payload_id, "stored, but nothing names it", MOVE_AWAY)
+                self._find(
+                    "orphan", payload_id, "stored, but nothing names it", _remedy_of(payload_id)
+                )
         self._check_runs()
         return self._report
 

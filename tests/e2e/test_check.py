@@ -203,6 +203,22 @@ def test_damage_to_files_is_found(folder: Folder, check: Check, damage: str) -> 
     assert all(finding["where"] and finding["remedy"] for finding in report["findings"])
 
 
+def test_what_gc_deletes_by_itself_is_told_from_what_it_leaves(
+    folder: Folder, check: Check
+) -> None:
+    _put(folder.payload("a" * 32) / "0")
+    _put(folder.payload("stray"))
+    _put(folder.payload(folder.large) / "2")
+
+    _, report = check(folder)
+
+    told = {
+        finding["where"].rpartition("payloads/")[2]: "pass gc" in finding["remedy"]
+        for finding in report["findings"]
+    }
+    assert {"a" * 32: True, f"{folder.large}/2": False, "stray": False} == told
+
+
 def test_a_probe_may_be_at_work(folder: Folder, check: Check) -> None:
     began_s = f"{datetime.now(UTC).timestamp():.0f}"
     _put(folder.store / "probe" / f"{began_s}-x" / "small")
