@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
-from . import backends, ipfs, kernels, memory, plot, privacy, report, small, transfers
+from . import backends, ipfs, kernels, memory, passes, plot, privacy, report, small, transfers
 from .figures import Row, Verdict
 from .machine import NotMeasurable, describe
 from .plan import Plan, full_plan, quick_plan
@@ -33,6 +33,7 @@ BENCHMARKS: Benchmarks = {
     "small": (small.measure, "4 KiB objects a second, against bare aiohttp; one and two workers"),
     "backends": (backends.measure, "an S3 server, against its client alone, rclone crypt, age"),
     "ipfs": (ipfs.measure, "an IPFS node, against its own add and cat"),
+    "passes": (passes.measure, "scrub and repair as objects grow, against sha256sum and copies"),
     "privacy": (privacy.measure, "an S3 server, against a gateway that seals nothing"),
 }
 
@@ -41,6 +42,7 @@ examples:
   python -m bench                       everything, about twenty minutes
   python -m bench kernels --runs 9      one benchmark, more runs
   python -m bench kernels --plot FILE   and draw it, as SVG
+  python -m bench passes --full         over 100,000 objects, too: an hour
   python -m bench --quick               a few MiB, seconds; floors are not judged
   python -m bench --json figures.json   every single value as JSON, too
   python -m bench --write               put the figures and the plot into docs/
@@ -74,7 +76,11 @@ def _measure(options: argparse.Namespace, benchmarks: Benchmarks, command: str) 
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="storage-gateway-bench-") as scratch:
         folder = Path(scratch)
-        plan = quick_plan(folder, _say) if options.quick else full_plan(folder, options.runs, _say)
+        plan = (
+            quick_plan(folder, _say)
+            if options.quick
+            else full_plan(folder, options.runs, _say, most=options.full)
+        )
         for name in options.names or benchmarks:
             rows += benchmarks[name][0](plan)
     judged = plan.judged
@@ -107,6 +113,7 @@ def _parser(benchmarks: Benchmarks) -> argparse.ArgumentParser:
         "--runs", type=int, default=RUNS, metavar="N", help="of each side (%(default)s)"
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, one run, no floors")
+    parser.add_argument("--full", action="store_true", help="passes over 100,000 objects, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every value to FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw seal and open as SVG")
     parser.add_argument("--write", action="store_true", help=f"rewrite docs/{DOCUMENT.name}")

@@ -24,6 +24,10 @@ class Plan:
     small_count: int
     small_seconds: float
     """For how long calls of less than a millisecond are repeated to make one value."""
+    pass_counts: tuple[int, ...]
+    """Small objects that passes go through, from few to many."""
+    pass_large: int
+    """Large ones."""
     judged: bool
     folder: Path
     say: Callable[[str], None]
@@ -41,8 +45,8 @@ class Plan:
         return replace(self, **sizes, judged=False)  # type: ignore[arg-type]  # sizes are ints
 
 
-def full_plan(folder: Path, runs: int, say: Callable[[str], None]) -> Plan:
-    """Return the plan that the floors are written for."""
+def full_plan(folder: Path, runs: int, say: Callable[[str], None], *, most: bool = False) -> Plan:
+    """Return the plan that the floors are written for; ``most``: with what takes a night."""
     return Plan(
         runs=runs,
         envelope_size=64 * MIB,
@@ -52,6 +56,8 @@ def full_plan(folder: Path, runs: int, say: Callable[[str], None]) -> Plan:
         memory_budget=256 * MIB,
         small_count=1000,
         small_seconds=0.2,
+        pass_counts=(1000, 10_000, 100_000) if most else (1000, 5000),
+        pass_large=32,
         judged=True,
         folder=folder,
         say=say,
@@ -69,6 +75,8 @@ def quick_plan(folder: Path, say: Callable[[str], None]) -> Plan:
         memory_budget=4 * MIB,
         small_count=8,
         small_seconds=0.0,
+        pass_counts=(8,),
+        pass_large=0,
         judged=False,
         folder=folder,
         say=say,
