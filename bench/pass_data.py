@@ -38,19 +38,16 @@ STORES = ("one", "two")
 LOSER = "two"
 """The store that loses its copies, so that they are made again."""
 BATCH = 500
-NEVER_S = 86400.0
+TOKEN_S = 86400.0
 
 Made = tuple[Ownership, Manifest, Segment]
 
 
 def config_of(folder: Path) -> Config:
-    """Return the settings of the deployment: nothing runs by itself, and scrub is not slowed."""
+    """Return the settings of the deployment: scrub is not slowed."""
     return Config(
         data_dir=folder / "data",
         backends=tuple(LocalBackend(name=name, path=folder / name) for name in STORES),
-        recovery_interval_s=NEVER_S,
-        repair_interval_s=NEVER_S,
-        scrub_interval_s=NEVER_S,
         scrub_bytes_per_s=1e12,
         reserve_bytes=0,
     )
@@ -77,7 +74,7 @@ async def fill(folder: Path, count: int, size: int, on_made: Callable[[int], Non
 async def _open_session(parts: Parts) -> Session:
     user, miner = (str(X25519Identity.generate().recipient()) for _ in range(2))
     sessions = Sessions(
-        parts.catalog, identity=parts.identity, miners_max=1, token_lifetime_s=NEVER_S
+        parts.catalog, identity=parts.identity, miners_max=1, token_lifetime_s=TOKEN_S
     )
     opened = await sessions.open(
         session_id=SESSION,

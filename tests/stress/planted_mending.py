@@ -2,14 +2,16 @@
 
 # ruff: noqa: ANN401 - arguments of the real code are passed on
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, select
 
 from retention import ErasureStep, next_erasure_step
 from storage_gateway.backends import BlobInfo, Replicas
 from storage_gateway.backends.spool import Spool
+from storage_gateway.catalog.tables import objects
 from storage_gateway.repair import Repair, _Order
 
 
@@ -56,12 +58,23 @@ def foreign_stores_are_taken(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("storage_gateway.parts._refuse_foreign_store", refuse)
 
 
+def uploads_are_orphans(patch: pytest.MonkeyPatch) -> None:
+    """Only objects name what lies in a store, not uploads that are under way."""
+
+    def named(connection: Connection, payload_ids: Collection[str]) -> set[str]:
+        found = select(objects.c.payload_id).where(objects.c.payload_id.in_(payload_ids))
+        return {row.payload_id for row in connection.execute(found)}
+
+    patch.setattr("storage_gateway.catalog.orphans.named_among", named)
+
+
 MENDING_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     "foreign-deployment": (
         foreign_stores_are_taken,
         "a gateway refuses to start on what is not its own",
     ),
     "late-write-after-abort": (graves_close_at_once, "7"),
+    "orphan-blob": (uploads_are_orphans, "nothing of an upload under way is touched"),
     "partial-write-recovery": (one_store_is_cleared, "7"),
     "repair-under-load": (
         repair_looks_at_nothing,

@@ -44,6 +44,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "late-write-after-abort": {"duration_s": 0.1},
     "lost-acknowledgement": {"duration_s": 0.1, "clients": 2, "sizes": [4096, 1_000_000]},
     "missing-blob": {"duration_s": 0.1, "clients": 2},
+    "orphan-blob": {"duration_s": 0.1, "clients": 2, "sizes": [4096]},
     "partial-replica": {"duration_s": 0.1, "clients": 1},
     "partial-write": {"torn_bodies": 0.5, "torn_writes": 0.5},
     "partial-write-recovery": {

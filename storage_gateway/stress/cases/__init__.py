@@ -28,6 +28,7 @@ from .ipfs_slow_pin import CASE as IPFS_SLOW_PIN
 from .late_write_after_abort import CASE as LATE_WRITE_AFTER_ABORT
 from .lost_acknowledgement import CASE as LOST_ACKNOWLEDGEMENT
 from .missing_blob import CASE as MISSING_BLOB
+from .orphan_blob import CASE as ORPHAN_BLOB
 from .partial_replica import CASE as PARTIAL_REPLICA
 from .partial_write import CASE as PARTIAL_WRITE
 from .partial_write_recovery import CASE as PARTIAL_WRITE_RECOVERY
@@ -73,6 +74,7 @@ CASES: dict[str, Case[Any]] = {
         LATE_WRITE_AFTER_ABORT,
         LOST_ACKNOWLEDGEMENT,
         MISSING_BLOB,
+        ORPHAN_BLOB,
         PARTIAL_REPLICA,
         PARTIAL_WRITE,
         PARTIAL_WRITE_RECOVERY,
