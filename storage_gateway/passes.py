@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
+from sqlalchemy import Connection
+
 from .catalog import Catalog
 from .catalog.passes import PassRow, keep_pass, leave_pass, take_pass
 from .errors import GatewayError
@@ -19,6 +21,8 @@ LEASE_S = 300.0
 """How long a process that died keeps others from going on."""
 HELD_SHARE = 0.25
 """Of that: so long it is held without asking."""
+KEPT_EVERY_S = 1.0
+"""How much work is done again after a death, at most, where that is as good as done once."""
 
 
 class TurnLost(Exception):
@@ -75,6 +79,18 @@ class Turn:
         if not await self._catalog.run(kept):
             raise TurnLost
 
+    async def reach(self, position: str) -> None:
+        """Note how far it came, and write it down if the last time is a while ago: each time is one
+        that the disk has to sync.
+
+        Raises:
+            TurnLost, CatalogUnavailable
+
+        """
+        self.position = position
+        if asyncio.get_running_loop().time() - self._kept_s > KEPT_EVERY_S:
+            await self.keep(position)
+
     async def hold(self) -> None:
         """Keep the turn through work that takes long; to be called again and again.
 
@@ -84,6 +100,12 @@ class Turn:
         """
         if asyncio.get_running_loop().time() - self._kept_s > LEASE_S * HELD_SHARE:
             await self.keep(self.position)
+
+    def leave(self, connection: Connection) -> None:
+        """Give the turn back, with how far it came; nothing happens where it was lost."""
+        if not self.ended:
+            keep_pass(connection, self._name, self._turn_id, LEASE_S, self.position)
+        leave_pass(connection, self._name, self._turn_id, ended=self.ended)
 
 
 @asynccontextmanager
@@ -108,8 +130,7 @@ async def turn_at(catalog: Catalog, name: str) -> AsyncIterator[Turn | None]:
     except TurnLost:
         logger.warning("turn at a pass lost", extra={"of": name})
     finally:
-        leave = partial(leave_pass, name=name, turn_id=turn_id, ended=turn.ended)
-        await catalog.run(leave)
+        await catalog.run(turn.leave)
 
 
 async def run_passes(

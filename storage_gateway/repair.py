@@ -195,7 +195,7 @@ class Repair:
             if not page:
                 return True
             for copy in page:
-                await turn.keep(_text_of(after))
+                await turn.reach(_text_of(after))
                 if turn.is_over:
                     return False
                 if copy.backend in ill or self._backoff.is_waiting(copy, time.monotonic()):
@@ -204,7 +204,7 @@ class Repair:
                     ill.add(copy.backend)
                 after = copy.key
             limit -= len(page)
-        await turn.keep(_text_of(after))
+        await turn.reach(_text_of(after))
         return False
 
     async def _try(self, copy: CopyToMake, turn: Turn, report: RepairReport) -> bool:

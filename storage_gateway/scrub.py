@@ -125,13 +125,13 @@ class Scrub:
             if not page:
                 return True
             for placed in page:
-                await turn.keep(_text_of(after))
+                await turn.reach(_text_of(after))
                 if turn.is_over:
                     return False
                 await self._look_at(placed, turn, report)
                 after = placed.key
             limit -= len(page)
-        await turn.keep(_text_of(after))
+        await turn.reach(_text_of(after))
         return False
 
     async def _look_at(self, placed: PlacedSegment, turn: Turn, report: ScrubReport) -> None:

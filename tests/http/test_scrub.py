@@ -13,6 +13,7 @@ from crypto import LEAF_SIZE, SEGMENT_SIZE
 from storage_gateway.backends import BlobInfo
 from storage_gateway.catalog.copies import BAD, PLACED
 from storage_gateway.catalog.passes import take_pass
+from storage_gateway.passes import Turn
 from storage_gateway.scrub import NAME, ScrubReport
 from tests.gateway import eventually
 from tests.http.passes import repair_of, scrub_of
@@ -114,6 +115,28 @@ async def test_it_goes_on_where_it_stopped_and_rests_after_a_round(folders: Fold
     assert ScrubReport(ended=True) == third
     assert ScrubReport() == rest
     assert scrub.round_ended_ms is not None
+
+
+@pytest.mark.parametrize(("every_s", "expected"), [(3600.0, 0), (-1.0, 2)])
+async def test_how_far_it_came_is_written_now_and_then(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, every_s: float, expected: int
+) -> None:
+    """Each time the catalog's disk has to sync: once a copy that would be most of the work."""
+    kept: list[str] = []
+    keep = Turn.keep
+
+    async def count(self: Turn, position: str) -> None:
+        kept.append(position)
+        await keep(self, position)
+
+    monkeypatch.setattr(Turn, "keep", count)
+    monkeypatch.setattr("storage_gateway.passes.KEPT_EVERY_S", every_s)
+    async with running(folders) as (gateway, session):
+        await uploaded(gateway, session.path("t1"), session.user_token, CONTENT)
+        report = await scrub_of(gateway).run_once()
+
+    assert 4 == report.right
+    assert expected == len(kept)
 
 
 async def test_it_is_one_processs_turn(folders: Folders) -> None:
