@@ -32,6 +32,9 @@ async def test_a_pass_is_run_from_a_terminal(folders: Folders, tmp_path: Path) -
         mended = await command_beside("passes", "run", "repair", "--json", environment=environment)
         again = await command_beside("passes", "run", "scrub", environment=environment)
         settled = await command_beside("passes", "run", "recovery", environment=environment)
+        collected = await command_beside(
+            "passes", "run", "gc", "--confirm", "5", "--json", environment=environment
+        )
         unknown = await command_beside("passes", "run", "nothing", environment=environment)
 
         assert right == first.read_bytes()
@@ -40,6 +43,8 @@ async def test_a_pass_is_run_from_a_terminal(folders: Folders, tmp_path: Path) -
     assert 1 == json.loads(mended.out)["made"]
     assert (0, b"scrub: 4 right, 0 bad") == (again.status, again.out[:21]), again
     assert (0, b"recovery: ") == (settled.status, settled.out[:10]), settled
+    assert 0 == collected.status, collected
+    assert (4, 0) == ((told := json.loads(collected.out))["seen"], told["braked"])
     assert 2 == unknown.status
 
 
@@ -51,6 +56,9 @@ async def test_a_pass_is_run_from_a_terminal(folders: Folders, tmp_path: Path) -
         ("scrub", b'{"seconds": 0}', 422, "invalid_field"),
         ("scrub", b'{"seconds": 61}', 422, "invalid_field"),
         ("scrub", b'{"limit": 1}', 422, "invalid_field"),
+        ("gc", b'{"confirm": 3}', 200, None),
+        ("gc", b'{"confirm": -1}', 422, "invalid_field"),
+        ("scrub", b'{"confirm": 3}', 422, "invalid_field"),
         ("nothing", b"", 404, "no_such_pass"),
     ],
 )

@@ -24,9 +24,10 @@ from storage_gateway.catalog.tables import blocks, objects, pins, placements, ro
 from storage_gateway.ids import new_random_id
 from tests.contract.ipfs import PinsInMemory, kubo_settings
 from tests.contract.ipfs_node import put, tree
+from tests.gateway import DEADLINE_S, open_session, running_gateway
 from tests.http.gc_world import HOUR_MS, World, world_of
 from tests.http.steps import SEGMENT, fetch, made_bytes, uploaded
-from tests.http.test_ipfs import ipfs_backend, node, read, running
+from tests.http.test_ipfs import ipfs_backend, node, read
 from tests.servers.ipfs import IpfsNode
 
 __all__ = ["node"]
@@ -36,9 +37,13 @@ pytestmark = pytest.mark.both_databases(by_day=False)
 
 @pytest.fixture
 async def world(tmp_path: Path, node: IpfsNode) -> AsyncIterator[World]:
+    # A busy machine may take its time: a node that does not answer is left out of a round.
+    patient = {"backends": [ipfs_backend(node) | {"deadline_s": DEADLINE_S}]}
     async with (
-        running(tmp_path, ipfs_backend(node)) as (gateway, session),
-        world_of(gateway, session) as world,
+        running_gateway(
+            tmp_path, reserve_bytes=0, late_write_horizon_s=2 * DEADLINE_S, **patient
+        ) as gateway,
+        world_of(gateway, await open_session(gateway, "101")) as world,
     ):
         yield world
 
