@@ -110,7 +110,7 @@ class _Work:
     async def go_on(self, count: int) -> bool:
         """Note how far it came, with ``count`` payloads more; False when the turn is over."""
         self.left -= count
-        await self.turn.keep(self.place.text)
+        await self.turn.reach(self.place.text)
         return self.left > 0 and not self.turn.is_over
 
 
