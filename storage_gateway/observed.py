@@ -8,9 +8,9 @@ from .backends.ipfs import IPFSStore
 from .backends.ipfs_gateway import IPFSGateway
 from .backends.s3 import S3Store
 from .collect import Collect, CollectReport
+from .leftovers import Leftovers, LeftoversReport
 from .memory import Budget
 from .metrics import Labels, Metrics
-from .outbox import OutboxReport
 from .recovery import RecoveryReport
 from .repair import RepairReport
 from .scrub import ScrubReport
@@ -60,6 +60,7 @@ def observe_gateway(
     )
     _observe_passes(metrics, upkeep)
     _observe_collect(metrics, upkeep.collect)
+    _observe_leftovers(metrics, upkeep.leftovers)
     metrics.counter(
         "roots_brought",
         "Roots of payloads of several segments that came to IPFS nodes",
@@ -70,7 +71,6 @@ def observe_gateway(
 
 def _observe_passes(metrics: Metrics, upkeep: Upkeep) -> None:
     recovery, repair, scrub = upkeep.recovery, upkeep.repair, upkeep.scrub
-    outbox = upkeep.outbox
     metrics.counter(
         "recovery_passes",
         "Recovery passes that came to their end",
@@ -96,30 +96,6 @@ def _observe_passes(metrics: Metrics, upkeep: Upkeep) -> None:
         lambda: _told(repair.newest),
     )
     metrics.gauge(
-        "copies_newest",
-        "What the newest pass of this process over manifest copies did",
-        ("what",),
-        lambda: _told(outbox.newest),
-    )
-    metrics.gauge(
-        "copies_due",
-        "Manifest copies that were still to come to a store when that was looked at last",
-        (),
-        lambda: [] if outbox.due is None else [((), outbox.due[0])],
-    )
-    metrics.gauge(
-        "copies_due_oldest_seconds",
-        "For how long the oldest of them had been to come",
-        (),
-        lambda: [] if outbox.due is None else [((), outbox.due[1])],
-    )
-    metrics.gauge(
-        "catalog_behind",
-        "1: the stores have seen a later state of the catalog; run catalog rebuild",
-        (),
-        lambda: [((), float(upkeep.high_water.is_behind))],
-    )
-    metrics.gauge(
         "scrub_newest",
         "What the newest scrub pass of this process did",
         ("what",),
@@ -130,6 +106,27 @@ def _observe_passes(metrics: Metrics, upkeep: Upkeep) -> None:
         "When all copies had been read the last time, by the catalog's clock",
         (),
         lambda: [] if scrub.round_ended_ms is None else [((), scrub.round_ended_ms / 1000)],
+    )
+
+
+def _observe_leftovers(metrics: Metrics, leftovers: Leftovers) -> None:
+    metrics.gauge(
+        "leftovers_newest",
+        "What the newest pass over leftovers of buckets of this process did",
+        ("what",),
+        lambda: _told(leftovers.newest),
+    )
+    metrics.gauge(
+        "leftovers_round_ended_timestamp_seconds",
+        "When all buckets had been looked through the last time, by the catalog's clock",
+        (),
+        lambda: [] if (ms := leftovers.round_ended_ms) is None else [((), ms / 1000)],
+    )
+    metrics.counter(
+        "bucket_leftovers",
+        "Old versions and unfinished uploads of buckets that were found, removed, or not removed",
+        ("store", "kind", "outcome"),
+        leftovers.counts.items,
     )
 
 
@@ -217,7 +214,7 @@ def _resting(
 
 
 def _told(
-    report: RecoveryReport | RepairReport | ScrubReport | CollectReport | OutboxReport | None,
+    report: RecoveryReport | RepairReport | ScrubReport | CollectReport | LeftoversReport | None,
 ) -> Iterator[tuple[Labels, float]]:
     if report is not None:
         for what, count in asdict(report).items():

@@ -50,16 +50,10 @@ class StoreFaults:
     """What a range that is read of a blob (its key, its bytes) is answered as."""
     at_point: Callable[[str], None] | None = None
     """Told of each step, "<operation> begins" and "<operation> done"; may block, from any
-    thread but that of the event loop: where a process is to be killed or stopped. What happens
-    beside payloads, as manifests are copied, is no step."""
+    thread but that of the event loop: where a process is to be killed or stopped."""
 
 
 NO_FAULTS = StoreFaults()
-_ASIDE = ("/manifests/", "/sessions/", "/high-water/")
-
-
-def _is_aside(key: str) -> bool:
-    return any(folder in key for folder in _ASIDE)
 
 
 class FaultyStore:
@@ -96,11 +90,11 @@ class FaultyStore:
 
     async def put(self, key: str, data: bytes) -> None:
         """Store a small blob; see the contract."""
-        await self.before("put", key)
+        await self.before("put")
         if not self.is_forgotten():
             await self.inner.put(key, data)
             self.damaged.pop(key, None)
-        await self.after("put", key)
+        await self.after("put")
 
     async def get(self, key: str, offset: int, size: int) -> bytes:
         """Return a range; see the contract."""
@@ -130,31 +124,31 @@ class FaultyStore:
 
     async def delete(self, key: str) -> None:
         """Remove a blob; see the contract."""
-        await self.before("delete", key)
+        await self.before("delete")
         await self.inner.delete(key)
         self.damaged.pop(key, None)
-        await self.after("delete", key)
+        await self.after("delete")
 
     async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[BlobInfo]:
         """Yield the blobs of a folder; see the contract."""
-        await self.before("list", prefix)
+        await self.before("list")
         async for blob in self.inner.list(prefix, after=after):
             yield blob
 
-    async def before(self, operation: str, key: str = "") -> None:
+    async def before(self, operation: str) -> None:
         """As `before_blocking`, for callers on an event loop."""
         self.asked[operation] += 1
         await asyncio.sleep(self._delay(operation))
         if self._hang(operation):
             await asyncio.sleep(self.faults.hang_s)
             raise self._hung()
-        if self.faults.at_point is not None and not _is_aside(key):
+        if self.faults.at_point is not None:
             await asyncio.to_thread(self.faults.at_point, f"{operation} begins")
         self._refuse(operation)
 
-    async def after(self, operation: str, key: str = "") -> None:
+    async def after(self, operation: str) -> None:
         """As `after_blocking`, for callers on an event loop."""
-        if self.faults.at_point is not None and not _is_aside(key):
+        if self.faults.at_point is not None:
             await asyncio.to_thread(self.faults.at_point, f"{operation} done")
         self._lose_answer(operation)
 

@@ -29,6 +29,7 @@ from .probe_report import ProbeReport
 from .s3_answers import ContentRange, MalformedAnswer, Page, read_content_range, read_page
 from .s3_body import Content
 from .s3_client import Answer, Request, S3Client, S3Settings
+from .s3_leftovers import BucketLeftovers
 from .scratch import clear_abandoned
 from .spool import Spool
 from .spooled import SpooledWriter, SpooledWriters
@@ -66,6 +67,7 @@ class S3Store:
         self._marker_seen_s: float | None = None
         self._marker_read: asyncio.Task[None] | None = None
         self._writers = SpooledWriters(spool, store=self.name, send=self._send)
+        self.leftovers = BucketLeftovers(self._client, self._check_marker)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -214,21 +216,6 @@ class S3Store:
         after = await self._page({"max-keys": "1", "start-after": f"{folder}0"})
         found = [*first.blobs, *after.blobs]
         return not all(blob.key.startswith(f"{folder}/") for blob in found)
-
-    async def folders(self) -> Sequence[str]:
-        """Return the names of the uppermost folders; asks without the marker.
-
-        Raises:
-            BackendUnavailable
-
-        """
-        found: list[str] = []
-        query = {"max-keys": "1"}
-        while (page := await self._page(query)).blobs:
-            folder = page.blobs[0].key.partition("/")[0]
-            found.append(folder)
-            query["start-after"] = f"{folder}0"  # "0" follows "/"
-        return found
 
     async def _page(self, query: Mapping[str, str]) -> Page:
         asked = {"list-type": "2", "encoding-type": "url", **query}

@@ -62,6 +62,38 @@ class ObjectVersion:
     key: str
     version: str
     is_marker: bool
+    is_latest: bool = False
+    """What is read where no version is named; of a mark of deletion: that nothing is there."""
+    tag: str = ""
+    """The same for the same bytes; empty where it is not told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """An upload in parts that was begun, and neither finished nor given up."""
+
+    key: str
+    upload_id: str
+
+
+Mark = tuple[str, str]
+"""Behind which key, and which version or upload of it, a listing goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPage:
+    """A part of a listing of versions; ``after`` asks for the next one, None after the last."""
+
+    versions: tuple[ObjectVersion, ...]
+    after: Mark | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedPage:
+    """A part of a listing of uploads in parts, likewise."""
+
+    uploads: tuple[Unfinished, ...]
+    after: Mark | None
 
 
 class Versioning(StrEnum):
@@ -186,12 +218,35 @@ def read_versions(body: bytes) -> tuple[ObjectVersion, ...]:
         MalformedAnswer
 
     """
+    return read_version_page(body).versions
+
+
+def read_version_page(body: bytes) -> VersionPage:
+    """As `read_versions`, with where the next page begins.
+
+    Raises:
+        MalformedAnswer
+
+    """
     root = _document(body, "ListVersionsResult", "a listing of versions")
-    return tuple(
+    versions = tuple(
         _version(entry, is_marker=is_marker)
         for tag, is_marker in (("Version", False), ("DeleteMarker", True))
         for entry in root.iterfind(f"{{*}}{tag}")
     )
+    return VersionPage(versions, _mark_of(root, "NextVersionIdMarker"))
+
+
+def read_unfinished_page(body: bytes) -> UnfinishedPage:
+    """Read an answer to ListMultipartUploads that was asked for with ``encoding-type=url``.
+
+    Raises:
+        MalformedAnswer
+
+    """
+    root = _document(body, "ListMultipartUploadsResult", "a listing of uploads in parts")
+    uploads = tuple(_unfinished(entry) for entry in root.iterfind("{*}Upload"))
+    return UnfinishedPage(uploads, _mark_of(root, "NextUploadIdMarker"))
 
 
 def read_object_lock(body: bytes) -> bool:
@@ -228,4 +283,25 @@ def _version(entry: ET.Element, *, is_marker: bool) -> ObjectVersion:
     key, version = entry.findtext("{*}Key"), entry.findtext("{*}VersionId")
     if not key or not version:
         raise MalformedAnswer("listed a version without a key or an id")
-    return ObjectVersion(unquote_plus(key), version, is_marker)
+    is_latest = entry.findtext("{*}IsLatest") == "true"
+    tag = "" if is_marker else f"{entry.findtext('{*}ETag') or ''}/{entry.findtext('{*}Size')}"
+    return ObjectVersion(
+        unquote_plus(key), version, is_marker, is_latest, "" if tag.startswith("/") else tag
+    )
+
+
+def _unfinished(entry: ET.Element) -> Unfinished:
+    key, upload_id = entry.findtext("{*}Key"), entry.findtext("{*}UploadId")
+    if not key or not upload_id:
+        raise MalformedAnswer("listed an upload in parts without a key or an id")
+    return Unfinished(unquote_plus(key), upload_id)
+
+
+def _mark_of(root: ET.Element, second: str) -> Mark | None:
+    """Return where a listing goes on that was cut off; None where it was not."""
+    if root.findtext("{*}IsTruncated") != "true":
+        return None
+    key, of_key = root.findtext("{*}NextKeyMarker") or "", root.findtext(f"{{*}}{second}") or ""
+    if not (key or of_key):
+        raise MalformedAnswer("broke a listing off")
+    return unquote_plus(key), of_key

@@ -17,9 +17,11 @@ BUSY_S = 2.0
 NOT_COUNTED = frozenset({"pass", "ended"})
 WRONG = frozenset(
     {"bad", "lost", "failed", "failures", "unread", "waiting", "strange", "skipped", "braked"}
-    | {"behind"}
+    | {"behind", "kept", "restorable"}
 )
 """Counts that are to be looked at."""
+
+UNITS = {"gc": " payloads", "leftovers": " keys"}
 
 
 def run_pass(options: argparse.Namespace) -> int:
@@ -32,13 +34,13 @@ def run_pass(options: argparse.Namespace) -> int:
 async def _run(options: argparse.Namespace, token: str) -> int:
     counts: Counter[str] = Counter()
     async with Client(options.url, token) as client:
-        unit = " payloads" if options.name == "gc" else " copies"
+        unit = UNITS.get(options.name, " copies")
         with progress(None, options.name, quiet=options.quiet, unit=unit) as advance:
             while True:
                 answer = await client.run_pass(options.name, SECONDS, options.confirm)
                 done = _counts_of(answer)
                 counts.update(done)
-                advance(sum(count for what, count in done.items() if "bytes" not in what))
+                advance(done.get("keys", sum(n for what, n in done.items() if "bytes" not in what)))
                 if answer["ended"]:
                     break
                 if not any(done.values()):

@@ -188,6 +188,7 @@ def run_config(config: Config, run_id: str, *, stores: int, quorum: int) -> Conf
         scrub_interval_s=NEVER_S,
         gc_interval_s=NEVER_S,
         gc_dwell_s=7 * NEVER_S,
+        leftovers_interval_s=NEVER_S,
         late_write_horizon_s=horizon_of(backends),
     )
 

@@ -59,6 +59,7 @@ EVERY_SETTING = {
     "scrub_round_s": "0.5",
     "gc_interval_s": "0.5",
     "gc_dwell_s": "2",
+    "leftovers_interval_s": "0.5",
     "late_write_horizon_s": "0.25",
     "serve_ipfs": "True",
     "ipfs_memory_bytes": "9000000",

@@ -11,12 +11,16 @@ from storage_gateway.backends.s3_answers import (
     MalformedAnswer,
     ObjectVersion,
     Page,
+    Unfinished,
+    UnfinishedPage,
     Versioning,
     error_code,
     fault_of,
     read_content_range,
     read_object_lock,
     read_page,
+    read_unfinished_page,
+    read_version_page,
     read_versioning,
     read_versions,
 )
@@ -152,6 +156,58 @@ def test_versions_are_read() -> None:
             read_versions(document.format(broken).encode())
 
 
+def test_a_version_says_whether_it_is_read_and_what_it_is_like() -> None:
+    document = f"<ListVersionsResult{NAMESPACE}>{{}}</ListVersionsResult>"
+    entry = (
+        "<Version><Key>a</Key><VersionId>1</VersionId><IsLatest>true</IsLatest>"
+        "<ETag>&quot;x&quot;</ETag><Size>3</Size></Version>"
+    )
+
+    (version,) = read_versions(document.format(entry).encode())
+
+    assert ObjectVersion("a", "1", is_marker=False, is_latest=True, tag='"x"/3') == version
+
+
+@pytest.mark.parametrize(
+    ("inside", "after"),
+    [
+        ("", None),
+        ("<IsTruncated>false</IsTruncated><NextKeyMarker>a</NextKeyMarker>", None),
+        ("<IsTruncated>true</IsTruncated><NextKeyMarker>a%2B</NextKeyMarker>", ("a+", "")),
+        (
+            (
+                "<IsTruncated>true</IsTruncated><NextKeyMarker>a</NextKeyMarker>"
+                "<NextVersionIdMarker>7</NextVersionIdMarker>"
+                "<NextUploadIdMarker>7</NextUploadIdMarker>"
+            ),
+            ("a", "7"),
+        ),
+    ],
+)
+def test_pages_say_where_the_next_one_begins(inside: str, after: tuple[str, str] | None) -> None:
+    versions = f"<ListVersionsResult{NAMESPACE}>{inside}</ListVersionsResult>"
+    uploads = f"<ListMultipartUploadsResult{NAMESPACE}>{inside}</ListMultipartUploadsResult>"
+
+    assert after == read_version_page(versions.encode()).after
+    assert after == read_unfinished_page(uploads.encode()).after
+
+
+def test_uploads_in_parts_are_read() -> None:
+    document = f"<ListMultipartUploadsResult{NAMESPACE}>{{}}</ListMultipartUploadsResult>"
+    entry = "<Upload><Key>a/%2B</Key><UploadId>7</UploadId></Upload>"
+
+    page = read_unfinished_page(document.format(entry).encode())
+
+    assert UnfinishedPage((Unfinished("a/+", "7"),), None) == page
+    for broken in (
+        "<Upload><Key>a</Key></Upload>",
+        "<Upload><UploadId>7</UploadId></Upload>",
+        "<IsTruncated>true</IsTruncated>",
+    ):
+        with pytest.raises(MalformedAnswer):
+            read_unfinished_page(document.format(broken).encode())
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -163,6 +219,6 @@ def test_versions_are_read() -> None:
     ],
 )
 def test_what_is_no_state_is_refused(body: str) -> None:
-    for read in (read_versioning, read_object_lock, read_versions):
+    for read in (read_versioning, read_object_lock, read_versions, read_unfinished_page):
         with pytest.raises(MalformedAnswer):
             read(body.encode())
