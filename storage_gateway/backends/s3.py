@@ -193,7 +193,9 @@ class S3Store:
 
     async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[BlobInfo]:
         """Yield the blobs of a folder; see the contract."""
-        query = {"prefix": prefix, "start-after": after} if after else {"prefix": prefix}
+        query = {"prefix": prefix}
+        if after.startswith(prefix) and after:  # MinIO and those like it refuse any other
+            query["start-after"] = after
         while True:
             await self._check_marker()
             page = await self._page(query)
