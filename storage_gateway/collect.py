@@ -187,7 +187,8 @@ class Collect:
             if await self._catalog.read(is_behind):
                 report.behind = report.ended = True
                 await turn.keep("")  # what was seen until now is to be seen again
-                logger.error("nothing is collected: the catalog is older than the stores")
+                if self.newest is None or not self.newest.behind:  # it is asked every minute
+                    logger.error("nothing is collected: the catalog is older than the stores")
             else:
                 turn.end_s = time.monotonic() + within_s
                 work = _Work(turn, _place_of(turn.position), limit, confirm, report)

@@ -5,6 +5,7 @@ Method: as tests/http/test_gc.py; stores that are moved away, hang, or list what
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -115,6 +116,17 @@ STRANGE = [
     "a" * 32 + "/0x/0",
     "zzz/0",
 ]
+
+
+async def test_a_name_that_is_no_text_is_strange(folders: Folders, world: World) -> None:
+    folder = folders.path / "one" / world.payloads
+    odd = os.fsencode(folder) + b"/\xff\n"
+    await asyncio.to_thread(Path(os.fsdecode(odd)).write_bytes, b"x")
+
+    report = await world.collect.run_once()
+
+    assert (1, 0, True) == (report.strange, report.skipped, report.ended)
+    assert await asyncio.to_thread(os.path.exists, odd)
 
 
 @pytest.mark.parametrize("beside", ["nothing", "an orphan"])
