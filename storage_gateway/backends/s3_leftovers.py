@@ -28,6 +28,9 @@ LIST_BYTES_MAX = 8 << 20
 VERSIONS_MAX = 10_000
 """Of one key that are looked at; the others are the next round's."""
 
+NULL = "null"
+"""The id of what is written where versions are not kept any more."""
+
 _NOT_DONE = NOT_KNOWN | {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN}
 _GONE = frozenset({HTTPStatus.NOT_FOUND})
 
@@ -173,7 +176,21 @@ class BucketLeftovers:
             BackendUnavailable
 
         """
-        return await self._remove(version.key, {"versionId": version.version})
+        is_gone = await self._remove(version.key, {"versionId": version.version})
+        if is_gone and version.is_marker and version.version == NULL:
+            return not await self._is_there(version)
+        return is_gone
+
+    async def _is_there(self, version: ObjectVersion) -> bool:
+        """Look again: of a bucket that keeps versions no more some do not remove such a mark, and
+        say that they did.
+        """
+        query = {"versions": "", "prefix": version.key, "max-keys": "10"}
+        try:
+            found = read_version_page((await self._ask(query)).body).versions
+        except (NotToldError, MalformedAnswer):
+            return True
+        return any((v.key, v.version) == (version.key, NULL) for v in found)
 
     async def _remove(self, key: str, query: Mapping[str, str]) -> bool:
         await self._check_marker()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from storage_gateway.cli.commands import _parser
+from storage_gateway.upkeep import PASSES
 from tests.commands import command_beside
 from tests.gateway import open_session
 from tests.http.raw import exchange, request
@@ -46,6 +48,11 @@ async def test_a_pass_is_run_from_a_terminal(folders: Folders, tmp_path: Path) -
     assert 0 == collected.status, collected
     assert (4, 0) == ((told := json.loads(collected.out))["seen"], told["braked"])
     assert 2 == unknown.status
+
+
+def test_every_pass_can_be_run_from_a_terminal() -> None:
+    for name in PASSES:
+        assert name == _parser().parse_args(["passes", "run", name]).name
 
 
 @pytest.mark.parametrize(

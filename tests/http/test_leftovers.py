@@ -8,6 +8,7 @@ answers by itself.
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,9 +19,9 @@ from storage_gateway.backends import s3_leftovers
 from storage_gateway.catalog.passes import take_pass
 from storage_gateway.catalog.tables import deployment, intents
 from storage_gateway.leftovers import NAME, LeftoversReport
-from tests.contract.test_probe import error, forward_to
+from tests.contract.test_probe import LOCK, error, forward_to
 from tests.gateway import OpenSession, RunningGateway
-from tests.http.leftovers_world import World, world_over
+from tests.http.leftovers_world import VERSIONING, World, world_over
 from tests.http.raw import exchange, request
 from tests.http.steps import PLAINTEXT, fetch, made_bytes, uploaded
 from tests.servers.scripted import Received, Say, scripted
@@ -281,6 +282,42 @@ async def test_the_mark_goes_last_and_not_before_all_others_are_gone(world: Worl
         ("bucket", "version", "removed"): 3,
         ("bucket", "version", "kept"): 1,
     } == dict(leftovers.counts)
+
+
+async def test_what_is_locked_is_kept_and_stays_hidden(world: World) -> None:
+    await world.keep_versions()
+    await world.do("PUT", "", LOCK.encode(), **{"object-lock": ""})
+    urn, key = await lay(world)
+    (version,) = await world.versions()
+    until = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
+    lock = f"<Mode>COMPLIANCE</Mode><RetainUntilDate>{until}</RetainUntilDate>"
+    locked = f"<Retention>{lock}</Retention>".encode()
+    await world.do("PUT", key, locked, retention="", versionId=version.version)
+    await erase(world, urn)
+    leftovers = await world.leftovers()
+
+    reports = [await leftovers.run_once() for _ in range(2)]
+
+    assert [LeftoversReport(keys=1, versions=2, kept=1, ended=True)] * 2 == reports
+    assert [False, True] == sorted(version.is_marker for version in await world.versions())
+    status, _ = await world.do("GET", key)
+    assert 404 == status
+
+
+async def test_a_bucket_that_kept_versions_once_is_looked_through(world: World) -> None:
+    await world.keep_versions()
+    urn, _ = await lay(world)
+    await world.do("PUT", "", VERSIONING.replace(b"Enabled", b"Suspended"), versioning="")
+    later, _ = await lay(world, "t2")
+    for one in (urn, later):
+        await erase(world, one)
+    leftovers = await world.leftovers()
+
+    reports = [await leftovers.run_once() for _ in range(2)]
+
+    # This server cannot remove the marks of deletion of such a bucket; they hold no bytes.
+    assert [(3, 1, 2), (2, 0, 2)] == [(r.versions, r.versions_removed, r.kept) for r in reports]
+    assert [True, True] == [version.is_marker for version in await world.versions()]
 
 
 @pytest.mark.parametrize(
