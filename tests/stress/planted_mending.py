@@ -31,8 +31,8 @@ def one_store_is_cleared(patch: pytest.MonkeyPatch) -> None:
     async def delete(self: Replicas, key: str) -> None:
         await self.members[0].delete(key)
 
-    async def listed(self: Replicas, prefix: str) -> AsyncIterator[BlobInfo]:
-        for blob in await self.members[0].list(prefix):
+    async def listed(self: Replicas, *args: Any, **kwargs: Any) -> AsyncIterator[BlobInfo]:
+        async for blob in self.members[0].store.list(*args, **kwargs):
             yield blob
 
     patch.setattr(Replicas, "delete", delete)

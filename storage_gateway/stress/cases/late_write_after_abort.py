@@ -33,7 +33,7 @@ from storage_gateway.stress.world import Reachable
 BEGUN, LANDED = "write begins", "finish done"
 LONG_HORIZON_S = 60.0
 """Of the gateway that is to have the grave open when the write comes, however slow the machine."""
-GONE_S_MAX = 10.0
+GONE_S_MAX = 5.0
 
 
 class LateWriteAfterAbort(Parameters, kw_only=True, frozen=True):
