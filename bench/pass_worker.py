@@ -67,7 +67,18 @@ async def run(name: str, folder: Path) -> dict[str, Any]:
 def _upkeep_of(config: Config, parts: Parts) -> Upkeep:
     settler = Settler(parts.catalog, parts.store, instance_id="bench", payloads=parts.payloads)
     threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1))
-    return make_upkeep(config, parts, settler, threads=threads, check_room=lambda _wanted: None)
+
+    async def hold() -> None:
+        pass
+
+    return make_upkeep(
+        config,
+        parts,
+        settler,
+        threads=threads,
+        check_room=lambda _wanted: None,
+        hold_lease=hold,
+    )
 
 
 def peak_memory() -> int:

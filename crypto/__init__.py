@@ -7,11 +7,13 @@ The format, with all that a reader must refuse, is in docs/format.md.
 from __future__ import annotations
 
 from crypto.context import Context, parse_context
+from crypto.copies import CopySealer, recovery_identity
 from crypto.envelope import Envelope, open_envelope, open_file, seal
 from crypto.errors import (
     ClassMismatch,
     ContextError,
     ContextMismatch,
+    CopyError,
     CryptoError,
     EnvelopeError,
     HeaderError,
@@ -92,6 +94,8 @@ __all__ = [
     "Context",
     "ContextError",
     "ContextMismatch",
+    "CopyError",
+    "CopySealer",
     "CryptoError",
     "Envelope",
     "EnvelopeError",
@@ -147,6 +151,7 @@ __all__ = [
     "parse_header",
     "parse_identities",
     "parse_recipient",
+    "recovery_identity",
     "rewrap",
     "scan_head",
     "seal",

@@ -89,6 +89,10 @@ class MetaError(CryptoError):
     """A meta stanza is too large or malformed."""
 
 
+class CopyError(CryptoError):
+    """A copy of a record does not open, or was not made by this deployment for that name."""
+
+
 class LeafMismatch(CryptoError):
     """A stored leaf does not have its tag."""
 

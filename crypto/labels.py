@@ -23,6 +23,10 @@ FILE_KEY_PRINT: Final = b"storage-gateway/file-key-print-v1"
 
 # Ours, HKDF info under an identity's key.
 INTAKE: Final = b"storage-gateway/intake-v1"
+RECOVERY: Final = b"storage-gateway/recovery-v1"
+SIGNING: Final = b"storage-gateway/signing-v1"
+COPY_NAMES: Final = b"storage-gateway/copy-names-v1"
+COPY_RANDOM: Final = b"storage-gateway/copy-random-v1"
 
 STANZA_CONTEXT: Final = CONTEXT.decode("ascii")
 STANZA_META: Final = META.decode("ascii")

@@ -1,6 +1,7 @@
 """Bytes in, bytes out: HKDF, HMAC, one-shot AEAD, canonical base64, drawn randomness.
 
-Besides `sealer`, `opener`, `curve`, `x25519` and `hybrid` no module touches `cryptography`.
+Besides `sealer`, `opener`, `curve`, `x25519`, `hybrid` and `copies` no module touches
+`cryptography`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -22,27 +22,30 @@ from .backends import Member
 from .blocks import Blocks
 from .catalog import Catalog
 from .catalog.blocks import record_blocks, record_none
+from .catalog.outbox import SESSION_GENERATION, Due, is_copied
 from .config import Config, ConfigError, cannot_listen, url_of
 from .custody import tls_context
 from .erase import Erasure
+from .errors import CatalogBehind
 from .ids import new_random_id
 from .indexing import Indexing
 from .instance import Instance
 from .late import LateUploads
 from .line import Report, WorkerEnd
+from .manifest_copies import OBJECT, SESSION
 from .memory import Budget
 from .metrics import Metrics
 from .observed import observe_gateway
 from .parts import Parts, open_parts
 from .read import Reads
 from .readiness import OK, Readiness, Watch
-from .records import ALL_OPEN, Wanted
+from .records import ALL_OPEN, Manifest, Wanted
 from .room import require_room
 from .sessions import Sessions
 from .settle import Settler
 from .stores import backends_of, now_utc
 from .stress import Stress
-from .upkeep import make_upkeep
+from .upkeep import make_upkeep, old_copies_of
 from .wanted import WantedStores
 from .write import Uploads
 
@@ -121,8 +124,11 @@ class Gateway:
         await self._instance.start()
         self._opened.push_async_callback(self._instance.stop)
         self._assemble(self.parts)
+        with suppress(CatalogBehind):  # it says so, and serves what it knows
+            await self.upkeep.high_water.check()
         for loop in self.upkeep.loops(config):
             self._opened.push_async_callback(_cancel, asyncio.create_task(loop))
+        self._opened.push_async_callback(self.upkeep.outbox.close)
         self._opened.push_async_callback(self._watch.close)
         seeing = asyncio.create_task(self._watch.see_all(config.recovery_interval_s))
         self._opened.push_async_callback(_cancel, seeing)
@@ -162,7 +168,13 @@ class Gateway:
     def _assemble(self, parts: Parts) -> None:
         config, catalog, store, payloads = self._config, parts.catalog, parts.store, parts.payloads
         instance_id = self._instance.instance_id
-        settler = Settler(catalog, store, instance_id=instance_id, payloads=payloads)
+        settler = Settler(
+            catalog,
+            store,
+            instance_id=instance_id,
+            payloads=payloads,
+            copies=old_copies_of(parts),
+        )
         stores = _wanted_stores(config, parts)
         memory = self._budgets()
         self.upkeep = make_upkeep(
@@ -171,23 +183,10 @@ class Gateway:
             settler,
             threads=self._threads,
             check_room=self._check_room,
+            hold_lease=self._instance.hold,
         )
         self.recovery = self.upkeep.recovery
-        self._uploads = Uploads(
-            catalog=catalog,
-            store=store,
-            threads=self._threads,
-            memory=memory["write"],
-            settler=settler,
-            identity=parts.identity,
-            instance_id=instance_id,
-            payloads=payloads,
-            roots=self.upkeep.roots,
-            store_of=stores.for_writes,
-            check_room=self._check_room,
-            hold_lease=self._instance.hold,
-            record_blocks=record_blocks if config.serve_ipfs else record_none,
-        )
+        self._uploads = self._make_uploads(parts, stores, settler, memory["write"])
         self._watch = self._watch_over(parts)
         self.services = Services(
             config=config,
@@ -198,6 +197,7 @@ class Gateway:
                 miners_max=config.miners_max,
                 token_lifetime_s=config.token_lifetime_s,
                 check_wanted=stores.check,
+                bring_copy=self._bring_copy_of_session,
             ),
             uploads=self._uploads,
             late=_late_uploads(config, catalog),
@@ -210,7 +210,7 @@ class Gateway:
                 payloads=payloads,
                 store_of=stores.for_parties,
             ),
-            erasure=Erasure(catalog=catalog, settler=settler),
+            erasure=Erasure(catalog=catalog, settler=settler, bring_copy=self._bring_copy),
             upkeep=self.upkeep,
             check_ready=self._check_ready,
             metrics=self.metrics,
@@ -222,6 +222,26 @@ class Gateway:
             gateways=parts.gateways,
             memory=memory,
             upkeep=self.upkeep,
+        )
+
+    def _make_uploads(
+        self, parts: Parts, stores: WantedStores, settler: Settler, memory: Budget
+    ) -> Uploads:
+        return Uploads(
+            catalog=parts.catalog,
+            store=parts.store,
+            threads=self._threads,
+            memory=memory,
+            settler=settler,
+            identity=parts.identity,
+            instance_id=self._instance.instance_id,
+            payloads=parts.payloads,
+            roots=self.upkeep.roots,
+            store_of=stores.for_writes,
+            check_room=self._check_room,
+            hold_lease=self._instance.hold,
+            record_blocks=record_blocks if self._config.serve_ipfs else record_none,
+            bring_copy=self._bring_copy,
         )
 
     def _watch_over(self, parts: Parts) -> Watch:
@@ -299,6 +319,15 @@ class Gateway:
         host, port = runner.addresses[0][:2]
         self.admin_url = f"http://{host}:{port}"
         logger.info("metrics are told", extra={"url": f"{self.admin_url}/metrics"})
+
+    async def _bring_copy(self, manifest: Manifest) -> None:
+        if is_copied(manifest.slot.session_id):
+            due = Due(OBJECT, manifest.object_id, manifest.generation)
+            await self.upkeep.outbox.acknowledge(due)
+
+    async def _bring_copy_of_session(self, session_id: str) -> None:
+        if is_copied(session_id):
+            await self.upkeep.outbox.acknowledge(Due(SESSION, session_id, SESSION_GENERATION))
 
     def _check_room(self, wanted: Wanted = ALL_OPEN) -> None:
         full = {node.name for node in self.parts.nodes if node.is_full}

@@ -80,6 +80,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     write_quorum: Count | None = None
     """Failure domains that must have a payload before it counts as stored: 2 where there are so
     many, if not set."""
+    header_copies: Count | None = None
+    """Failure domains that must have an object's manifest before it counts as stored, the catalog
+    one of them. If not set: 1 with a catalog in a file and folders alone, else 2."""
+    recovery_recipient: str | None = None
+    """The age recipient that copies of manifests are sealed to, of an identity that the operator
+    keeps elsewhere. None: one that is derived from the router's identity."""
     host: str = "127.0.0.1"
     port: Port = 0
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
@@ -206,6 +212,20 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return self.write_quorum or min(2, max(1, self._domains))
 
     @property
+    def copies(self) -> int:
+        """How many failure domains must have a manifest, the catalog among them."""
+        if self.header_copies is not None:
+            return self.header_copies
+        remote = any(not isinstance(backend, LocalBackend) for backend in self.stores)
+        return min(2, 1 + self._head_domains) if remote or self.catalog_url is not None else 1
+
+    @property
+    def _head_domains(self) -> int:
+        """In how many failure domains a store may hold heads: a node of IPFS forgets nothing."""
+        may = [backend for backend in self.stores if not isinstance(backend, IPFSBackend)]
+        return len({backend.domain for backend in may}) if self.stores else 1
+
+    @property
     def stores(self) -> tuple[Backend, ...]:
         """Those of the backends that payloads are written to."""
         return tuple(b for b in self.backends if not isinstance(b, IPFSGatewayBackend))
@@ -226,6 +246,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ConfigError(
                 f"write_quorum is {self.quorum}, but the backends are in {domains} failure"
                 " domains: add one, or lower it"
+            )
+        if self.copies > 1 + self._head_domains:
+            raise ConfigError(
+                f"header_copies is {self.copies}, but the catalog and the backends that may hold"
+                f" manifests are {1 + self._head_domains} failure domains: add one, or lower it"
             )
 
 

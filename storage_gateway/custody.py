@@ -19,9 +19,12 @@ from crypto import (
     CLASSIC,
     CryptoError,
     Identity,
+    Recipient,
     X25519Identity,
     format_identity_file,
     parse_identities,
+    parse_recipient,
+    recovery_identity,
 )
 
 from .config import Config, ConfigError
@@ -161,6 +164,21 @@ def make_identity(data_dir: Path) -> Identity:
     if identity is None:
         raise ConfigError(f"{data_dir / IDENTITY_FILE} vanished while starting")
     return identity
+
+
+def recipient_of_copies(config: Config, identity: Identity) -> Recipient:
+    """Return whom copies of manifests are sealed to.
+
+    Raises:
+        ConfigError: the setting is no recipient.
+
+    """
+    if config.recovery_recipient is None:
+        return recovery_identity(identity).recipient()
+    try:
+        return parse_recipient(config.recovery_recipient)
+    except CryptoError as error:
+        raise ConfigError(f"recovery_recipient: {error}") from None
 
 
 def tls_context(config: Config) -> ssl.SSLContext | None:

@@ -1,9 +1,10 @@
 """Erasing, in its simple form: the head goes at once, the payload as soon as the store allows."""
 
 import logging
+from collections.abc import Awaitable, Callable
 
 from .catalog import Catalog
-from .catalog.objects import erase
+from .catalog.erasing import erase
 from .catalog.work import touch_grave
 from .errors import GatewayError
 from .records import Manifest, ObjectState
@@ -12,13 +13,26 @@ from .settle import Settler
 logger = logging.getLogger(__name__)
 
 
+async def _bring_none(_manifest: Manifest) -> None:
+    pass
+
+
 class Erasure:
     """Erases objects for one gateway process."""
 
-    def __init__(self, *, catalog: Catalog, settler: Settler) -> None:
-        """The settler deletes the payload's blobs."""
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        settler: Settler,
+        bring_copy: Callable[[Manifest], Awaitable[None]] = _bring_none,
+    ) -> None:
+        """The settler deletes the payload's blobs; ``bring_copy`` brings the tombstone's copy, and
+        removes those before it.
+        """
         self._catalog = catalog
         self._settler = settler
+        self._bring_copy = bring_copy
 
     async def erase(self, object_id: str) -> Manifest:
         """Make an object unreadable, durably, before returning; again is the same.
@@ -32,6 +46,12 @@ class Erasure:
         """
         manifest = await self._catalog.run(lambda c: erase(c, object_id))
         if manifest.state is ObjectState.ERASING:
+            try:
+                await self._bring_copy(manifest)
+            except GatewayError as error:
+                # Written down: it will be brought, and until then the object is not erased.
+                told = {"object_id": object_id, "code": error.code}
+                logger.warning("tombstone not everywhere yet", extra=told)
             try:
                 # The wait for late writes counts from the last deletion, not from the last asking.
                 if await self._settler.delete_payload(manifest.payload_id):

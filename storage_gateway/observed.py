@@ -11,6 +11,7 @@ from .collect import Collect, CollectReport
 from .leftovers import Leftovers, LeftoversReport
 from .memory import Budget
 from .metrics import Labels, Metrics
+from .outbox import OutboxReport
 from .recovery import RecoveryReport
 from .repair import RepairReport
 from .scrub import ScrubReport
@@ -71,6 +72,7 @@ def observe_gateway(
 
 def _observe_passes(metrics: Metrics, upkeep: Upkeep) -> None:
     recovery, repair, scrub = upkeep.recovery, upkeep.repair, upkeep.scrub
+    outbox = upkeep.outbox
     metrics.counter(
         "recovery_passes",
         "Recovery passes that came to their end",
@@ -94,6 +96,30 @@ def _observe_passes(metrics: Metrics, upkeep: Upkeep) -> None:
         "What the newest repair pass of this process did",
         ("what",),
         lambda: _told(repair.newest),
+    )
+    metrics.gauge(
+        "copies_newest",
+        "What the newest pass of this process over manifest copies did",
+        ("what",),
+        lambda: _told(outbox.newest),
+    )
+    metrics.gauge(
+        "copies_due",
+        "Manifest copies that were still to come to a store when that was looked at last",
+        (),
+        lambda: [] if outbox.due is None else [((), outbox.due[0])],
+    )
+    metrics.gauge(
+        "copies_due_oldest_seconds",
+        "For how long the oldest of them had been to come",
+        (),
+        lambda: [] if outbox.due is None else [((), outbox.due[1])],
+    )
+    metrics.gauge(
+        "catalog_behind",
+        "1: the stores have seen a later state of the catalog; run catalog rebuild",
+        (),
+        lambda: [((), float(upkeep.high_water.is_behind))],
     )
     metrics.gauge(
         "scrub_newest",
@@ -214,7 +240,13 @@ def _resting(
 
 
 def _told(
-    report: RecoveryReport | RepairReport | ScrubReport | CollectReport | LeftoversReport | None,
+    report: RecoveryReport
+    | RepairReport
+    | ScrubReport
+    | CollectReport
+    | LeftoversReport
+    | OutboxReport
+    | None,
 ) -> Iterator[tuple[Labels, float]]:
     if report is not None:
         for what, count in asdict(report).items():

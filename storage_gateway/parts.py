@@ -14,13 +14,10 @@ from sqlalchemy import Connection
 
 from crypto import Identity
 
-from .backends import KeyedStore, LocalStore, Member, Replicas
-from .backends.contract import MARKER_CONTENT
-from .backends.disk import LOST_AND_FOUND
+from .backends import KeyedStore, Member, Replicas
 from .backends.ipfs import IPFSStore
 from .backends.ipfs_gateway import IPFSGateway
 from .backends.metered import Observe
-from .backends.s3 import S3Store
 from .bad_copies import BadCopies
 from .catalog import Catalog, PostgresCatalog, SQLiteCatalog
 from .catalog.schema import is_new
@@ -30,7 +27,7 @@ from .catalog.sessions import (
     router_recipient,
     set_operator_token,
 )
-from .catalog.work import has_marker, load_deployment, record_marker, stores_in_use
+from .catalog.work import load_deployment, stores_in_use
 from .config import Config, ConfigError, LocalBackend
 from .custody import (
     OPERATOR_TOKEN_FILE,
@@ -42,13 +39,13 @@ from .custody import (
     write_secret,
 )
 from .database_url import DatabaseURL
-from .errors import BackendUnavailable, BlobMissing, TokenExpired
+from .errors import BackendUnavailable, TokenExpired
 from .ids import new_random_id
+from .markers import START_S_MAX, check_marker, marker_key, names_in
 from .pins import pins_in
 from .records import TokenKind
 from .stores import (
     STORE_FOLDER,
-    OpenStore,
     backends_of,
     join_stores,
     members_of,
@@ -62,10 +59,6 @@ logger = logging.getLogger(__name__)
 CATALOG_FILE = "catalog.sqlite3"
 COPIED_FILE = f"{CATALOG_FILE}.copied"
 """What becomes of the file once `catalog copy` has moved it to PostgreSQL."""
-START_S_MAX = 5.0
-"""How long the start waits for one of several stores that is known: it can do without."""
-ALONE_S_MAX = 10.0
-"""How long for one that it cannot do without; longer is what requests may wait, not who starts."""
 MAIN = "main"
 """The namespace of a deployment's own objects. No setting: with another value nothing that is
 stored would be found."""
@@ -81,11 +74,6 @@ def stress_namespace(run_id: str) -> str:
 def payloads_prefix(deployment_id: str, namespace: str = MAIN) -> str:
     """Return the key prefix of all payloads of a namespace."""
     return f"{deployment_id}/{namespace}/payloads/"
-
-
-def marker_key(deployment_id: str) -> str:
-    """Return the key of the object that marks a store as this deployment's."""
-    return f"{deployment_id}/marker"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +93,11 @@ class Parts:
     """Those of them that are IPFS nodes."""
     gateways: tuple[IPFSGateway, ...] = ()
     """What sessions that name it may read from besides; no part of ``store``."""
+
+    @property
+    def prefix(self) -> str:
+        """The key prefix of the namespace."""
+        return f"{self.deployment_id}/{self.namespace}/"
 
     @property
     def payloads(self) -> str:
@@ -141,7 +134,7 @@ async def open_parts(
     nodes = tuple(store for store in stores if isinstance(store, IPFSStore))
     await _refuse_one_node_twice(nodes)
     for member, store in zip(members, stores, strict=True):
-        await _check_marker(catalog, member, store, deployment_id, alone=len(members) == 1)
+        await check_marker(catalog, member, store, deployment_id, alone=len(members) == 1)
     identity = await _load_identity(catalog, config.data_dir)
     await _provide_operator_token(catalog, config.data_dir / OPERATOR_TOKEN_FILE)
     bad_copies = BadCopies(catalog, payloads_prefix(deployment_id))
@@ -190,99 +183,6 @@ async def _refuse_one_node_twice(nodes: Sequence[IPFSStore]) -> None:
             )
 
 
-async def _check_marker(
-    catalog: Catalog, member: Member, store: OpenStore, deployment_id: str, *, alone: bool
-) -> None:
-    """Make sure that the store is this deployment's: never write into another one's.
-
-    One of several that is known and cannot be reached now is not written to until it can be.
-    """
-    marker = marker_key(deployment_id)
-    known = await catalog.read(lambda c: has_marker(c, store.name))
-    spared = known and not alone
-    within_s = START_S_MAX if spared else ALONE_S_MAX
-    try:
-        async with asyncio.timeout(within_s):
-            await store.stat(marker)
-    except TimeoutError:
-        said = f"store {store.name} did not answer within {within_s:g} seconds"
-        if not spared:  # whatever else is asked of it now would wait as long again, and longer
-            why = "it is the only one" if known else "it was never looked at"
-            raise BackendUnavailable(f"{said}, and {why}: start again when it does") from None
-        _do_without(member, said)
-        return
-    except (BlobMissing, BackendUnavailable) as error:
-        if spared and isinstance(error, BackendUnavailable):
-            _do_without(member, str(error))
-            return
-        if known and not isinstance(store, LocalStore):
-            raise  # it says whether it is another one or merely out of reach
-        if known:
-            raise ConfigError(
-                f"store {store.name} lacks the marker {marker} of this deployment:"
-                " it is another store, or not mounted. Nothing was changed"
-            ) from error
-        await _refuse_foreign_store(store, deployment_id)
-        await _refuse_unfit(store, deployment_id)
-        await make_marker(store, marker)
-    if not known:
-        await catalog.run(lambda c: record_marker(c, store.name))
-
-
-def _do_without(member: Member, why: str) -> None:
-    member.ready = False
-    logger.warning("store out of reach at start", extra={"store": member.name, "why": why})
-
-
-async def make_marker(store: KeyedStore, marker: str) -> None:
-    """Mark a store as this deployment's.
-
-    Raises:
-        GatewayError: it does not have the marker now.
-
-    """
-    # Nothing is ever overwritten: another process that starts now may have been faster.
-    with suppress(BackendUnavailable):
-        await store.put(marker, MARKER_CONTENT)
-    await store.stat(marker)
-
-
-def _names_in(folder: Path) -> set[str]:
-    """Return what is in a store's folder, if it is there, but for what its file system made."""
-    if not folder.exists():
-        return set()
-    return {entry.name for entry in folder.iterdir()} - {LOST_AND_FOUND}
-
-
-async def _refuse_foreign_store(store: OpenStore, deployment_id: str) -> None:
-    if isinstance(store, IPFSStore):
-        return  # a node has room for many: each has roots of its own
-    if isinstance(store, S3Store):
-        foreign = await store.holds_other(deployment_id)
-        place = f"bucket {store.settings.bucket} at {store.settings.endpoint}"
-    else:
-        place = str(store.root)
-        foreign = bool(await asyncio.to_thread(_names_in, store.root) - {deployment_id})
-    if foreign:
-        raise ConfigError(
-            f"{place} holds the objects of another deployment, and the catalog beside it is"
-            " new: restore that deployment's catalog, or use an empty one"
-        )
-
-
-async def _refuse_unfit(store: OpenStore, deployment_id: str) -> None:
-    """A store that lacks what all rests on must not be found out by what it lost."""
-    if isinstance(store, LocalStore):
-        return
-    report = await store.probe(deployment_id, everything=False)
-    for finding in report.findings:
-        told = {"store": store.name, "kind": finding.kind, "detail": finding.detail}
-        logger.warning("found out about a store", extra=told)
-    if report.refusals:
-        whys = "; ".join(f"{finding.detail}: {finding.remedy}" for finding in report.refusals)
-        raise ConfigError(f"store {store.name} cannot be used: {whys}")
-
-
 async def _load_identity(catalog: Catalog, data_dir: Path) -> Identity:
     """Return the router's identity; a lost or exchanged one is a refusal, never a new one."""
     # In this order: another process that starts now makes the file first, then registers it.
@@ -328,10 +228,11 @@ async def _provide_operator_token(catalog: Catalog, path: Path) -> None:
         raise ConfigError(f"{path} holds a token that was revoked: put a new one there") from error
 
 
-def open_catalog(config: Config, *, as_it_is: bool = False) -> Catalog:
+def open_catalog(config: Config, *, as_it_is: bool = False, rebuilding: bool = False) -> Catalog:
     """Open the deployment's catalog, or make it for a new deployment. Blocks.
 
-    ``as_it_is``: makes and migrates nothing, and refuses what would need it.
+    ``as_it_is``: makes and migrates nothing, and refuses what would need it. ``rebuilding``: makes
+    it also beside stores that hold objects.
 
     Raises:
         ConfigError: the catalog that the store belongs to is another one, or gone.
@@ -341,8 +242,9 @@ def open_catalog(config: Config, *, as_it_is: bool = False) -> Catalog:
     file = config.data_dir / CATALOG_FILE
     # Looked at first: another process that starts now makes the catalog first, then the store.
     folders = [b.path for b in backends_of(config) if isinstance(b, LocalBackend)]
-    full = [folder for folder in folders if _names_in(folder)]
+    full = [folder for folder in folders if names_in(folder)]
     store, holds_objects = next(iter(full), config.data_dir / STORE_FOLDER), bool(full)
+    holds_objects = holds_objects and not rebuilding
 
     def check(connection: Connection) -> None:
         if holds_objects and is_new(connection):
@@ -387,5 +289,6 @@ def _lost_catalog(store: Path, what: str) -> ConfigError:
     """A store without a catalog is no new deployment: making one would hide what was lost."""
     return ConfigError(
         f"{store} holds the objects of a deployment whose catalog, {what}: restore it from a"
-        " backup, set catalog_url if it is in PostgreSQL, or use an empty data folder"
+        " backup, make it again with storage-gateway catalog rebuild, set catalog_url if it is in"
+        " PostgreSQL, or use an empty data folder"
     )

@@ -32,11 +32,14 @@ class TurnLost(Exception):
 class Turn:
     """A process's turn at a pass."""
 
-    def __init__(self, catalog: Catalog, name: str, turn_id: str, taken: PassRow) -> None:
+    def __init__(
+        self, catalog: Catalog, name: str, turn_id: str, taken: PassRow, lease_s: float
+    ) -> None:
         """``taken`` is how far the turn before came."""
         self._catalog = catalog
         self._name = name
         self._turn_id = turn_id
+        self._lease_s = lease_s
         self._kept_s = asyncio.get_running_loop().time()
         self.position = taken.position
         """Where to go on; empty at the beginning of a round."""
@@ -72,7 +75,7 @@ class Turn:
             keep_pass,
             name=self._name,
             turn_id=self._turn_id,
-            lease_s=LEASE_S,
+            lease_s=self._lease_s,
             position=position,
         )
         self._kept_s = asyncio.get_running_loop().time()
@@ -98,7 +101,7 @@ class Turn:
             TurnLost, CatalogUnavailable
 
         """
-        if asyncio.get_running_loop().time() - self._kept_s > LEASE_S * HELD_SHARE:
+        if asyncio.get_running_loop().time() - self._kept_s > self._lease_s * HELD_SHARE:
             await self.keep(self.position)
 
     def leave(self, connection: Connection) -> None:
@@ -109,7 +112,9 @@ class Turn:
 
 
 @asynccontextmanager
-async def turn_at(catalog: Catalog, name: str) -> AsyncIterator[Turn | None]:
+async def turn_at(
+    catalog: Catalog, name: str, lease_s: float = LEASE_S
+) -> AsyncIterator[Turn | None]:
     """Take a turn at a pass, until the end of the block; None while somebody else has it, in this
     process or in another one.
 
@@ -120,11 +125,11 @@ async def turn_at(catalog: Catalog, name: str) -> AsyncIterator[Turn | None]:
 
     """
     turn_id = new_random_id()
-    taken = await catalog.run(partial(take_pass, name=name, turn_id=turn_id, lease_s=LEASE_S))
+    taken = await catalog.run(partial(take_pass, name=name, turn_id=turn_id, lease_s=lease_s))
     if taken is None:
         yield None
         return
-    turn = Turn(catalog, name, turn_id, taken)
+    turn = Turn(catalog, name, turn_id, taken, lease_s)
     try:
         yield turn
     except TurnLost:

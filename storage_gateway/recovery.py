@@ -26,6 +26,7 @@ from .catalog.work import (
     touch_grave,
 )
 from .errors import GatewayError
+from .old_copies import OldCopies
 from .settle import Settler
 
 logger = logging.getLogger(__name__)
@@ -58,10 +59,11 @@ class Recovery:
         payloads: str,
         horizon_s: float,
         decide_within_s: float,
+        copies: OldCopies | None = None,
     ) -> None:
         """``payloads`` is the key prefix of all payloads; ``horizon_s`` the late-write horizon.
 
-        ``decide_within_s`` is that of `LateUploads`.
+        ``decide_within_s`` is that of `LateUploads`. Without ``copies`` no store holds manifests.
         """
         self._catalog = catalog
         self._store = store
@@ -69,6 +71,7 @@ class Recovery:
         self._payloads = payloads
         self._horizon_ms = int(horizon_s * 1000)
         self._decide_within_s = decide_within_s
+        self._copies = copies
         self._pending_since: dict[str, float] = {}
         """When an upload that is pending was first seen, by the event loop's clock."""
         self.newest: RecoveryReport | None = None
@@ -177,11 +180,12 @@ class Recovery:
     ) -> None:
         prefix = f"{self._payloads}{grave.payload_id}/"
         found = [blob async for blob in self._store.list(prefix)]
+        older, may_close = await self._older_copies(grave)
         # An aborted upload had no manifest, so there is no head to be cleaned away.
         pages_clean = grave.reason != ERASED
         while True:
             step = next_erasure_step(
-                blobs_found=len(found),
+                blobs_found=len(found) + len(older),
                 last_deletion_ms=grave.buried_ms,
                 pass_began_ms=began_ms,
                 horizon_ms=self._horizon_ms,
@@ -191,8 +195,13 @@ class Recovery:
                 # Before, so that dying in between does not shorten the wait; after, to be exact.
                 await self._catalog.run(lambda c: touch_grave(c, grave.payload_id))
                 report.blobs_deleted += await self._settler.delete_payload(grave.payload_id)
+                if self._copies is not None:
+                    await self._copies.remove(older)
+                    report.blobs_deleted += len(older)
                 await self._catalog.run(lambda c: touch_grave(c, grave.payload_id))
                 return
+            if step is ErasureStep.CLOSE and not may_close:
+                step = ErasureStep.WAIT
             if step is ErasureStep.CLOSE:
                 # Dying in the midst of a deletion leaves an empty folder, which no list shows.
                 if await self._settler.delete_payload(grave.payload_id):
@@ -207,6 +216,15 @@ class Recovery:
             if step is ErasureStep.WAIT or not pages_clean:
                 report.graves_waiting += 1
                 return
+
+    async def _older_copies(self, grave: Grave) -> tuple[list[str], bool]:
+        """Return the manifest copies that hold an erased object's head, and whether it may count as
+        erased: not before a store has its tombstone, nor do they go before.
+        """
+        if self._copies is None or grave.reason != ERASED:
+            return [], True
+        found = await self._copies.look(grave.object_id)
+        return (found.older if found.has_newest else []), found.has_newest
 
 
 def _forget(connection: Connection) -> None:

@@ -3,7 +3,7 @@
 import base64
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from crypto import CryptoError, Identity, intake_identity, parse_recipient
@@ -39,6 +39,10 @@ class OpenedSession:
     miner_tokens: dict[str, str]
 
 
+async def _bring_none(_session_id: str) -> None:
+    pass
+
+
 class Sessions:
     """Opens and shows sessions."""
 
@@ -50,16 +54,19 @@ class Sessions:
         miners_max: int,
         token_lifetime_s: float,
         check_wanted: Callable[[Wanted], None] = lambda _wanted: None,
+        bring_copy: Callable[[str], Awaitable[None]] = _bring_none,
     ) -> None:
         """Take the router's identity; the limits come from the configuration.
 
-        ``check_wanted`` is `WantedStores.check`.
+        ``check_wanted`` is `WantedStores.check`; ``bring_copy`` returns once as many stores have
+        the copy of the session of that id as must.
         """
         self._catalog = catalog
         self._identity = identity
         self._miners_max = miners_max
         self._token_lifetime_s = token_lifetime_s
         self._check_wanted = check_wanted
+        self._bring_copy = bring_copy
 
     async def open(
         self,
@@ -76,6 +83,7 @@ class Sessions:
             InvalidField: an id, a recipient, a miner, the custody, or what is wanted of the stores
                 is not acceptable.
             SessionExists: the id is taken.
+            CopiesLate: it is open, and not in as many stores as it must be; ask for new tokens.
 
         """
         if custody != CUSTODY_ROUTER:
@@ -107,6 +115,7 @@ class Sessions:
                 wanted=wanted,
             )
         )
+        await self._bring_copy(session_id)
         logger.info("session opened", extra={"session_id": session_id})
         return OpenedSession(
             session=session,

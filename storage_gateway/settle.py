@@ -9,6 +9,7 @@ from functools import partial
 
 from .backends import KeyedStore
 from .catalog import Catalog
+from .catalog.high_water import set_behind
 from .catalog.objects import Ownership
 from .catalog.work import (
     IntentRow,
@@ -20,6 +21,7 @@ from .catalog.work import (
     touch_grave,
 )
 from .errors import BackendUnavailable, GatewayError
+from .old_copies import OldCopies
 from .plan import IntentStep, IntentView, next_intent_step
 
 logger = logging.getLogger(__name__)
@@ -31,13 +33,22 @@ class Settler:
     """Aborts what cannot be finished, on behalf of one process."""
 
     def __init__(
-        self, catalog: Catalog, store: KeyedStore, *, instance_id: str, payloads: str
+        self,
+        catalog: Catalog,
+        store: KeyedStore,
+        *,
+        instance_id: str,
+        payloads: str,
+        copies: OldCopies | None = None,
     ) -> None:
-        """``payloads`` is the key prefix of all payloads, ending in ``/``."""
+        """``payloads`` is the key prefix of all payloads, ending in ``/``. Without ``copies`` no
+        store holds manifests.
+        """
         self._catalog = catalog
         self._store = store
         self._instance_id = instance_id
         self._payloads = payloads
+        self._copies = copies
         self.working: set[str] = set()
         """Payload ids that requests of this process are at work on."""
         self._unburied: dict[str, str] = {}
@@ -113,6 +124,11 @@ class Settler:
             intent = found
 
     async def _claim(self, intent: IntentRow) -> None:
+        if self._copies is not None and await self._copies.has_any(intent.object_id):
+            # A copy is made after the commit: this is an old catalog, where it did not happen yet.
+            await self._catalog.run(set_behind)
+            told = {"payload_id": intent.payload_id, "object_id": intent.object_id}
+            logger.error("the catalog is older than the stores: run catalog rebuild", extra=told)
         claimed = await self._catalog.run(lambda c: claim_intent(c, intent, self._instance_id))
         if claimed is not None:
             logger.info("intent claimed", extra={"payload_id": intent.payload_id})

@@ -2,16 +2,22 @@
 completing.
 """
 
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+from crypto import CopySealer
+
 from .backends import Member
 from .collect import Collect, CollectReport
 from .config import Config
+from .custody import recipient_of_copies
 from .errors import InvalidField, NotFound
+from .high_water import HighWater
 from .leftovers import Leftovers, LeftoversReport
+from .old_copies import OldCopies
+from .outbox import Outbox, OutboxReport
 from .parts import Parts
 from .records import Wanted
 from .recovery import Recovery, RecoveryReport
@@ -20,8 +26,10 @@ from .roots import Roots
 from .scrub import Scrub, ScrubReport
 from .settle import Settler
 
-PASSES = ("recovery", "repair", "scrub", "gc", "leftovers")
-PassReport = RecoveryReport | RepairReport | ScrubReport | CollectReport | LeftoversReport
+PASSES = ("recovery", "repair", "scrub", "gc", "leftovers", "copies")
+PassReport = (
+    RecoveryReport | RepairReport | ScrubReport | CollectReport | LeftoversReport | OutboxReport
+)
 
 
 class NoSuchPass(NotFound):
@@ -42,6 +50,8 @@ class Upkeep:
     collect: Collect
     leftovers: Leftovers
     roots: Roots
+    outbox: Outbox
+    high_water: HighWater
 
     async def run_pass(self, name: str, within_s: float, confirm: int = 0) -> PassReport:
         """Run one pass by hand, for so long at most, but for recovery, which runs to its end.
@@ -64,6 +74,8 @@ class Upkeep:
             return await self.collect.run_once(within_s=within_s, confirm=confirm)
         if name == "leftovers":
             return await self.leftovers.run_once(within_s=within_s)
+        if name == "copies":
+            return await self.outbox.run_once(at_once=True)
         raise NoSuchPass(f"there are: {', '.join(PASSES)}")
 
     def loops(self, config: Config) -> Iterator[Coroutine[Any, Any, None]]:
@@ -74,12 +86,38 @@ class Upkeep:
         yield self.collect.run_forever()
         yield self.leftovers.run_forever()
         yield self.roots.run_forever(config.recovery_interval_s)
+        yield self.outbox.run_forever(config.recovery_interval_s)
+        yield self.high_water.run_forever()
 
 
 def _members_of(parts: Parts) -> Sequence[Member]:
     if parts.replicas is not None:
         return parts.replicas.members
     return parts.members or (Member(parts.store, domain=parts.store.name),)
+
+
+def named_members(parts: Parts) -> Sequence[Member]:
+    """Return the stores that have names of their own, and forget what is deleted: not nodes."""
+    nodes = {node.name for node in parts.nodes}
+    return [member for member in _members_of(parts) if member.name not in nodes]
+
+
+def old_copies_of(parts: Parts) -> OldCopies | None:
+    """Return the manifest copies of the stores; None: there are none that may hold any."""
+    if not named_members(parts):
+        return None
+    return OldCopies(parts.catalog, parts.store, prefix=parts.prefix)
+
+
+def _leftovers_of(config: Config, parts: Parts, threads: Executor) -> Leftovers:
+    return Leftovers(
+        catalog=parts.catalog,
+        members=_members_of(parts),
+        threads=threads,
+        prefix=parts.prefix,
+        deployment_id=parts.deployment_id,
+        interval_s=config.leftovers_interval_s,
+    )
 
 
 def make_upkeep(
@@ -89,9 +127,14 @@ def make_upkeep(
     *,
     threads: Executor,
     check_room: Callable[[Wanted], None],
+    hold_lease: Callable[[], Awaitable[None]],
 ) -> Upkeep:
-    """Put the passes together; nothing runs yet. ``check_room`` raises StorageFull."""
+    """Put the passes together; nothing runs yet. ``check_room`` raises StorageFull; ``hold_lease``
+    is `Instance.hold`.
+    """
     catalog, payloads = parts.catalog, parts.payloads
+    with_names = named_members(parts)
+    high_water = HighWater(catalog, with_names, prefix=parts.prefix)
     return Upkeep(
         recovery=Recovery(
             catalog=catalog,
@@ -100,6 +143,7 @@ def make_upkeep(
             payloads=payloads,
             horizon_s=config.late_write_horizon_s,
             decide_within_s=config.decide_within_s,
+            copies=old_copies_of(parts),
         ),
         repair=Repair(
             catalog=catalog,
@@ -125,14 +169,20 @@ def make_upkeep(
             marker=parts.marker,
             dwell_s=config.gc_dwell_s,
             interval_s=config.gc_interval_s,
+            check_current=high_water.check,
         ),
-        leftovers=Leftovers(
-            catalog=catalog,
-            members=_members_of(parts),
-            threads=threads,
-            prefix=payloads.removesuffix("payloads/"),
-            deployment_id=parts.deployment_id,
-            interval_s=config.leftovers_interval_s,
-        ),
+        leftovers=_leftovers_of(config, parts, threads),
         roots=Roots(catalog, parts.nodes, payloads=payloads),
+        outbox=Outbox(
+            catalog=catalog,
+            members=with_names,
+            sealer=CopySealer(parts.identity, parts.deployment_id),
+            recipient=recipient_of_copies(config, parts.identity),
+            prefix=parts.prefix,
+            threads=threads,
+            domains=config.copies - 1,
+            hold_lease=hold_lease,
+            settled_s=config.instance_lease_s,
+        ),
+        high_water=high_water,
     )

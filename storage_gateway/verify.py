@@ -6,6 +6,7 @@ data folder at rest and beside a running gateway; changes nothing.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
@@ -27,11 +28,23 @@ from .catalog.consistency import (
     read_blocks,
     slots_of_nothing,
 )
+from .catalog.high_water import high_water
 from .catalog.objects import is_committed, list_objects, load_manifest
 from .catalog.stress_runs import find_running
 from .catalog.work import find_intent, has_grave, list_graves, list_intents
 from .errors import BlobMissing, NotFound
-from .findings import CLEAR, COLLECT, ERASE_AGAIN, MOVE_AWAY, RESTORE, RESTORE_CATALOG, CheckReport
+from .findings import (
+    CLEAR,
+    COLLECT,
+    ERASE_AGAIN,
+    MOVE_AWAY,
+    REBUILD,
+    RESTORE,
+    RESTORE_CATALOG,
+    CheckReport,
+)
+from .high_water import parse_mark
+from .manifest_copies import OBJECT, CopyName, parse_copy_name
 from .parts import STRESS
 from .records import Manifest, ObjectState
 from .stores import now_utc
@@ -76,6 +89,10 @@ class Checker:
         self._payloads = payloads
         self._marker = marker
         self._scope = scope
+        self._prefix = payloads.removesuffix("payloads/")
+        self._copies: dict[str, set[int]] = {}
+        """Generations of manifests that copies were found of, by object id."""
+        self._mark = 0
         self._of_runs: dict[str, list[str]] = {}
         """Blobs of stress runs, by run id."""
         self.on_bytes = on_bytes
@@ -114,6 +131,7 @@ class Checker:
         named: set[str] = set()
         for manifest in self._manifests():
             self._check_object(manifest)
+            self._check_copies(manifest)
             if manifest.state is ObjectState.COMMITTED:
                 named.add(manifest.payload_id)
         named |= self._payloads_under_way()
@@ -122,6 +140,12 @@ class Checker:
                 self._find(
                     "orphan", payload_id, "stored, but nothing names it", _remedy_of(payload_id)
                 )
+        if self._mark > self._catalog.read_blocking(high_water):
+            detail = "the stores have seen a later state of this catalog"
+            self._find("copy", "catalog", detail, REBUILD)
+        for object_id in self._copies:
+            detail = "a store has the copy of a manifest that the catalog does not have"
+            self._find("copy", mint(object_id).urn, detail, REBUILD)
         self._check_runs()
         return self._report
 
@@ -152,6 +176,11 @@ class Checker:
             payload_id, slash, _ = key.removeprefix(self._payloads).partition("/")
             if key.startswith(self._payloads) and slash:
                 stored.add(payload_id)
+            elif (name := parse_copy_name(self._prefix, key)) is not None:
+                if name.kind == OBJECT:
+                    self._copies.setdefault(name.name, set()).add(name.generation)
+            elif (mark := parse_mark(self._prefix, key)) is not None:
+                self._mark = max(self._mark, mark)
             elif key.startswith(runs):
                 run_id = key.removeprefix(runs).partition("/")[0]
                 self._of_runs.setdefault(run_id, []).append(key)
@@ -242,6 +271,28 @@ class Checker:
         self._objects.check(urn, manifest)
         if self._erased_meanwhile(manifest.object_id):
             del self._report.findings[found_before:]
+
+    def _check_copies(self, manifest: Manifest) -> None:
+        """Look at the generations that were listed: what is left over then has no manifest."""
+        found = self._copies.pop(manifest.object_id, set())
+        urn = mint(manifest.object_id).urn
+        if found and max(found) > manifest.generation:
+            detail = f"a store has a copy of generation {max(found)}, newer than the catalog's"
+            self._find("copy", urn, detail, REBUILD)
+        if manifest.state is not ObjectState.ERASED:
+            return
+        for generation in sorted(found):
+            name = CopyName(OBJECT, manifest.object_id, generation).below(self._prefix)
+            # Looked at once more: it may have been on its way out when the stores were listed.
+            if generation < manifest.generation and self._is_stored(name):
+                self._find("erased", urn, "a store has a copy of its head", ERASE_AGAIN)
+
+    def _is_stored(self, key: str) -> bool:
+        for shelf in self._shelves.values():
+            with suppress(BlobMissing):
+                shelf.stat(key)
+                return True
+        return False
 
     def _erased_meanwhile(self, object_id: str) -> bool:
         try:

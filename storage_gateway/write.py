@@ -77,6 +77,10 @@ async def _hold_nothing() -> None:
     pass
 
 
+async def _bring_none(_manifest: Manifest) -> None:
+    pass
+
+
 class Uploads:
     """Takes bodies in for one gateway process."""
 
@@ -96,12 +100,14 @@ class Uploads:
         check_room: Callable[[Wanted], None] = lambda _wanted: None,
         hold_lease: Callable[[], Awaitable[None]] = _hold_nothing,
         record_blocks: RecordBlocks = record_none,
+        bring_copy: Callable[[Manifest], Awaitable[None]] = _bring_none,
     ) -> None:
         """``payloads`` is the key prefix of all payloads, ending in ``/``.
 
         ``store_of`` is `WantedStores.for_writes`; without it all goes to ``store``.
         ``check_room`` raises StorageFull when no further segment should be begun; ``hold_lease``
-        is `Instance.hold`; ``record_blocks`` is called in the transactions that record segments.
+        is `Instance.hold`; ``record_blocks`` is called in the transactions that record segments;
+        ``bring_copy`` returns once as many stores have the manifest's copy as must.
         """
         self._catalog = catalog
         self._store_of = store_of or (lambda _wanted: store)
@@ -115,6 +121,7 @@ class Uploads:
         self._room = Room(check_room, threads)
         self._hold_lease = hold_lease
         self._record_blocks = record_blocks
+        self._bring_copy = bring_copy
         self._turn = asyncio.Lock()
         self._failed = FailedUploads(settler)
 
@@ -276,6 +283,7 @@ class Uploads:
             raise
         finally:
             self._settler.working.discard(draft.payload_id)
+        await self._bring_copy(committed)
         await self._roots.bring(draft.payload_id, roots)
         return committed
 

@@ -219,6 +219,21 @@ class S3Store:
         found = [*first.blobs, *after.blobs]
         return not all(blob.key.startswith(f"{folder}/") for blob in found)
 
+    async def folders(self) -> Sequence[str]:
+        """Return the names of the uppermost folders; asks without the marker.
+
+        Raises:
+            BackendUnavailable
+
+        """
+        found: list[str] = []
+        query = {"max-keys": "1"}
+        while (page := await self._page(query)).blobs:
+            folder = page.blobs[0].key.partition("/")[0]
+            found.append(folder)
+            query["start-after"] = f"{folder}0"  # "0" follows "/"
+        return found
+
     async def _page(self, query: Mapping[str, str]) -> Page:
         asked = {"list-type": "2", "encoding-type": "url", **query}
         request = Request(method="GET", query=asked, answer_bytes_max=LIST_BYTES_MAX)

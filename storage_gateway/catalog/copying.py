@@ -47,7 +47,7 @@ def copy_catalog(
     """
 
     def locked(old: Connection) -> dict[str, int]:
-        _refuse_living(old)
+        refuse_living(old)
         copied = target.run_long(lambda new: _copy(old, new, on_rows), within_s=COPY_S_MAX)
         old.execute(text(f"PRAGMA user_version = {COPIED_VERSION}"))
         # Who has the file open already, paused or just starting, does not look at that any more.
@@ -58,7 +58,8 @@ def copy_catalog(
     return source.run_blocking(locked)
 
 
-def _refuse_living(old: Connection) -> None:
+def refuse_living(old: Connection) -> None:
+    """Raise CopyRefused while a gateway process holds a lease."""
     living = select(func.count()).where(instances.c.lease_until_ms > now_ms(old))
     if count := old.execute(living.select_from(instances)).scalar_one():
         raise CopyRefused(

@@ -1,4 +1,4 @@
-"""Units on objects: beginning an upload, its segments, the commit, the manifest, erasing."""
+"""Units on objects: beginning an upload, its segments, the commit, the manifest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,14 +27,16 @@ from storage_gateway.errors import (
     SlotTaken,
     StaleParties,
 )
+from storage_gateway.manifest_copies import OBJECT
 from storage_gateway.plan import IntentState
 from storage_gateway.records import Manifest, ObjectState, Party, Segment, Slot
 
 from .clock import now_ms
 from .copies import PENDING, PLACED
+from .outbox import Due, expect_copy, is_copied
 from .sessions import are_current, backends_of, lock_session
 from .statements import Found, Statement, insert_once, key_of, miner_of
-from .tables import graves, instances, intents, objects, placements, segments, sessions, slots
+from .tables import instances, intents, objects, placements, segments, sessions, slots
 
 DIGEST_SIZE = 32
 
@@ -72,7 +74,6 @@ _NEXT_SEQUENCE = Statement(
 _INSERT_INTENT = Statement(insert(intents))
 _INSERT_SEGMENT = Statement(insert(segments))
 _INSERT_PLACEMENT = Statement(insert(placements))
-_INSERT_GRAVE = Statement(insert(graves))
 _OWNED = and_(
     _is(intents.c.payload_id, intents.c.instance_id, intents.c.fence),
     intents.c.state == IntentState.OPEN.value,
@@ -98,11 +99,6 @@ _COMMITTED = Statement(
     select(objects.c.object_id).where(
         _is(objects.c.payload_id), objects.c.state == ObjectState.COMMITTED.value
     )
-)
-_ERASE = Statement(
-    update(objects)
-    .where(_is(objects.c.object_id), objects.c.state == ObjectState.COMMITTED.value)
-    .values(state=ObjectState.ERASING.value, head=None, erased_ms=bindparam("now_ms"))
 )
 
 
@@ -256,7 +252,14 @@ def commit_upload(
     row = _object_row(manifest) | {"sequence": sequence, "created_ms": now}
     if not insert_once(connection, objects, row, key="file_key_print"):
         raise FileKeyReused("the file key was seen before")
+    expect_copy_of(connection, manifest)
     return replace(manifest, sequence=sequence, created_ms=now)
+
+
+def expect_copy_of(connection: Connection, manifest: Manifest) -> None:
+    """Note that a copy of the manifest, as it is now, is to come to the stores."""
+    if is_copied(manifest.slot.session_id):
+        expect_copy(connection, Due(OBJECT, manifest.object_id, manifest.generation))
 
 
 def _object_row(manifest: Manifest) -> dict[str, object]:
@@ -375,18 +378,3 @@ def list_objects(
         # As rows, not as two conditions: so the index is entered where the page begins.
         query = query.where(tuple_(objects.c.session_id, objects.c.sequence) > tuple_(*after))
     return [_manifest_of(row) for row in connection.execute(query)]
-
-
-def erase(connection: Connection, object_id: str) -> Manifest:
-    """Drop the head and doom the payload, in one transaction; again is the same.
-
-    Raises:
-        NotFound: no such object.
-
-    """
-    manifest = load_manifest(connection, object_id)
-    now = now_ms(connection)
-    if _ERASE.run(connection, {"object_id_is": object_id, "now_ms": now}).changed == 1:
-        row = {"payload_id": manifest.payload_id, "object_id": object_id}
-        _INSERT_GRAVE.run(connection, row | {"reason": "erased", "buried_ms": now})
-    return load_manifest(connection, object_id)

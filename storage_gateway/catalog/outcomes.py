@@ -16,6 +16,7 @@ from storage_gateway.plan import IntentState
 from storage_gateway.records import Manifest, Slot
 
 from .clock import now_ms
+from .high_water import IS_BEHIND
 from .objects import Ownership, load_manifest, require_intent
 from .statements import Statement, key_of, miner_of
 from .tables import intents, outcomes
@@ -54,6 +55,7 @@ _ABORT = Statement(
     .where(
         intents.c.payload_id == bindparam("payload_id_is"),
         intents.c.state == IntentState.OPEN.value,
+        ~IS_BEHIND,  # it may have been committed since
     )
     .values(state=IntentState.ABORTING.value)
 )

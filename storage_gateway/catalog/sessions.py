@@ -7,9 +7,11 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from storage_gateway.errors import SessionExists, TokenExpired, Unauthenticated, UnknownSession
+from storage_gateway.manifest_copies import SESSION
 from storage_gateway.records import ALL_OPEN, ROUTER, Caller, Party, Session, TokenKind, Wanted
 
 from .clock import now_ms
+from .outbox import SESSION_GENERATION, Due, expect_copy, is_copied
 from .statements import Statement, insert_once, key_of, miner_of
 from .tables import deployment, key_versions, parties, sessions, tokens
 
@@ -85,6 +87,8 @@ def create_session(
         scope = {"session_id": session_id, "role": party.role, "miner": key_of(party.miner)}
         _INSERT_PARTY.run(connection, scope | {"created_ms": now})
         _INSERT_KEY_VERSION.run(connection, scope | _key_version(party, key_class, now))
+    if is_copied(session_id):
+        expect_copy(connection, Due(SESSION, session_id, SESSION_GENERATION))
     for token in new_tokens:
         insert_token(connection, token, session_id=session_id, lifetime_s=token_lifetime_s)
     return load_session(connection, session_id)

@@ -20,6 +20,7 @@ from storage_gateway.plan import IntentState
 from storage_gateway.records import ObjectState
 
 from .clock import now_ms
+from .high_water import IS_BEHIND
 from .objects import Ownership
 from .statements import Statement, insert_once
 from .tables import (
@@ -91,7 +92,7 @@ _OWNED = and_(
 )
 _CLAIM = Statement(
     update(intents)
-    .where(_OWNED, ~_OWNER_ALIVE)
+    .where(_OWNED, ~_OWNER_ALIVE, ~IS_BEHIND)
     .values(
         instance_id=bindparam("claimer"),
         fence=bindparam("new_fence"),
@@ -157,6 +158,7 @@ class IntentRow:
     """An intent and whether its owner lives."""
 
     payload_id: str
+    object_id: str
     instance_id: str
     fence: int
     state: IntentState
@@ -259,6 +261,7 @@ def list_intents(connection: Connection, after: str, limit: int) -> list[IntentR
     return [
         IntentRow(
             payload_id=row.payload_id,
+            object_id=row.object_id,
             instance_id=row.instance_id,
             fence=row.fence,
             state=IntentState(row.state),
@@ -275,6 +278,7 @@ def find_intent(connection: Connection, payload_id: str) -> IntentRow | None:
         return None
     return IntentRow(
         payload_id=row.payload_id,
+        object_id=row.object_id,
         instance_id=row.instance_id,
         fence=row.fence,
         state=IntentState(row.state),
@@ -283,7 +287,10 @@ def find_intent(connection: Connection, payload_id: str) -> IntentRow | None:
 
 
 def claim_intent(connection: Connection, intent: IntentRow, claimer: str) -> Ownership | None:
-    """Take an intent over from a dead owner and abort it; None when someone else was faster."""
+    """Take an intent over from a dead owner and abort it; None when someone else was faster.
+
+    None, too, in a catalog that is behind: the upload may have been committed since.
+    """
     seen = Ownership(intent.payload_id, intent.instance_id, intent.fence).parameters()
     wanted = {"claimer": claimer, "new_fence": intent.fence + 1, "now_ms": now_ms(connection)}
     if _CLAIM.run(connection, seen | wanted).changed != 1:

@@ -17,7 +17,8 @@ from storage_gateway.catalog.work import find_deployment
 from storage_gateway.config import Config, ConfigError, load_config
 from storage_gateway.errors import GatewayError
 from storage_gateway.ids import new_random_id
-from storage_gateway.parts import CATALOG_FILE, marker_key, open_catalog
+from storage_gateway.markers import marker_key
+from storage_gateway.parts import CATALOG_FILE, open_catalog
 from storage_gateway.stores import open_gateways, open_stores
 
 from .output import EXIT_FAILED, EXIT_OK, EXIT_USAGE, fail

@@ -22,12 +22,8 @@ from storage_gateway.custody import load_identity
 from storage_gateway.errors import BlobMissing, GatewayError
 from storage_gateway.findings import CheckReport
 from storage_gateway.logs import configure_logs
-from storage_gateway.parts import (
-    CATALOG_FILE,
-    marker_key,
-    open_catalog,
-    payloads_prefix,
-)
+from storage_gateway.markers import marker_key
+from storage_gateway.parts import CATALOG_FILE, open_catalog, payloads_prefix
 from storage_gateway.pins import pins_in
 from storage_gateway.stores import open_stores
 from storage_gateway.verify import Checker

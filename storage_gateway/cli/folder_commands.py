@@ -108,7 +108,7 @@ def _add_catalog(commands: Commands) -> None:
     parser = add_command(
         commands,
         "catalog",
-        "Move the catalog to another database.",
+        "Move the catalog to another database, or make it whole from the stores.",
         "  storage-gateway catalog copy --data-dir ./data --to postgresql://gateway@db/gateway",
     )
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -124,6 +124,45 @@ def _add_catalog(commands: Commands) -> None:
     copy.add_argument("--password-file", type=Path, metavar="FILE")
     copy.add_argument("--quiet", action="store_true", help="no progress bar")
     copy.set_defaults(command=_catalog_copy)
+    _add_rebuild(verbs)
+
+
+def _add_rebuild(verbs: Commands) -> None:
+    rebuild = add_command(
+        verbs,
+        "rebuild",
+        "Complete a catalog that was lost, or is an old backup, from the copies in the stores."
+        " Stop the gateways first. What the catalog has stays; what cannot come back is told.",
+        "  storage-gateway catalog rebuild --data-dir ./data\n"
+        "  storage-gateway catalog rebuild --config gateway.toml --recovery-identity ./key.txt",
+    )
+    verify = add_command(
+        verbs,
+        "verify",
+        "Compare the catalog with the copies of its records in the stores.",
+        "  storage-gateway catalog verify --data-dir ./data\n"
+        "  storage-gateway catalog verify --data-dir ./data --repair",
+    )
+    for parser in (rebuild, verify):
+        parser.add_argument("--data-dir", type=Path, metavar="DIR")
+        parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
+        _add_catalog_option(parser)
+        parser.add_argument(
+            "--recovery-identity",
+            type=Path,
+            metavar="FILE",
+            help="of recovery_recipient, if that is set",
+        )
+        parser.add_argument("--json", action="store_true", help="print the report as JSON")
+        parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    rebuild.add_argument(
+        "--deployment", metavar="ID", help="which one, where the stores hold several"
+    )
+    verify.add_argument(
+        "--repair", action="store_true", help="have what is missing or wrong brought again"
+    )
+    rebuild.set_defaults(command=_catalog_rebuild)
+    verify.set_defaults(command=_catalog_verify)
 
 
 # Imported when called: see commands.py.
@@ -145,6 +184,18 @@ def _backends_probe(options: argparse.Namespace) -> int:
     from .backends import probe
 
     return probe(options)
+
+
+def _catalog_rebuild(options: argparse.Namespace) -> int:
+    from .rebuild import rebuild
+
+    return rebuild(options)
+
+
+def _catalog_verify(options: argparse.Namespace) -> int:
+    from .rebuild import verify
+
+    return verify(options)
 
 
 def _catalog_copy(options: argparse.Namespace) -> int:

@@ -16,7 +16,8 @@ from storage_gateway.catalog import Catalog
 from storage_gateway.catalog.work import is_anybody_alive
 from storage_gateway.config import Config
 from storage_gateway.errors import BackendUnavailable, BlobMissing
-from storage_gateway.parts import marker_key, payloads_prefix
+from storage_gateway.markers import marker_key
+from storage_gateway.parts import payloads_prefix
 from storage_gateway.pins import pins_in
 from storage_gateway.records import Wanted
 from storage_gateway.repair import Repair, RepairReport

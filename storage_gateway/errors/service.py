@@ -73,6 +73,29 @@ class StaleParties(ServiceError):
     remedy = "Send the upload again: it is then sealed for the keys that are current."
 
 
+class CatalogBehind(ServiceError):
+    """The catalog is an older one than the stores: nothing may be destroyed on its word."""
+
+    code = "catalog_behind"
+    title = "The catalog is an old one"
+    remedy = (
+        "Stop the gateways and run 'storage-gateway catalog rebuild', which completes it from the"
+        " stores."
+    )
+    retry_after_s = None
+
+
+class CopiesLate(ServiceError):
+    """A record is in the catalog, and its copy is not in as many stores as it must be yet."""
+
+    code = "copies_late"
+    title = "Stored, but not safely yet"
+    remedy = (
+        "Send the request again: if it stands by then, the answer says so and names it; nothing"
+        " is stored twice."
+    )
+
+
 class BlobMissing(ServiceError):
     """A store that answers as itself does not have a blob that it should have."""
 

@@ -29,7 +29,8 @@ from storage_gateway.catalog.stress_remains import (
 from storage_gateway.catalog.stress_runs import RunRow, control_session, revoke_tokens_of
 from storage_gateway.config import Config, IPFSBackend
 from storage_gateway.erase import Erasure
-from storage_gateway.parts import marker_key, stress_namespace
+from storage_gateway.markers import marker_key
+from storage_gateway.parts import stress_namespace
 from storage_gateway.pins import PinsOf, pins_in
 from storage_gateway.records import Manifest, ObjectState
 from storage_gateway.stores import open_stores

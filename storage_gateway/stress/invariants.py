@@ -22,8 +22,8 @@ INVARIANTS: Mapping[int, Invariant] = {
         "what was answered before it was committed, or cleared away after: write.py, recovery.py",
     ),
     3: Invariant(
-        "A head lies in the catalog and nowhere else.",
-        "what is handed to the store: write.py, placing.py",
+        "A head lies in the catalog, sealed in copies of manifests, and nowhere else.",
+        "what is handed to the store: write.py, placing.py, outbox.py",
     ),
     4: Invariant(
         "Plaintext never touches a disk.",

@@ -20,13 +20,8 @@ from storage_gateway.catalog.work import load_deployment, record_marker
 from storage_gateway.config import Config
 from storage_gateway.custody import make_identity
 from storage_gateway.database_url import DatabaseURL
-from storage_gateway.parts import (
-    Parts,
-    make_marker,
-    marker_key,
-    payloads_prefix,
-    stress_namespace,
-)
+from storage_gateway.markers import make_marker, marker_key
+from storage_gateway.parts import Parts, payloads_prefix, stress_namespace
 from storage_gateway.pins import pins_in
 from storage_gateway.stores import OpenStore, backends_of, join_stores, members_of, open_stores
 

@@ -27,8 +27,8 @@ class HungStore(FaultyStore):
         self.go_on.set()
         self.hung: tuple[str, ...] = ("finish",)
 
-    async def before(self, operation: str) -> None:
-        await super().before(operation)
+    async def before(self, operation: str, key: str = "") -> None:
+        await super().before(operation, key)
         if operation in self.hung:
             await self.go_on.wait()
 

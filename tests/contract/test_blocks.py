@@ -23,7 +23,7 @@ from storage_gateway.backends.contract import Check
 from storage_gateway.blocks import Blocks, Span, content_size_of
 from storage_gateway.catalog import Catalog
 from storage_gateway.catalog.blocks import record_blocks
-from storage_gateway.catalog.objects import erase
+from storage_gateway.catalog.erasing import erase
 from storage_gateway.catalog.tables import blocks, objects
 from storage_gateway.errors import BlobCorrupt, BlobMissing, Erased
 from storage_gateway.memory import Budget

@@ -25,7 +25,7 @@ from storage_gateway.catalog.blocks import (
     list_unindexed,
     record_blocks,
 )
-from storage_gateway.catalog.objects import erase
+from storage_gateway.catalog.erasing import erase
 from storage_gateway.catalog.tables import blocks, graves, objects, sessions
 from storage_gateway.catalog.work import close_grave, list_graves
 from storage_gateway.errors import Erased

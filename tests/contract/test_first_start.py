@@ -23,7 +23,8 @@ from storage_gateway.config import Config, ConfigError
 from storage_gateway.custody import OPERATOR_TOKEN_FILE, make_identity, write_secret
 from storage_gateway.database_url import parse_database_url
 from storage_gateway.errors import CatalogUnavailable
-from storage_gateway.parts import CATALOG_FILE, Parts, make_marker, open_parts
+from storage_gateway.markers import make_marker
+from storage_gateway.parts import CATALOG_FILE, Parts, open_parts
 from tests.databases import ON_POSTGRESQL, databases
 from tests.gateway import gateway_process
 

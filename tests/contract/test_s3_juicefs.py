@@ -18,7 +18,7 @@ from storage_gateway.backends.s3 import S3Store
 from storage_gateway.backends.s3_answers import Versioning
 from storage_gateway.backends.s3_client import ATTEMPTS_MAX
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
-from storage_gateway.parts import make_marker
+from storage_gateway.markers import make_marker
 from storage_gateway.stress.tcp_faults import FaultKind, Side
 from tests.servers.juicefs import JuiceFS, juicefs
 

@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import Connection, event, insert, select, update
 
 from storage_gateway.catalog import Catalog
-from storage_gateway.catalog.objects import Ownership, begin_upload, commit_upload, erase
+from storage_gateway.catalog.erasing import erase
+from storage_gateway.catalog.objects import Ownership, begin_upload, commit_upload
 from storage_gateway.catalog.sessions import NewToken, create_session, register_router
 from storage_gateway.catalog.stress_remains import (
     RUNS_KEPT,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from storage_gateway import parts, readiness
+from storage_gateway import markers, parts, readiness
 from storage_gateway.backends.s3_client import Request, S3Client
 from storage_gateway.config import ConfigError
 from storage_gateway.errors import BackendUnavailable
@@ -180,7 +180,11 @@ async def test_a_start_does_not_wait_for_one_of_several_buckets_that_hangs(
     backends = (backend_of(s3_server, bucket), folder)
     async with running(tmp_path, *backends, write_quorum=1):
         pass
-    for module, name in ((parts, "START_S_MAX"), (readiness, "ANSWER_S_MAX")):
+    for module, name in (
+        (markers, "START_S_MAX"),
+        (parts, "START_S_MAX"),
+        (readiness, "ANSWER_S_MAX"),
+    ):
         monkeypatch.setattr(module, name, 0.3)
 
     await asyncio.to_thread(s3_server.stop)
@@ -211,7 +215,7 @@ async def test_a_start_says_soon_that_the_only_bucket_hangs(
     if known:
         async with running(tmp_path, backend_of(s3_server, bucket)):
             pass
-    monkeypatch.setattr(parts, "ALONE_S_MAX", 0.3)
+    monkeypatch.setattr(markers, "ALONE_S_MAX", 0.3)
     why = "it is the only one" if known else "it was never looked at"
 
     await asyncio.to_thread(s3_server.stop)

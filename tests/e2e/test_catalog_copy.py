@@ -14,7 +14,7 @@ import pytest
 
 from storage_gateway.catalog import PostgresCatalog, SQLiteCatalog
 from storage_gateway.catalog.copying import BATCH_ROWS, copy_catalog, count_rows
-from storage_gateway.catalog.objects import erase
+from storage_gateway.catalog.erasing import erase
 from storage_gateway.catalog.sessions import register_router, set_operator_token
 from storage_gateway.catalog.tables import markers
 from storage_gateway.catalog.work import find_deployment, load_deployment, start_instance

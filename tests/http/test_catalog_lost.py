@@ -23,6 +23,9 @@ pytestmark = ON_POSTGRESQL
 CLIENTS = 6
 KILLS = 2
 
+DOWN = {"catalog_unavailable", "intent_lost", "copies_late"}
+"""What may be said of an upload: committed, or not, nobody knows; or its copy could not be made."""
+
 
 async def test_what_was_answered_outlives_the_server_and_the_rest_is_told_to_retry(
     tmp_path: Path, postgres: PostgresServer, database: str
@@ -60,7 +63,7 @@ async def test_what_was_answered_outlives_the_server_and_the_rest_is_told_to_ret
         assert {201, 200, 503} == {answer.status for answer in answers}
         for answer in answers:
             if answer.status == 503:
-                assert answer.json()["code"] in {"catalog_unavailable", "intent_lost"}, answer
+                assert answer.json()["code"] in DOWN, answer
                 assert answer.header("Retry-After")
         assert {"catalog_unavailable"} == {
             answer.json()["checks"]["catalog postgresql"] for answer in seen_down

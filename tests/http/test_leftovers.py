@@ -191,7 +191,9 @@ async def test_of_copies_of_records_the_newest_generation_can_be_brought_back(
     report = await (await world.leftovers(page_max=2)).run_once()
 
     assert (8, 6, 1) == (report.versions, report.versions_removed, report.restorable)
-    assert {payload_key, keys["newest"], keys["not ours"]} == set(await world.keys())
+    folders = [f"{world.prefix}main/{name}/" for name in ("payloads", "manifests", "sessions")]
+    kept = {version.key for folder in folders for version in await world.versions(folder)}
+    assert {payload_key, keys["newest"], keys["not ours"]} == kept
 
 
 async def test_of_very_many_versions_the_mark_goes_with_the_last(

@@ -22,8 +22,10 @@ NEVER_ANSWERED: dict[type[GatewayError], str] = {
     _Absent: "only between the client of a gateway of IPFS and what counts its failures",
     errors.RequestError: "groups what the caller must change; only its subclasses are raised",
     errors.ServiceError: "groups what may pass; only its subclasses are raised",
+    errors.CatalogBehind: "only to passes that would destroy something: they stop, and say so",
 }
 PROVOKED_ELSEWHERE: dict[type[GatewayError], str] = {
+    errors.CopiesLate: "takes a store without copies: tests/http/test_manifest_copies.py",
     SchemaRefused: "takes a database role without a right: tests/stress/test_postgres.py",
 }
 LEAVES_WORK: dict[type[GatewayError], str] = {

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from storage_gateway.manifest_copies import OBJECT, parse_copy_name
 from storage_gateway.records import TokenKind
 
 from .database import Database
@@ -200,11 +201,12 @@ def _lacks(listing: Deed, deeds: Sequence[Deed]) -> Iterable[str]:
 
 
 def is_busy(database: Database) -> bool:
-    """Tell whether recovery has something left to do."""
-    ((intents, graves),) = database.memory.rows(
-        "SELECT (SELECT count(*) FROM intents), (SELECT count(*) FROM graves)"
+    """Tell whether recovery has something left to do, or a manifest's copy is still to come."""
+    ((intents, graves, copies),) = database.memory.rows(
+        "SELECT (SELECT count(*) FROM intents), (SELECT count(*) FROM graves),"
+        " (SELECT count(*) FROM outbox)"
     )
-    return bool(intents or graves)
+    return bool(intents or graves or copies)
 
 
 _LEFT = {
@@ -243,7 +245,20 @@ def check_rest(database: Database, shelf: Shelf) -> list[str]:
         for (key,) in database.memory.rows(query.replace("{committed}", committed_query))
     ]
     committed = {key for (key,) in database.memory.rows(committed_query)}
-    kept = {key.removeprefix(PAYLOADS).split("/")[0] for key in shelf.blobs}
+    payloads = [key for key in shelf.blobs if key.startswith(PAYLOADS)]
+    kept = {key.removeprefix(PAYLOADS).split("/")[0] for key in payloads}
     found += [f"a blob of {key[:6]} is left in the store" for key in sorted(kept - committed)]
     found += [f"the blobs of {key[:6]} are missing" for key in sorted(committed - kept)]
-    return found
+    return found + _check_copies(database, shelf)
+
+
+def _check_copies(database: Database, shelf: Shelf) -> list[str]:
+    """Each object has one copy of its manifest: that of its generation."""
+    prefix = PAYLOADS.removesuffix("payloads/")
+    names = [parse_copy_name(prefix, key) for key in shelf.blobs]
+    copied = {(n.name, n.generation) for n in names if n is not None and n.kind == OBJECT}
+    objects = set(database.memory.rows("SELECT object_id, generation FROM objects"))
+    return [
+        *(f"the copy of {key[0][:6]} is missing" for key in sorted(objects - copied)),
+        *(f"a copy of {key[0][:6]} is left in the store" for key in sorted(copied - objects)),
+    ]

@@ -15,8 +15,8 @@ from sqlalchemy import Connection, delete, insert, select, update
 from retention import ErasureStep
 from storage_gateway import erase, placing, read, recovery, settle, write
 from storage_gateway.catalog import Unit
+from storage_gateway.catalog.erasing import erase as true_erase
 from storage_gateway.catalog.objects import Ownership, begin_upload, commit_upload
-from storage_gateway.catalog.objects import erase as true_erase
 from storage_gateway.catalog.tables import graves, instances, intents, objects, slots
 from storage_gateway.catalog.work import IntentRow
 from storage_gateway.plan import IntentState, IntentStep, IntentView, next_intent_step

@@ -57,6 +57,8 @@ EVERY_SETTING = {
     "scrub_bytes_per_s": "1000",
     "repair_settled_s": "0.5",
     "scrub_round_s": "0.5",
+    "header_copies": "1",
+    "recovery_recipient": "age1x",
     "gc_interval_s": "0.5",
     "gc_dwell_s": "2",
     "leftovers_interval_s": "0.5",

@@ -14,7 +14,8 @@ from storage_gateway.backends import KeyedStore, LocalStore
 from storage_gateway.backends.contract import MARKER_CONTENT
 from storage_gateway.config import Config, ConfigError
 from storage_gateway.errors import GatewayError
-from storage_gateway.parts import marker_key, open_parts
+from storage_gateway.markers import marker_key
+from storage_gateway.parts import open_parts
 from storage_gateway.sessions import Sessions
 from storage_gateway.stress.bodies import Body
 from storage_gateway.stress.contract import Case

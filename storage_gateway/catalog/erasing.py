@@ -1,0 +1,42 @@
+"""The unit that erases an object."""
+
+from sqlalchemy import Connection, bindparam, insert, update
+
+from storage_gateway.records import Manifest, ObjectState
+
+from .clock import now_ms
+from .objects import expect_copy_of, load_manifest
+from .statements import Statement
+from .tables import graves, objects
+
+_ERASE = Statement(
+    update(objects)
+    .where(
+        objects.c.object_id == bindparam("object_id_is"),
+        objects.c.state == ObjectState.COMMITTED.value,
+    )
+    .values(
+        state=ObjectState.ERASING.value,
+        head=None,
+        erased_ms=bindparam("now_ms"),
+        generation=objects.c.generation + 1,
+    )
+)
+_INSERT_GRAVE = Statement(insert(graves))
+
+
+def erase(connection: Connection, object_id: str) -> Manifest:
+    """Drop the head and doom the payload, in one transaction; again is the same.
+
+    Raises:
+        NotFound: no such object.
+
+    """
+    manifest = load_manifest(connection, object_id)
+    now = now_ms(connection)
+    if _ERASE.run(connection, {"object_id_is": object_id, "now_ms": now}).changed == 1:
+        row = {"payload_id": manifest.payload_id, "object_id": object_id}
+        _INSERT_GRAVE.run(connection, row | {"reason": "erased", "buried_ms": now})
+        manifest = load_manifest(connection, object_id)
+        expect_copy_of(connection, manifest)
+    return manifest

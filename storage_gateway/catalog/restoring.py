@@ -1,0 +1,275 @@
+"""Units that put records back from their copies: into an empty catalog, or into an old one.
+
+Everything can be done again. What the catalog has in the same generation, or in a newer one, stays
+as it is; two copies that cannot both be true are told, never settled by force.
+"""
+
+import enum
+from collections.abc import Collection, Mapping, Sequence
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from storage_gateway.manifest_copies import OBJECT, SESSION, ObjectCopy, SessionCopy
+from storage_gateway.plan import IntentState
+from storage_gateway.records import ObjectState
+
+from .clock import now_ms
+from .copies import PENDING, PLACED
+from .outbox import ERASED, Due, expect_copy
+from .roots import expect_roots
+from .sessions import lock_session
+from .statements import insert_once, key_of
+from .stress_runs import CONTROL_SESSIONS
+from .tables import (
+    graves,
+    intents,
+    key_versions,
+    objects,
+    parties,
+    placements,
+    segments,
+    sessions,
+    slots,
+)
+
+Stored = Mapping[str, Mapping[int, int]]
+"""What lies in each store of a payload: sizes by the numbers of segments."""
+
+
+class Restored(enum.StrEnum):
+    """What became of a copy."""
+
+    RESTORED = "restored"
+    KNOWN = "known"
+    """The catalog has that generation, or a newer one."""
+    NO_SESSION = "no_session"
+    """No copy of its session was found."""
+    CONFLICT = "conflict"
+    """Another object has its payload or its file key: one of them is not what it says."""
+    SLOT_TAKEN = "slot_taken"
+    """It is there, and another object has its slot."""
+
+
+def known_generations(connection: Connection, object_ids: Collection[str]) -> dict[str, int]:
+    """Return the generations of those objects that the catalog has."""
+    query = select(objects.c.object_id, objects.c.generation)
+    found = connection.execute(query.where(objects.c.object_id.in_(object_ids)))
+    return {row.object_id: row.generation for row in found}
+
+
+def all_session_ids(connection: Connection) -> list[str]:
+    """Return the ids of all sessions."""
+    return list(connection.execute(select(sessions.c.session_id)).scalars())
+
+
+def copied_records(connection: Connection, kind: str, after: str, limit: int) -> list[str]:
+    """Return a page of the ids of sessions, or of objects, that have copies, in order."""
+    table, column = (objects, objects.c.object_id)
+    if kind == SESSION:
+        table, column = sessions, sessions.c.session_id
+    query = (
+        select(column)
+        .where(column > after, ~table.c.session_id.startswith(CONTROL_SESSIONS, autoescape=True))
+        .order_by(column)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def restore_session(connection: Connection, copy: SessionCopy) -> Restored:
+    """Put a session back, with its parties and their keys. It has no tokens then."""
+    row = {
+        "session_id": copy.session_id,
+        "custody": copy.custody,
+        "key_class": copy.key_class,
+        "created_ms": copy.created_ms,
+        "backends": copy.backends,
+        "write_quorum": copy.write_quorum,
+    }
+    if not insert_once(connection, sessions, row):
+        return Restored.KNOWN
+    for member in copy.parties:
+        scope = {"session_id": copy.session_id, "role": member.role, "miner": key_of(member.miner)}
+        connection.execute(insert(parties), scope | {"created_ms": member.created_ms})
+    for key in copy.keys:
+        connection.execute(
+            insert(key_versions),
+            {
+                "session_id": copy.session_id,
+                "role": key.role,
+                "miner": key_of(key.miner),
+                "version": key.version,
+                "recipient": key.recipient,
+                "key_class": key.key_class,
+                "state": key.state,
+                "created_ms": key.created_ms,
+            },
+        )
+    return Restored.RESTORED
+
+
+def restore_object(
+    connection: Connection,
+    copy: ObjectCopy,
+    *,
+    stored: Stored,
+    stores: Sequence[str],
+    nodes: Collection[str],
+    everywhere: bool,
+) -> Restored:
+    """Put an object back, or its tombstone.
+
+    ``stored`` is what lies where; ``stores`` are all that are configured, ``nodes`` those of IPFS;
+    ``everywhere`` says that each store that should have the copy has it.
+    """
+    row = connection.execute(
+        select(objects).where(objects.c.object_id == copy.object_id)
+    ).one_or_none()
+    if row is not None and row.generation >= copy.generation:
+        return Restored.KNOWN
+    wanted = _wanted_of(connection, copy.session_id)
+    if wanted is None:
+        return Restored.NO_SESSION
+    if row is not None and row.payload_id != copy.payload_id:
+        return Restored.CONFLICT
+    if row is None and not _insert_object(connection, copy):
+        return Restored.CONFLICT
+    if row is not None:
+        _update_object(connection, copy)
+    connection.execute(delete(intents).where(intents.c.payload_id == copy.payload_id))
+    if copy.head is None:
+        _bury(connection, copy)
+    else:
+        names = [name for name in wanted or stores if name in stores]
+        _restore_payload(connection, copy, stored, names)
+        is_long = len(copy.segments) > 1
+        expect_roots(connection, copy.payload_id, [n for n in names if n in nodes and is_long])
+    if not everywhere:
+        expect_copy(connection, Due(OBJECT, copy.object_id, copy.generation))
+    return Restored.RESTORED if _take_slot(connection, copy) else Restored.SLOT_TAKEN
+
+
+def _wanted_of(connection: Connection, session_id: str) -> list[str] | None:
+    """Return the stores that a session wants, none if it leaves that open; None: no session."""
+    lock_session(connection, session_id)
+    row = connection.execute(
+        select(sessions.c.backends).where(sessions.c.session_id == session_id)
+    ).one_or_none()
+    return None if row is None else list(row.backends or ())
+
+
+def _values_of(copy: ObjectCopy) -> dict[str, object]:
+    return {
+        "state": (ObjectState.COMMITTED if copy.head is not None else ObjectState.ERASING).value,
+        "generation": copy.generation,
+        "head": copy.head,
+        "sealed_size": copy.sealed_size,
+        "wrapped_for": [
+            {k: v for k, v in _party_json(party).items() if v is not None}
+            for party in copy.wrapped_for
+        ],
+        "erased_ms": copy.erased_ms,
+    }
+
+
+def _party_json(party: object) -> dict[str, object]:
+    names = ("role", "miner", "version", "recipient")
+    return {name: getattr(party, name) for name in names}
+
+
+def _insert_object(connection: Connection, copy: ObjectCopy) -> bool:
+    taken = connection.execute(
+        select(objects.c.object_id).where(
+            (objects.c.payload_id == copy.payload_id)
+            | (objects.c.file_key_print == copy.file_key_print)
+        )
+    ).first()
+    if taken is not None:
+        return False
+    in_session = objects.c.session_id == copy.session_id
+    sequence = copy.sequence
+    if connection.execute(
+        select(objects.c.object_id).where(in_session, objects.c.sequence == sequence)
+    ).first():
+        # What was committed since an old catalog was put back has taken it.
+        sequence = connection.execute(
+            select(func.max(objects.c.sequence) + 1).where(in_session)
+        ).scalar_one()
+    values = _values_of(copy) | {
+        "object_id": copy.object_id,
+        "session_id": copy.session_id,
+        "task_id": copy.task_id,
+        "direction": copy.direction,
+        "miner": key_of(copy.miner),
+        "payload_id": copy.payload_id,
+        "cid": copy.cid,
+        "size": copy.size,
+        "payload_size": copy.payload_size,
+        "key_class": copy.key_class,
+        "file_key_print": copy.file_key_print,
+        "sequence": sequence,
+        "created_ms": copy.created_ms,
+    }
+    return insert_once(connection, objects, values)
+
+
+def _update_object(connection: Connection, copy: ObjectCopy) -> None:
+    connection.execute(
+        update(objects)
+        .where(objects.c.object_id == copy.object_id, objects.c.generation < copy.generation)
+        .values(_values_of(copy))
+    )
+
+
+def _bury(connection: Connection, copy: ObjectCopy) -> None:
+    """What an erased object left in stores is looked for again, until they were seen clean."""
+    grave = {"payload_id": copy.payload_id, "object_id": copy.object_id, "reason": ERASED}
+    insert_once(connection, graves, grave | {"buried_ms": now_ms(connection)})
+
+
+def _restore_payload(
+    connection: Connection, copy: ObjectCopy, stored: Stored, names: Sequence[str]
+) -> None:
+    for table in (segments, placements):
+        connection.execute(delete(table).where(table.c.payload_id == copy.payload_id))
+    for index, segment in enumerate(copy.segments):
+        key = {"payload_id": copy.payload_id, "segment": index}
+        sealed = {
+            "size": segment.size,
+            "leaf_digests": segment.leaf_digests,
+            "tag_key": segment.tag_key,
+            "leaf_tags": segment.leaf_tags,
+        }
+        connection.execute(insert(segments), key | sealed)
+        for name in names:
+            is_there = stored.get(name, {}).get(index) == segment.size
+            state = PLACED if is_there else PENDING
+            connection.execute(insert(placements), key | {"backend": name, "state": state})
+
+
+def _take_slot(connection: Connection, copy: ObjectCopy) -> bool:
+    """Take the object's slot, also from an upload that never came to its end; tell whether."""
+    slot = {
+        "session_id": copy.session_id,
+        "task_id": copy.task_id,
+        "direction": copy.direction,
+        "miner": key_of(copy.miner),
+    }
+    held = {"object_id": copy.object_id, "payload_id": copy.payload_id}
+    if insert_once(connection, slots, slot | held):
+        return True
+    here = [slots.c[name] == value for name, value in slot.items()]
+    holder = connection.execute(select(slots).where(*here)).one_or_none()
+    if holder is None:
+        return False
+    if holder.payload_id == copy.payload_id:
+        return True
+    aborted = connection.execute(
+        update(intents)
+        .where(intents.c.payload_id == holder.payload_id)
+        .values(state=IntentState.ABORTING.value)
+    )
+    if aborted.rowcount == 0:
+        return False
+    connection.execute(update(slots).where(*here).values(held))
+    return True

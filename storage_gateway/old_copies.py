@@ -1,0 +1,72 @@
+"""Manifest copies that must go: those of an erased object that hold its head.
+
+Whoever brings the tombstone removes them. One that was on its way meanwhile comes late, as a late
+write of a payload does, and is looked for until none can come any more.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from .backends import KeyedStore
+from .catalog import Catalog
+from .catalog.objects import load_manifest
+from .catalog.outbox import is_copied
+from .manifest_copies import OBJECT, folder_of, parse_copy_name
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The copies of one object: keys of those that are older than it is now, and whether a store
+    has the newest; of objects that are not copied all have.
+    """
+
+    older: list[str]
+    has_newest: bool
+
+
+class OldCopies:
+    """Those of one namespace, in all stores."""
+
+    def __init__(self, catalog: Catalog, store: KeyedStore, *, prefix: str) -> None:
+        """``prefix`` is the namespace's, ending in ``/``."""
+        self._catalog = catalog
+        self._store = store
+        self._prefix = prefix
+
+    async def has_any(self, object_id: str) -> bool:
+        """Tell whether a store has a copy of the object's manifest, of whatever generation.
+
+        Raises:
+            BackendUnavailable
+
+        """
+        async for _ in self._store.list(folder_of(self._prefix, OBJECT, object_id)):
+            return True
+        return False
+
+    async def look(self, object_id: str) -> Found:
+        """Look in every store for what there is of an object's copies.
+
+        Raises:
+            BackendUnavailable, CatalogUnavailable
+
+        """
+        manifest = await self._catalog.read(partial(load_manifest, object_id=object_id))
+        older, has_newest = [], not is_copied(manifest.slot.session_id)
+        async for blob in self._store.list(folder_of(self._prefix, OBJECT, object_id)):
+            name = parse_copy_name(self._prefix, blob.key)
+            if name is not None and name.generation < manifest.generation:
+                older.append(blob.key)
+            has_newest |= name is not None and name.generation == manifest.generation
+        return Found(older, has_newest)
+
+    async def remove(self, keys: Sequence[str]) -> None:
+        """Remove copies from every store.
+
+        Raises:
+            BackendUnavailable
+
+        """
+        for key in keys:
+            await self._store.delete(key)

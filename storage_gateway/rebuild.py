@@ -1,0 +1,293 @@
+"""Rebuild: a catalog that was lost, or that is an old one, is completed from the stores.
+
+Goes through the manifest copies in every store and puts back what the catalog does not have, or has
+in an older generation. A copy counts only if this deployment signed it, for the very name under
+which it lies; all others are refused and told. Can be broken off and run again at any time: until
+it came to its end the catalog counts as behind, and nothing is destroyed on its word.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from crypto import CopyError, CopySealer, Identity
+from urn import mint
+
+from .backends import KeyedStore
+from .catalog import Catalog
+from .catalog.high_water import clear_behind, set_behind
+from .catalog.restoring import (
+    Restored,
+    all_session_ids,
+    known_generations,
+    restore_object,
+    restore_session,
+)
+from .errors import BackendUnavailable, BlobCorrupt, BlobMissing, GatewayError
+from .findings import Finding
+from .high_water import FOLDER, parse_mark
+from .manifest_copies import (
+    FOLDERS,
+    OBJECT,
+    SESSION,
+    Copy,
+    CopyName,
+    CopyUnreadable,
+    ObjectCopy,
+    decode_copy,
+    parse_copy_name,
+)
+
+logger = logging.getLogger(__name__)
+
+PAGE = 200
+AT_ONCE = 32
+"""Copies that are read, and put back, at once."""
+COPY_BYTES_MAX = 64 << 20
+"""Of the largest object it is a tenth of that."""
+FINDINGS_MAX = 1000
+"""So many are kept with their words; of the others the number."""
+
+LOST_FOR_GOOD = (
+    "tokens: issue new ones (POST /v1/sessions/{session}/tokens)",
+    "uploads that were under way, and what became of those answered with 202",
+    "what was put into IPFS nodes: it is put there again",
+    "reports of stress runs, and how far the passes had come",
+)
+"""What no copy holds."""
+
+WATCH_STORE = "nothing of it was used; find out who writes to that store"
+NEWER_PROGRAM = "run the version of the program that wrote it"
+FIND_SESSION = "bring back the copy of its session, then rebuild again"
+LOOK = "the catalog's own stays; compare the two before you erase one"
+
+
+@dataclass(slots=True)
+class RebuildReport:
+    """What a rebuild did. Counts are of copies; of an object each store has one."""
+
+    sessions: int = 0
+    objects: int = 0
+    tombstones: int = 0
+    known: int = 0
+    """Copies of what the catalog has already, in that generation or a newer one."""
+    refused: int = 0
+    """Copies that this deployment did not make, or not for that name."""
+    conflicts: int = 0
+    """What could not be put back, or not where it was."""
+    stores: list[str] = field(default_factory=list)
+    unreachable: list[str] = field(default_factory=list)
+    """Stores that did not answer: what they alone have is not back. Run it again when they do."""
+    findings: list[Finding] = field(default_factory=list)
+
+    def find(self, kind: str, where: str, detail: str, remedy: str) -> None:
+        """Note what was not as it should be."""
+        if len(self.findings) < FINDINGS_MAX:
+            self.findings.append(Finding(kind, where, detail, remedy))
+
+
+class Rebuild:
+    """One rebuild of one catalog."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        stores: Sequence[KeyedStore],
+        nodes: Sequence[str],
+        sealer: CopySealer,
+        recovery: Identity,
+        prefix: str,
+        on_copy: Callable[[int], None] = lambda _count: None,
+    ) -> None:
+        """``stores`` are those with names, ``nodes`` the names of the others; ``recovery`` opens
+        the copies; ``prefix`` is the namespace's, ending in ``/``; ``on_copy`` is told of copies as
+        they are gone through.
+        """
+        self._catalog = catalog
+        self._stores = tuple(stores)
+        self._nodes = tuple(nodes)
+        self._sealer = sealer
+        self._recovery = recovery
+        self._prefix = prefix
+        self._on_copy = on_copy
+        self._report = RebuildReport()
+        self._hidden: set[str] = set()
+        """What stands for the sessions that the catalog has, in the names of copies."""
+
+    async def run(self) -> RebuildReport:
+        """Go through all stores.
+
+        Raises:
+            CatalogUnavailable
+
+        """
+        await self._catalog.run(set_behind)
+        # What is listed from here on is on the disk, also where a crash left it unsynced.
+        await asyncio.to_thread(os.sync)
+        known = await self._catalog.read(all_session_ids)
+        self._hidden.update(map(self._sealer.hidden_name, known))
+        mark = 0
+        # All sessions first: an object is put back into its session only.
+        for kind in (SESSION, OBJECT):
+            for store in self._stores:
+                try:
+                    await self._go_through(store, kind)
+                    mark = max(mark, await self._mark_in(store))
+                except BackendUnavailable as error:
+                    self._give_up(store, error)
+        report = self._report
+        report.stores = [s.name for s in self._stores if s.name not in report.unreachable]
+        if not report.unreachable:
+            await self._catalog.run(partial(clear_behind, seen=mark))
+        return report
+
+    def _give_up(self, store: KeyedStore, error: BackendUnavailable) -> None:
+        if store.name not in self._report.unreachable:
+            self._report.unreachable.append(store.name)
+            remedy = "run it again when the store answers: until then the catalog counts as behind"
+            self._report.find("store", store.name, error.detail, remedy)
+
+    async def _mark_in(self, store: KeyedStore) -> int:
+        keys = [blob.key async for blob in store.list(f"{self._prefix}{FOLDER}")]
+        return max((parse_mark(self._prefix, key) or 0 for key in keys), default=0)
+
+    async def _go_through(self, store: KeyedStore, kind: str) -> None:
+        async for page in self._pages(store, kind):
+            new = await self._new_of(page, kind)
+            self._report.known += len(page) - len(new)
+            records: dict[str, list[CopyName]] = {}
+            for name in new:
+                records.setdefault(name.name, []).append(name)
+            groups = list(records.values())
+            for first in range(0, len(groups), AT_ONCE):
+                batch = groups[first : first + AT_ONCE]
+                await asyncio.gather(*(self._take(store, names) for names in batch))
+            self._on_copy(len(page))
+
+    async def _pages(self, store: KeyedStore, kind: str) -> AsyncIterator[list[CopyName]]:
+        page: list[CopyName] = []
+        async for blob in store.list(f"{self._prefix}{FOLDERS[kind]}/"):
+            name = parse_copy_name(self._prefix, blob.key)
+            if name is None or blob.size > COPY_BYTES_MAX:
+                self._refuse(store, blob.key, "its name or its size is that of no copy")
+                continue
+            page.append(name)
+            if len(page) == PAGE:
+                yield page
+                page = []
+        if page:
+            yield page
+
+    async def _new_of(self, page: Sequence[CopyName], kind: str) -> list[CopyName]:
+        """Return those of which the catalog has not that generation yet."""
+        if kind == SESSION:
+            return [name for name in page if name.name not in self._hidden]
+        ids = {name.name for name in page}
+        known = await self._catalog.read(partial(known_generations, object_ids=ids))
+        return [name for name in page if known.get(name.name, 0) < name.generation]
+
+    async def _take(self, store: KeyedStore, names: Sequence[CopyName]) -> None:
+        """Put a record back from the newest of its copies that counts."""
+        for name in sorted(names, key=lambda name: -name.generation):
+            copy = await self._read(store, name)
+            if copy is not None:
+                await self._restore(store, name, copy)
+                return
+
+    def _refuse(self, store: KeyedStore, key: str, why: str) -> None:
+        self._report.refused += 1
+        self._report.find("copy", f"{key} in store {store.name}", why, WATCH_STORE)
+        logger.warning("copy refused", extra={"store": store.name, "key": key, "why": why})
+
+    async def _read(self, store: KeyedStore, name: CopyName) -> Copy | None:
+        """Return what a copy says, if this deployment says so."""
+        key = name.below(self._prefix)
+        try:
+            size = (await store.stat(key)).size
+            data = await store.get(key, 0, size)
+            copy = decode_copy(
+                await asyncio.to_thread(self._sealer.open, key, data, self._recovery)
+            )
+        except (CopyError, BlobCorrupt) as error:
+            self._refuse(store, key, str(error))
+            return None
+        except CopyUnreadable as error:
+            self._report.conflicts += 1
+            self._report.find("copy", f"{key} in store {store.name}", str(error), NEWER_PROGRAM)
+            return None
+        except BlobMissing:
+            return None  # a newer generation has taken its place since it was listed
+        called = copy.record_id
+        if copy.kind == SESSION:
+            called = self._sealer.hidden_name(called)
+        if (copy.kind, called, copy.generation) != (name.kind, name.name, name.generation):
+            self._refuse(store, key, "it says that it is another record's")
+            return None
+        return copy
+
+    async def _restore(self, store: KeyedStore, name: CopyName, copy: Copy) -> None:
+        if not isinstance(copy, ObjectCopy):
+            done = await self._catalog.run(partial(restore_session, copy=copy))
+            self._hidden.add(name.name)
+            self._report.sessions += done is Restored.RESTORED
+            return
+        stored = {each.name: await self._stored_in(each, copy) for each in self._stores}
+        everywhere = await self._is_everywhere(store, name)
+        done = await self._catalog.run(
+            partial(
+                restore_object,
+                copy=copy,
+                stored=stored,
+                stores=[*(each.name for each in self._stores), *self._nodes],
+                nodes=self._nodes,
+                everywhere=everywhere,
+            )
+        )
+        self._count(copy, done)
+
+    def _count(self, copy: ObjectCopy, done: Restored) -> None:
+        report, urn = self._report, mint(copy.object_id).urn
+        if done in (Restored.RESTORED, Restored.SLOT_TAKEN):
+            report.objects += copy.head is not None
+            report.tombstones += copy.head is None
+        if done is Restored.KNOWN:
+            report.known += 1
+        elif done is Restored.NO_SESSION:
+            report.conflicts += 1
+            report.find("session", urn, f"no copy of its session {copy.session_id}", FIND_SESSION)
+        elif done is Restored.CONFLICT:
+            report.conflicts += 1
+            report.find("object", urn, "another object has its payload, or its file key", LOOK)
+        elif done is Restored.SLOT_TAKEN:
+            report.conflicts += 1
+            detail = "it is back, and its slot belongs to an object that came since"
+            report.find("slot", urn, detail, LOOK)
+
+    async def _stored_in(self, store: KeyedStore, copy: ObjectCopy) -> dict[int, int]:
+        """Return the sizes of what a store has of a payload, by the numbers of segments."""
+        folder = f"{self._prefix}payloads/{copy.payload_id}/"
+        found: dict[int, int] = {}
+        if copy.head is None or store.name in self._report.unreachable:
+            return found
+        try:
+            async for blob in store.list(folder):
+                number = blob.key.removeprefix(folder)
+                if number.isascii() and number.isdigit():
+                    found[int(number)] = blob.size
+        except BackendUnavailable as error:
+            self._give_up(store, error)
+        return found
+
+    async def _is_everywhere(self, found_in: KeyedStore, name: CopyName) -> bool:
+        for store in self._stores:
+            if store is found_in:
+                continue
+            try:
+                await store.stat(name.below(self._prefix))
+            except (BlobMissing, GatewayError):
+                return False
+        return True
