@@ -55,7 +55,7 @@ def foreign_stores_are_taken(patch: pytest.MonkeyPatch) -> None:
     async def refuse(_store: object, _deployment_id: str) -> None:
         pass
 
-    patch.setattr("storage_gateway.parts._refuse_foreign_store", refuse)
+    patch.setattr("storage_gateway.markers._refuse_foreign_store", refuse)
 
 
 def uploads_are_orphans(patch: pytest.MonkeyPatch) -> None:
