@@ -125,7 +125,12 @@ async def turn_at(
 
     """
     turn_id = new_random_id()
-    taken = await catalog.run(partial(take_pass, name=name, turn_id=turn_id, lease_s=lease_s))
+    try:
+        taken = await catalog.run(partial(take_pass, name=name, turn_id=turn_id, lease_s=lease_s))
+    except asyncio.CancelledError:
+        # It may be taken all the same, and would keep others out for as long as a death does.
+        await catalog.run(partial(leave_pass, name=name, turn_id=turn_id, ended=False))
+        raise
     if taken is None:
         yield None
         return

@@ -6,12 +6,18 @@ from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select, update
 
+from crypto import CopyError, CopySealer, CryptoError, Identity, open_file
 from retention import ErasureStep, next_erasure_step
 from storage_gateway.backends import BlobInfo, Replicas
 from storage_gateway.backends.spool import Spool
-from storage_gateway.catalog.tables import objects
+from storage_gateway.catalog import work
+from storage_gateway.catalog.outbox import Due
+from storage_gateway.catalog.statements import Statement
+from storage_gateway.catalog.tables import intents, objects
+from storage_gateway.outbox import Outbox
+from storage_gateway.plan import IntentState
 from storage_gateway.repair import Repair, _Order
 
 
@@ -68,10 +74,54 @@ def uploads_are_orphans(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("storage_gateway.catalog.orphans.named_among", named)
 
 
+def copies_are_not_waited_for(patch: pytest.MonkeyPatch) -> None:
+    """Who wrote a record is answered before any store has its copy, which comes some time."""
+
+    async def acknowledge(_self: Outbox, _due: Due) -> None:
+        pass
+
+    patch.setattr(Outbox, "acknowledge", acknowledge)
+
+
+def old_catalogs_claim(patch: pytest.MonkeyPatch) -> None:
+    """Uploads of dead processes are claimed, whether the catalog is behind or not."""
+    unguarded = Statement(
+        update(intents)
+        .where(work._OWNED, ~work._OWNER_ALIVE)
+        .values(
+            instance_id=bindparam("claimer"),
+            fence=bindparam("new_fence"),
+            state=IntentState.ABORTING.value,
+        )
+    )
+    patch.setattr(work, "_CLAIM", unguarded)
+
+
+def signatures_are_not_checked(patch: pytest.MonkeyPatch) -> None:
+    """What opens with the recovery identity counts as a copy of ours."""
+
+    def opened(_self: CopySealer, _name: str, data: bytes, identity: Identity) -> bytes:
+        try:
+            return open_file(data, [identity]).partition(b"\n")[2]
+        except CryptoError as error:
+            raise CopyError(str(error)) from None
+
+    patch.setattr(CopySealer, "open", opened)
+
+
 MENDING_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
+    "catalog-lost": (copies_are_not_waited_for, "2"),
+    "catalog-rolled-back": (
+        old_catalogs_claim,
+        "no upload of another process is aborted",
+    ),
     "foreign-deployment": (
         foreign_stores_are_taken,
         "a gateway refuses to start on what is not its own",
+    ),
+    "forged-manifest-copy": (
+        signatures_are_not_checked,
+        "each forged copy is refused and told, and no other one",
     ),
     "late-write-after-abort": (graves_close_at_once, "7"),
     "orphan-blob": (uploads_are_orphans, "nothing of an upload under way is touched"),

@@ -8,6 +8,8 @@ from .backend_flapping import CASE as BACKEND_FLAPPING
 from .backend_full import CASE as BACKEND_FULL
 from .backend_lies import CASE as BACKEND_LIES
 from .backend_outage import CASE as BACKEND_OUTAGE
+from .catalog_lost import CASE as CATALOG_LOST
+from .catalog_rolled_back import CASE as CATALOG_ROLLED_BACK
 from .catalog_stall import CASE as CATALOG_STALL
 from .clock_jump import CASE as CLOCK_JUMP
 from .concurrent_same_session import CASE as CONCURRENT_SAME_SESSION
@@ -19,6 +21,7 @@ from .deadline_mismatch import CASE as DEADLINE_MISMATCH
 from .duplicate_submit import CASE as DUPLICATE_SUBMIT
 from .flipped_bit import CASE as FLIPPED_BIT
 from .foreign_deployment import CASE as FOREIGN_DEPLOYMENT
+from .forged_manifest_copy import CASE as FORGED_MANIFEST_COPY
 from .hang_after_headers import CASE as HANG_AFTER_HEADERS
 from .huge_object import CASE as HUGE_OBJECT
 from .ipfs_gc_race import CASE as IPFS_GC_RACE
@@ -54,6 +57,8 @@ CASES: dict[str, Case[Any]] = {
         BACKEND_FULL,
         BACKEND_LIES,
         BACKEND_OUTAGE,
+        CATALOG_LOST,
+        CATALOG_ROLLED_BACK,
         CATALOG_STALL,
         CLOCK_JUMP,
         CONCURRENT_SAME_SESSION,
@@ -65,6 +70,7 @@ CASES: dict[str, Case[Any]] = {
         DUPLICATE_SUBMIT,
         FLIPPED_BIT,
         FOREIGN_DEPLOYMENT,
+        FORGED_MANIFEST_COPY,
         HANG_AFTER_HEADERS,
         HUGE_OBJECT,
         IPFS_GC_RACE,

@@ -4,16 +4,15 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
-from crypto import LEAF_PLAINTEXT_SIZE
 from storage_gateway.backend_settings import IPFSBackend
 from storage_gateway.catalog.work import list_intents
 from storage_gateway.errors import BlobMissing
 from storage_gateway.ids import new_random_id
-from storage_gateway.stress.bodies import Body
 from storage_gateway.stress.contract import Case, bytes_of_bodies
+from storage_gateway.stress.held import HELD_SIZE, Held
 from storage_gateway.stress.load import Customer
 from storage_gateway.stress.parameters import Parameters, Sizes
 from storage_gateway.stress.record import OK
@@ -29,8 +28,6 @@ TOO_MANY = BEGUN + 1
 """Orphans that are more than half of what a store has."""
 ROUNDS_MIN = 2
 ORPHAN_SIZE = 1000
-HELD_SIZE = LEAF_PLAINTEXT_SIZE + 100_000
-"""Of a body of which one leaf is stored, and that does not go on for a while."""
 GONE_S_MAX = 30.0
 
 
@@ -54,23 +51,6 @@ class _Planted:
         except BlobMissing:
             return False
         return True
-
-
-@dataclass(slots=True)
-class _Held:
-    """An upload that is under way for as long as the case wants it to be."""
-
-    body: Body
-    goes_on: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the body, which stops when its first leaf is sent."""
-        sent = 0
-        for piece in self.body.pieces():
-            yield piece
-            sent += len(piece)
-            if sent > LEAF_PLAINTEXT_SIZE:
-                await self.goes_on.wait()
 
 
 async def run(trial: Trial, _parameters: OrphanBlob) -> None:
@@ -164,7 +144,7 @@ async def _held(
     """Have an upload under way during the block; require that nothing of it is touched, and that
     it is stored once it goes on.
     """
-    held, task_id = _Held(trial.body(HELD_SIZE)), trial.next_task()
+    held, task_id = Held(trial.body(HELD_SIZE)), trial.next_task()
     trial.ledger.offer(customer.member, task_id, "input", held.body)
     sent = asyncio.create_task(customer.upload(task_id, held.body, source=held.pieces()))
     try:

@@ -1,0 +1,43 @@
+"""Goal: a turn at a pass is one process's at a time, and nobody keeps one who gave up asking for it.
+
+Method: turns at a pass that does nothing, in every database.
+"""
+
+import asyncio
+from typing import TypeVar
+
+import pytest
+
+from storage_gateway.catalog import Catalog, Unit
+from storage_gateway.passes import turn_at
+
+pytestmark = pytest.mark.both_databases
+
+T = TypeVar("T")
+
+
+async def test_a_turn_is_one_s_at_a_time(catalog: Catalog) -> None:
+    async with turn_at(catalog, "pass") as first, turn_at(catalog, "pass") as second:
+        assert first is not None
+        assert second is None
+    async with turn_at(catalog, "pass") as third:
+        assert third is not None
+
+
+async def test_who_is_cancelled_while_asking_keeps_no_turn(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_run = catalog.run
+
+    async def cancelled(unit: Unit[T]) -> T:
+        monkeypatch.undo()
+        await true_run(unit)  # what was begun is run to its end
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(catalog, "run", cancelled)
+    with pytest.raises(asyncio.CancelledError):
+        async with turn_at(catalog, "pass"):
+            pytest.fail("it was cancelled before")
+
+    async with turn_at(catalog, "pass") as turn:
+        assert turn is not None
