@@ -1,4 +1,4 @@
-"""Goal: a turn at a pass is one process's at a time, and nobody keeps one who gave up asking for it.
+"""Goal: a turn at a pass is one process's at a time; who gives up asking for one keeps none.
 
 Method: turns at a pass that does nothing, in every database.
 """
