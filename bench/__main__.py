@@ -33,7 +33,7 @@ BENCHMARKS: Benchmarks = {
     "small": (small.measure, "4 KiB objects a second, against bare aiohttp; one and two workers"),
     "backends": (backends.measure, "an S3 server, against its client alone, rclone crypt, age"),
     "ipfs": (ipfs.measure, "an IPFS node, against its own add and cat"),
-    "passes": (passes.measure, "scrub and repair as objects grow, against sha256sum and copies"),
+    "passes": (passes.measure, "scrub, repair and rebuild, as objects grow in number"),
     "privacy": (privacy.measure, "an S3 server, against a gateway that seals nothing"),
 }
 

@@ -5,30 +5,37 @@ a catalog by the units that uploads use, and their blobs written without a sync.
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 
 from crypto import (
     LEAF_PLAINTEXT_SIZE,
     LEAF_SIZE,
+    CopySealer,
     Secret,
     X25519Identity,
     leaf_tag,
     new_head,
     new_tag_key,
+    recovery_identity,
 )
 from storage_gateway.backend_settings import LocalBackend
 from storage_gateway.catalog.copies import BAD
 from storage_gateway.catalog.objects import Ownership, begin_upload, commit_upload
-from storage_gateway.catalog.tables import placements
+from storage_gateway.catalog.outbox import Due, copy_came, load_copy
+from storage_gateway.catalog.tables import outbox, placements
 from storage_gateway.catalog.work import LEASE_S_MAX, end_instance, renew_instance
 from storage_gateway.config import Config
+from storage_gateway.custody import recipient_of_copies
 from storage_gateway.drafts import Draft, manifest_of, recipients_of
 from storage_gateway.ids import new_random_id
-from storage_gateway.parts import Parts, open_parts
+from storage_gateway.manifest_copies import FOLDERS, OBJECT, Copy, CopyName, encode_copy
+from storage_gateway.parts import CATALOG_FILE, Parts, open_parts
 from storage_gateway.records import INPUT, Manifest, Segment, Session, Slot
 from storage_gateway.sessions import MinerEntry, Sessions
 
@@ -37,6 +44,7 @@ MINER = "0x00000000000000000000000000000000000000a1"
 STORES = ("one", "two")
 LOSER = "two"
 """The store that loses its copies, so that they are made again."""
+REBUILD = "rebuild"
 BATCH = 500
 TOKEN_S = 86400.0
 
@@ -150,3 +158,61 @@ async def lose_copies(folder: Path) -> None:
 
         await parts.catalog.run(unit)
     os.sync()
+
+
+async def write_copies(folder: Path) -> None:
+    """Write the manifest copies of all there is into both stores, as the outbox would, unsynced."""
+    config = config_of(folder)
+    async with AsyncExitStack() as opened:
+        parts = await open_parts(config, opened)
+        sealer = CopySealer(parts.identity, parts.deployment_id)
+        recipient = recipient_of_copies(config, parts.identity)
+        while copies := await parts.catalog.read(_copies_due):
+            for copy in copies:
+                is_object = copy.kind == OBJECT
+                name = copy.record_id if is_object else sealer.hidden_name(copy.record_id)
+                key = CopyName(copy.kind, name, copy.generation).below(parts.prefix)
+                sealed = sealer.seal(key, encode_copy(copy), recipient)
+                for store in STORES:
+                    path = folder / store / key
+                    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    path.write_bytes(sealed)
+            dues = [Due(copy.kind, copy.record_id, copy.generation) for copy in copies]
+            await parts.catalog.run(partial(_have_come, dues=dues))
+    os.sync()
+
+
+def _copies_due(connection: Connection) -> list[Copy]:
+    due = select(outbox.c.kind, outbox.c.record_id).limit(BATCH)
+    found = [
+        load_copy(connection, kind=row.kind, record_id=row.record_id)
+        for row in connection.execute(due).all()
+    ]
+    return [copy for copy in found if copy is not None]
+
+
+def _have_come(connection: Connection, dues: list[Due]) -> None:
+    for due in dues:
+        copy_came(connection, due, everywhere=True)
+
+
+def lose_catalog(folder: Path) -> None:
+    """Take the catalog away."""
+    for file in (folder / "data").glob(f"{CATALOG_FILE}*"):
+        file.unlink()
+
+
+async def open_copies(folder: Path) -> float:
+    """Open every copy of an object in one store, and do nothing with it; return seconds."""
+    async with AsyncExitStack() as opened:
+        parts = await open_parts(config_of(folder), opened)
+        sealer, identity = (
+            CopySealer(parts.identity, parts.deployment_id),
+            recovery_identity(parts.identity),
+        )
+        store = folder / STORES[0]
+        began = time.perf_counter()
+        for path in (store / f"{parts.prefix}{FOLDERS[OBJECT]}").rglob("*"):
+            if path.is_file():
+                sealer.open(str(path.relative_to(store)), path.read_bytes(), identity)
+        return time.perf_counter() - began

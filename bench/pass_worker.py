@@ -4,23 +4,26 @@ Prints a JSON object: what was done, how long it took, and the process's peak me
 afterwards.
 """
 
+import argparse
 import asyncio
+import io
 import json
 import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from storage_gateway.cli.rebuild import rebuild as catalog_rebuild
 from storage_gateway.config import Config
 from storage_gateway.parts import Parts, open_parts
 from storage_gateway.settle import Settler
 from storage_gateway.upkeep import Upkeep, make_upkeep
 
-from .pass_data import config_of
+from .pass_data import REBUILD, STORES, config_of
 
 Counts = tuple[int, int, bool]
 """Copies that were looked at or made, their bytes, and whether that was all there is."""
@@ -40,6 +43,32 @@ async def _repair(upkeep: Upkeep) -> Counts:
 
 
 PASSES: dict[str, Callable[[Upkeep], Awaitable[Counts]]] = {"scrub": _scrub, "repair": _repair}
+
+
+def rebuild(folder: Path) -> dict[str, Any]:
+    """Run ``catalog rebuild`` over a deployment whose catalog is gone, as an operator would."""
+    config = config_of(folder)
+    os.environ["GATEWAY_BACKENDS"] = json.dumps(
+        [{"kind": "local", "name": b.name, "path": str(folder / b.name)} for b in config.stores]
+    )
+    given = {"data_dir": config.data_dir, "json": True, "quiet": True}
+    nothing = dict.fromkeys(("catalog_url", "config", "recovery_identity", "deployment"))
+    options, said = argparse.Namespace(**given, **nothing), io.StringIO()
+    idle = peak_memory()
+    began, cpu = time.perf_counter(), time.process_time()
+    with redirect_stdout(said):
+        status = catalog_rebuild(options)
+    seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu
+    report = json.loads(said.getvalue())
+    assert status == 0, report
+    return {
+        "copies": report["objects"],
+        "bytes": sum(path.stat().st_size for path in folder.glob(f"{STORES[0]}/*/*/manifests/*/*")),
+        "seconds": seconds,
+        "cpu_s": cpu_s,
+        "idle": idle,
+        "peak": peak_memory(),
+    }
 
 
 async def run(name: str, folder: Path) -> dict[str, Any]:
@@ -90,4 +119,6 @@ def peak_memory() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(run(sys.argv[1], Path(sys.argv[2])))), flush=True)
+    name, place = sys.argv[1], Path(sys.argv[2])
+    done = rebuild(place) if name == REBUILD else asyncio.run(run(name, place))
+    print(json.dumps(done), flush=True)

@@ -1,10 +1,11 @@
-"""Passes over all there is: how fast scrub and repair are, and what they hold in memory, as the
-objects grow in number; and beside them what they cannot do without.
+"""Passes over all there is: how fast scrub, repair and the rebuild of a catalog are, and what they
+hold in memory, as the objects grow in number; and beside them what they cannot do without.
 
 Each value is that of a process of its own over a deployment with two local stores. Scrub reads all
 copies in both; `sha256sum` over the same files is what it is compared with. For repair one of the
 stores has lost all; it is compared with a loop that copies the same files, and syncs each file and
-its folders, as each copy must be durable before it counts.
+its folders, as each copy must be durable before it counts. A rebuild finds no catalog, and a
+manifest copy of each object in both stores; it is compared with opening the copies of one.
 """
 
 import asyncio
@@ -37,6 +38,7 @@ ONCE_FROM = 50_000
 TOLD_EVERY = 10_000
 SUMMED = "sha256sum"
 COPIED = "copy and fsync"
+OPENED = "opening the copies"
 
 
 @dataclass(slots=True)
@@ -62,6 +64,7 @@ class Pass:
     peer_name: str
     peer: Callable[[Path], float]
     """Does what the pass cannot do without; returns seconds."""
+    unit: str = "copies/s"
 
 
 def measure(plan: Plan) -> list[Row]:
@@ -74,7 +77,8 @@ def measure(plan: Plan) -> list[Row]:
     rows = [row for each in PASSES for row in _rows_of(each, found[each.name])]
     if plan.pass_large:
         large = _measure_all(plan, plan.pass_large, LARGE_SIZE, plan.runs)
-        rows += [_large_row(each, plan.pass_large, large[each.name]) for each in PASSES]
+        of_payloads = [each for each in PASSES if each.name != pass_data.REBUILD]
+        rows += [_large_row(each, plan.pass_large, large[each.name]) for each in of_payloads]
     return rows
 
 
@@ -104,7 +108,7 @@ def _measure_all(plan: Plan, count: int, size: int, runs: int) -> Mapping[str, _
             values.peaks.append(ours["peak"] / MIB)
             values.cpu_ms.append(1000 * ours["cpu_s"] / ours["copies"])
             plan.say(
-                f"{each.name}, {count:,} objects: {values.rates[-1]:,.0f} copies/s,"
+                f"{each.name}, {count:,} objects: {values.rates[-1]:,.0f} {each.unit},"
                 f" {each.peer_name} {values.peer_rates[-1]:,.0f},"
                 f" peak {values.peaks[-1]:.0f} MiB, idle {ours['idle'] / MIB:.0f}"
             )
@@ -119,11 +123,11 @@ def _rows_of(each: Pass, by_count: Mapping[int, _Values]) -> list[Row]:
         rows.append(
             Row(
                 f"{each.name}, {count:,} objects of {SMALL_SIZE >> 10} KiB",
-                "copies/s",
+                each.unit,
                 Sample(tuple(values.rates)),
                 each.peer_name,
                 Sample(tuple(values.peer_rates)),
-                beside=f"{moved.median:.1f} MB/s, {cpu.median:.2f} ms CPU a copy",
+                beside=f"{moved.median:.1f} MB/s, {cpu.median:.2f} ms CPU each",
             )
         )
     (first, few), *_, (last, many) = [*by_count.items(), *by_count.items()]
@@ -134,7 +138,7 @@ def _rows_of(each: Pass, by_count: Mapping[int, _Values]) -> list[Row]:
     what, with_few = f"{last:,} objects", f"with {first:,}"
     return [
         *rows,
-        Row(f"{each.name}, rate with {what}", "copies/s", rates[0], with_few, rates[1],
+        Row(f"{each.name}, rate with {what}", each.unit, rates[0], with_few, rates[1],
             ratio_min=RATE_RATIO_MIN),
         Row(f"{each.name}, peak memory with {what}", "MiB", peaks[0], with_few, peaks[1],
             ratio_max=MEMORY_RATIO_MAX),
@@ -200,8 +204,18 @@ def _lose(folder: Path) -> None:
     asyncio.run(pass_data.lose_copies(folder))
 
 
+def _lose_catalog(folder: Path) -> None:
+    asyncio.run(pass_data.write_copies(folder))
+    pass_data.lose_catalog(folder)
+
+
+def _open_all(folder: Path) -> float:
+    return asyncio.run(pass_data.open_copies(folder))
+
+
 PASSES = (
     Pass("scrub", lambda _folder: None, SUMMED, _sum_all),
     Pass("repair", _lose, COPIED, _copy_all),
+    Pass(pass_data.REBUILD, _lose_catalog, OPENED, _open_all, "objects/s"),
 )
-"""In this order: what repair makes again is whole, and was read before."""
+"""In this order: what repair makes again is whole, and the catalog is taken away at last."""

@@ -9,9 +9,18 @@ from pathlib import Path
 import pytest
 
 from bench.figures import Verdict
-from bench.pass_data import STORES, config_of, fill, lose_copies
+from bench.pass_data import (
+    REBUILD,
+    STORES,
+    config_of,
+    fill,
+    lose_catalog,
+    lose_copies,
+    write_copies,
+)
 from bench.pass_worker import run
-from bench.passes import PASSES, _rows_of, _Values
+from bench.passes import PASSES, _rows_of, _run_pass, _Values
+from crypto import LEAF_PLAINTEXT_SIZE
 from storage_gateway.backends import shelf_of
 from storage_gateway.findings import CheckReport
 from storage_gateway.parts import open_parts
@@ -32,14 +41,17 @@ async def _check(folder: Path) -> CheckReport:
         return await asyncio.to_thread(checker.run)
 
 
-@pytest.mark.parametrize("size", [4096, 1_000_000])
-async def test_what_passes_go_through_is_true(tmp_path: Path, size: int) -> None:
+async def test_what_passes_go_through_is_true(tmp_path: Path) -> None:
+    size = LEAF_PLAINTEXT_SIZE + 1
     made: list[int] = []
     await fill(tmp_path, 3, size, made.append)
     scrubbed = await run("scrub", tmp_path)
     await lose_copies(tmp_path)
     lacking = [len(list((tmp_path / name).rglob("0"))) for name in STORES]
     repaired = await run("repair", tmp_path)
+    await write_copies(tmp_path)
+    lose_catalog(tmp_path)
+    rebuilt = await asyncio.to_thread(_run_pass, REBUILD, tmp_path)
     report = await _check(tmp_path)
 
     assert [3] == made
@@ -47,7 +59,7 @@ async def test_what_passes_go_through_is_true(tmp_path: Path, size: int) -> None
     assert [3, 0] == lacking
     assert 3 == repaired["copies"]
     assert scrubbed["bytes"] == 2 * repaired["bytes"] > 6 * size
-    assert 3 == report.objects
+    assert 3 == rebuilt["copies"] == report.objects
     assert [] == report.findings
 
 
