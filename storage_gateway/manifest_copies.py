@@ -14,6 +14,8 @@ import msgspec
 OBJECT = "object"
 SESSION = "session"
 FOLDERS = {OBJECT: "manifests", SESSION: "sessions"}
+COPY_BYTES_MAX = 64 << 20
+"""Of the largest object it is a tenth of that."""
 _NAME = re.compile(r"(manifests|sessions)/([a-z2-7]{32})/([1-9][0-9]{0,8})", re.ASCII)
 
 

@@ -9,7 +9,7 @@ it came to its end the catalog counts as behind, and nothing is destroyed on its
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -30,6 +30,7 @@ from .errors import BackendUnavailable, BlobCorrupt, BlobMissing, GatewayError
 from .findings import Finding
 from .high_water import FOLDER, parse_mark
 from .manifest_copies import (
+    COPY_BYTES_MAX,
     FOLDERS,
     OBJECT,
     SESSION,
@@ -46,8 +47,6 @@ logger = logging.getLogger(__name__)
 PAGE = 200
 AT_ONCE = 32
 """Copies that are read, and put back, at once."""
-COPY_BYTES_MAX = 64 << 20
-"""Of the largest object it is a tenth of that."""
 FINDINGS_MAX = 1000
 """So many are kept with their words; of the others the number."""
 
@@ -60,7 +59,7 @@ LOST_FOR_GOOD = (
 """What no copy holds."""
 
 WATCH_STORE = "nothing of it was used; find out who writes to that store"
-NEWER_PROGRAM = "run the version of the program that wrote it"
+NEWER_PROGRAM = "run rebuild of the version that wrote it: until then the catalog counts as behind"
 FIND_SESSION = "bring back the copy of its session, then rebuild again"
 LOOK = "the catalog's own stays; compare the two before you erase one"
 
@@ -101,11 +100,12 @@ class Rebuild:
         sealer: CopySealer,
         recovery: Identity,
         prefix: str,
+        away: Collection[str] = (),
         on_copy: Callable[[int], None] = lambda _count: None,
     ) -> None:
         """``stores`` are those with names, ``nodes`` the names of the others; ``recovery`` opens
-        the copies; ``prefix`` is the namespace's, ending in ``/``; ``on_copy`` is told of copies as
-        they are gone through.
+        the copies; ``prefix`` is the namespace's, ending in ``/``; the stores ``away`` could not be
+        seen to be ours; ``on_copy`` is told of copies as they are gone through.
         """
         self._catalog = catalog
         self._stores = tuple(stores)
@@ -115,8 +115,12 @@ class Rebuild:
         self._prefix = prefix
         self._on_copy = on_copy
         self._report = RebuildReport()
+        for name in away:
+            self._give_up(name, "it did not answer when it was asked for our marker")
         self._hidden: set[str] = set()
         """What stands for the sessions that the catalog has, in the names of copies."""
+        self._unreadable: set[str] = set()
+        """Records, by the names of their copies, of which a newer program wrote one."""
 
     async def run(self) -> RebuildReport:
         """Go through all stores.
@@ -134,22 +138,24 @@ class Rebuild:
         # All sessions first: an object is put back into its session only.
         for kind in (SESSION, OBJECT):
             for store in self._stores:
+                if store.name in self._report.unreachable:
+                    continue
                 try:
                     await self._go_through(store, kind)
                     mark = max(mark, await self._mark_in(store))
                 except BackendUnavailable as error:
-                    self._give_up(store, error)
+                    self._give_up(store.name, error.detail)
         report = self._report
         report.stores = [s.name for s in self._stores if s.name not in report.unreachable]
-        if not report.unreachable:
+        if not report.unreachable and not self._unreadable:
             await self._catalog.run(partial(clear_behind, seen=mark))
         return report
 
-    def _give_up(self, store: KeyedStore, error: BackendUnavailable) -> None:
-        if store.name not in self._report.unreachable:
-            self._report.unreachable.append(store.name)
+    def _give_up(self, name: str, why: str) -> None:
+        if name not in self._report.unreachable:
+            self._report.unreachable.append(name)
             remedy = "run it again when the store answers: until then the catalog counts as behind"
-            self._report.find("store", store.name, error.detail, remedy)
+            self._report.find("store", name, why, remedy)
 
     async def _mark_in(self, store: KeyedStore) -> int:
         keys = [blob.key async for blob in store.list(f"{self._prefix}{FOLDER}")]
@@ -193,7 +199,17 @@ class Rebuild:
     async def _take(self, store: KeyedStore, names: Sequence[CopyName]) -> None:
         """Put a record back from the newest of its copies that counts."""
         for name in sorted(names, key=lambda name: -name.generation):
-            copy = await self._read(store, name)
+            try:
+                copy = await self._read(store, name)
+            except CopyUnreadable as error:
+                # It is ours, and may be a tombstone: what is older must not come back for it.
+                self._unreadable.add(name.name)
+                self._report.conflicts += 1
+                where = f"{name.below(self._prefix)} in store {store.name}"
+                self._report.find("copy", where, str(error), NEWER_PROGRAM)
+                return
+            if name.name in self._unreadable:
+                return
             if copy is not None:
                 await self._restore(store, name, copy)
                 return
@@ -204,7 +220,12 @@ class Rebuild:
         logger.warning("copy refused", extra={"store": store.name, "key": key, "why": why})
 
     async def _read(self, store: KeyedStore, name: CopyName) -> Copy | None:
-        """Return what a copy says, if this deployment says so."""
+        """Return what a copy says, if this deployment says so.
+
+        Raises:
+            CopyUnreadable: it does, and a newer version of the program wrote it.
+
+        """
         key = name.below(self._prefix)
         try:
             size = (await store.stat(key)).size
@@ -214,10 +235,6 @@ class Rebuild:
             )
         except (CopyError, BlobCorrupt) as error:
             self._refuse(store, key, str(error))
-            return None
-        except CopyUnreadable as error:
-            self._report.conflicts += 1
-            self._report.find("copy", f"{key} in store {store.name}", str(error), NEWER_PROGRAM)
             return None
         except BlobMissing:
             return None  # a newer generation has taken its place since it was listed
@@ -279,7 +296,7 @@ class Rebuild:
                 if number.isascii() and number.isdigit():
                     found[int(number)] = blob.size
         except BackendUnavailable as error:
-            self._give_up(store, error)
+            self._give_up(store.name, error.detail)
         return found
 
     async def _is_everywhere(self, found_in: KeyedStore, name: CopyName) -> bool:

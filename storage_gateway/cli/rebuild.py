@@ -33,7 +33,7 @@ from storage_gateway.compare import Compare, CompareReport
 from storage_gateway.config import Config, ConfigError, load_config
 from storage_gateway.custody import load_identity, read_secret, recipient_of_copies
 from storage_gateway.deployments import NamedStore, deployments_in, has_our_copy
-from storage_gateway.errors import GatewayError
+from storage_gateway.errors import BackendUnavailable, BlobMissing, GatewayError
 from storage_gateway.findings import Finding
 from storage_gateway.markers import marker_key
 from storage_gateway.parts import MAIN, open_catalog
@@ -58,6 +58,8 @@ class _Opened:
     recipient: Recipient
     recovery: Identity | None = field(repr=False)
     prefix: str
+    away: tuple[str, ...]
+    """Stores that do not answer."""
 
 
 def rebuild(options: argparse.Namespace) -> int:
@@ -73,6 +75,7 @@ def rebuild(options: argparse.Namespace) -> int:
             sealer=opened.sealer,
             recovery=opened.recovery,
             prefix=opened.prefix,
+            away=opened.away,
             on_copy=advance,
         ).run()
 
@@ -141,15 +144,19 @@ async def _run(
         known = await catalog.read(deployment_of)
         if known is None and not new:
             raise ConfigError(f"{config.data_dir} holds no deployment yet")
-        wanted = known or getattr(options, "deployment", None)
-        deployment = wanted or await _look_for_deployment(config, identity, recovery)
+        named = getattr(options, "deployment", None)
+        if known and named not in (None, known):
+            raise ConfigError(f"the catalog is that of deployment {known}, not of {named}")
+        deployment = known or await _look_for_deployment(config, identity, recovery, named)
         if new:
             await catalog.run(partial(_register, deployment=deployment, identity=identity))
         stores = await open_stores(config, marker_key(deployment), stack, pins_in(catalog))
         with_names = _named(stores)
+        away = []
         for store in with_names:
-            await store.stat(marker_key(deployment))
-            if new:
+            if not await _is_ours(store, deployment):
+                away.append(store.name)
+            elif new:
                 await catalog.run(partial(record_marker, backend=store.name))
         opened = _Opened(
             catalog=catalog,
@@ -159,9 +166,24 @@ async def _run(
             recipient=recipient_of_copies(config, identity),
             recovery=recovery,
             prefix=f"{deployment}/{MAIN}/",
+            away=tuple(away),
         )
         with progress(None, command, quiet=options.quiet, unit=" copies") as advance:
             return await run(opened, advance)
+
+
+async def _is_ours(store: NamedStore, deployment: str) -> bool:
+    """Make sure that a store is the deployment's; False: it does not answer."""
+    try:
+        await store.stat(marker_key(deployment))
+    except BackendUnavailable:
+        return False
+    except BlobMissing:
+        raise ConfigError(
+            f"store {store.name} lacks the marker of deployment {deployment}: it is another store,"
+            " or not mounted"
+        ) from None
+    return True
 
 
 def _register(connection: Connection, deployment: str, identity: Identity) -> None:
@@ -181,8 +203,11 @@ def _recovery_of(config: Config, file: Path | None, identity: Identity) -> Ident
 
 
 async def _look_for_deployment(
-    config: Config, identity: Identity, recovery: Identity | None
+    config: Config, identity: Identity, recovery: Identity | None, named: str | None
 ) -> str:
+    """Return the deployment whose copies our router's identity signed: before it is written down
+    anywhere whose catalog this is.
+    """
     if recovery is None:
         raise ConfigError("recovery_recipient is set: give --recovery-identity FILE")
     async with AsyncExitStack() as stack:
@@ -190,11 +215,16 @@ async def _look_for_deployment(
         stores = await open_stores(config, "", stack, lambda _name: NoPins())
         found = await deployments_in(_named(stores))
     ours = []
-    for each in sorted(found):
+    for each in sorted(found) if named is None else [named]:
         async with AsyncExitStack() as stack:
             stores = await open_stores(config, marker_key(each), stack, lambda _name: NoPins())
             if await has_our_copy(_named(stores), each, CopySealer(identity, each), recovery):
                 ours.append(each)
+    if named is not None and not ours:
+        raise ConfigError(
+            f"no store holds a copy of deployment {named} that this router's identity signed"
+            f" (deployments found: {', '.join(sorted(found)) or 'none'})"
+        )
     if len(ours) != 1:
         raise ConfigError(
             f"the stores hold {len(ours)} deployments with copies that this router's identity"
