@@ -15,7 +15,7 @@ from storage_gateway.catalog.outbox import Due, copy_came, load_copy
 from storage_gateway.catalog.tables import graves, objects, outbox
 from storage_gateway.errors import BackendUnavailable
 from storage_gateway.manifest_copies import OBJECT, ObjectCopy, decode_copy, parse_copy_name
-from tests.gateway import RunningGateway, eventually, open_session
+from tests.gateway import DEADLINE_S, RunningGateway, eventually, open_session, running_gateway
 from tests.http.raw import exchange, request
 from tests.http.steps import fetch, upload, uploaded
 from tests.http.test_replicas import NAMES, Folders, folders, running
@@ -104,6 +104,20 @@ async def test_without_enough_copies_there_is_no_201(
         assert await is_brought(gateway)
         assert 2 == len(await of_objects(folders, gateway, NAMES[0]))
         assert await copies(folders, gateway, NAMES[0]) == await copies(folders, gateway, NAMES[1])
+
+
+async def test_stores_of_one_failure_domain_count_once(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third = {"kind": "local", "name": "three", "path": str(folders.path / "three")}
+    backends = [*({"failure_domain": "rack"} | each for each in folders.backends()), third]
+    settings = {"backends": backends, "reserve_bytes": 0, "header_copies": 3}
+    async with running_gateway(folders.path, **settings) as gateway:
+        session = await open_session(gateway, "101")
+        monkeypatch.setattr("storage_gateway.outbox.WAIT_S_MAX", 0.3)
+        refusing(monkeypatch, "three")
+        answer = await upload(gateway, session.path("t1"), session.user_token, b"in one rack")
+        answer.problem(503, "copies_late")
 
 
 async def test_what_nobody_waits_for_comes_by_itself(folders: Folders) -> None:
@@ -197,6 +211,37 @@ async def test_a_copy_that_comes_after_the_tombstone_goes_again(folders: Folders
         await eventually(is_erased, what="the erasure")
         for name in NAMES:
             assert [f"{object_id}/2"] == await of_objects(folders, gateway, name)
+
+
+async def test_a_copy_on_its_way_when_its_object_is_erased_goes_again(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_held, goes_on = asyncio.Event(), asyncio.Event()
+    true_put = LocalStore.put
+
+    async def put(self: LocalStore, key: str, data: bytes) -> None:
+        if self.name == NAMES[0] and "/manifests/" in key and key.endswith("/1"):
+            is_held.set()
+            await goes_on.wait()
+        await true_put(self, key, data)
+
+    monkeypatch.setattr(LocalStore, "put", put)
+    async with running(folders, header_copies=1, late_write_horizon_s=0.05) as (gateway, session):
+        made = await uploaded(gateway, session.path("t1"), session.user_token, b"content")
+        object_id = object_id_of(made["urn"])
+        await asyncio.wait_for(is_held.wait(), DEADLINE_S)
+        await erased(gateway, made["urn"], session.user_token)
+
+        async def is_erased() -> bool:
+            return await state_of(gateway, object_id) == "erased"
+
+        await eventually(is_erased, what="the erasure")
+        goes_on.set()
+        await gateway.gateway.upkeep.outbox.wait()
+
+        for name in NAMES:
+            assert [f"{object_id}/2"] == await of_objects(folders, gateway, name)
+        await eventually(is_erased, what="the erasure, once more")
 
 
 async def put_late(gateway: RunningGateway, key: str, data: bytes) -> None:

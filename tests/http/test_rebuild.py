@@ -253,12 +253,28 @@ def that_says_another_generation(lost: Lost, file: Path) -> bytes:
     return lost.sealer.seal(lost.key(file.with_name("9")), content, lost.recovery.recipient())
 
 
+def that_says_another_object(lost: Lost, file: Path) -> bytes:
+    """Signed for its name; no gateway makes it."""
+    content = lost.sealer.open(lost.key(file), file.read_bytes(), lost.recovery)
+    own, other = (urn.rpartition(":")[2].encode() for urn in (lost.urn, lost.erased_urn))
+    content = content.replace(own, other).replace(b'"generation":1', b'"generation":9')
+    return lost.sealer.seal(lost.key(file.with_name("9")), content, lost.recovery.recipient())
+
+
 def garbage(_lost: Lost, _file: Path) -> bytes:
     return b"age-encryption.org/v1\n"
 
 
 @pytest.mark.parametrize(
-    "forge", [by_a_stranger, moved, of_another_deployment, that_says_another_generation, garbage]
+    "forge",
+    [
+        by_a_stranger,
+        moved,
+        of_another_deployment,
+        that_says_another_generation,
+        that_says_another_object,
+        garbage,
+    ],
 )
 async def test_a_copy_that_is_not_ours_is_refused_and_told(
     lost: Lost, tmp_path: Path, forge: Callable[[Lost, Path], bytes]
