@@ -20,6 +20,7 @@ import pytest
 from crypto import CopySealer, X25519Identity, format_identity_file, recovery_identity
 from storage_gateway.catalog import Unit
 from storage_gateway.catalog.high_water import is_behind
+from storage_gateway.catalog.outbox import is_due
 from storage_gateway.custody import load_identity
 from storage_gateway.manifest_copies import OBJECT, CopyName
 from tests.commands import Done, command_beside
@@ -249,6 +250,20 @@ async def test_copies_are_compared_and_brought_again(folders: Folders) -> None:
     assert [true, true] == [await asyncio.to_thread(file.read_bytes) for file in (one, two)]
     done, report = await catalog("verify", config)
     assert (0, {"right": 4}) == (done.status, counted(report))
+
+
+async def test_a_copy_that_one_store_lacks_is_to_come_after_a_rebuild(folders: Folders) -> None:
+    made = await made_in(folders.path, folders.backends(), b"content")
+    object_id = made.urn.rpartition(":")[2]
+    key = CopyName(OBJECT, object_id, 1).below(f"{made.deployment}/main/")
+    await asyncio.to_thread((folders.path / NAMES[1] / key).unlink)
+    await asyncio.to_thread(lose_catalog, made.data_dir)
+    config = await asyncio.to_thread(config_file, made.data_dir, folders.backends())
+
+    done, report = await catalog("rebuild", config)
+
+    assert (0, 1) == (done.status, report["objects"])
+    assert await in_catalog(made.data_dir, partial(is_due, kind=OBJECT, record_id=object_id))
 
 
 async def test_a_recovery_recipient_is_needed_to_rebuild(folders: Folders) -> None:
