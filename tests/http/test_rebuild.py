@@ -18,8 +18,9 @@ import pytest
 from sqlalchemy import Connection, func, insert, select
 
 from crypto import CopySealer, Identity, X25519Identity, recovery_identity
+from storage_gateway.backends import LocalStore
 from storage_gateway.catalog import Catalog
-from storage_gateway.catalog.high_water import is_behind
+from storage_gateway.catalog.high_water import high_water, is_behind
 from storage_gateway.catalog.tables import (
     blocks,
     deployment,
@@ -45,6 +46,7 @@ from storage_gateway.catalog.tables import (
     tokens,
 )
 from storage_gateway.custody import IDENTITY_FILE
+from storage_gateway.high_water import parse_mark
 from storage_gateway.manifest_copies import OBJECT, CopyName
 from storage_gateway.parts import CATALOG_FILE
 from storage_gateway.stores import STORE_FOLDER
@@ -383,6 +385,7 @@ async def test_last_nights_backup_destroys_nothing_and_is_completed(
         await asyncio.to_thread(forget_marks, gateway.data_dir)
 
     async with running_gateway(tmp_path) as gateway:  # as it is: nothing is to be destroyed
+        assert (told_by == "the mark") is gateway.gateway.upkeep.high_water.is_behind
 
         async def is_noticed() -> bool:
             return await gateway.catalog.read(is_behind)
@@ -413,6 +416,26 @@ async def test_last_nights_backup_destroys_nothing_and_is_completed(
             assert (200, content) == (answer.status, answer.body)
         checked = await command_beside("check", "--data-dir", gateway.data_dir)
     assert 0 == checked.status, checked
+
+
+async def test_the_mark_is_in_the_catalog_before_any_store_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a process that died in between would have made an old one of the newest catalog."""
+    seen: list[tuple[int, int]] = []
+    true_put = LocalStore.put
+    async with running_gateway(tmp_path) as gateway:
+        await eventually(lambda: is_marked(gateway, 1), what="the mark")
+
+        async def put(self: LocalStore, key: str, data: bytes) -> None:
+            if (mark := parse_mark(gateway.gateway.parts.prefix, key)) is not None:
+                seen.append((mark, await gateway.catalog.read(high_water)))
+            await true_put(self, key, data)
+
+        monkeypatch.setattr(LocalStore, "put", put)
+        await gateway.gateway.upkeep.high_water.raise_mark()
+
+    assert [(2, 2)] == seen
 
 
 async def is_marked(gateway: RunningGateway, mark: int) -> bool:
