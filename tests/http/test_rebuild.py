@@ -20,7 +20,7 @@ from sqlalchemy import Connection, func, insert, select
 from crypto import CopySealer, Identity, X25519Identity, recovery_identity
 from storage_gateway.backends import LocalStore
 from storage_gateway.catalog import Catalog
-from storage_gateway.catalog.high_water import high_water, is_behind
+from storage_gateway.catalog.high_water import high_water, is_behind, raise_mark
 from storage_gateway.catalog.tables import (
     blocks,
     deployment,
@@ -391,6 +391,7 @@ async def test_last_nights_backup_destroys_nothing_and_is_completed(
             return await gateway.catalog.read(is_behind)
 
         await eventually(is_noticed, what="the notice")
+        assert await gateway.catalog.run(raise_mark) is None
         began = gateway.gateway.recovery.passes
 
         async def some_passes() -> bool:
