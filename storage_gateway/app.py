@@ -26,7 +26,7 @@ from .catalog.outbox import SESSION_GENERATION, Due, is_copied
 from .config import Config, ConfigError, cannot_listen, url_of
 from .custody import tls_context
 from .erase import Erasure
-from .errors import CatalogBehind
+from .errors import BackendUnavailable, CatalogBehind
 from .ids import new_random_id
 from .indexing import Indexing
 from .instance import Instance
@@ -124,7 +124,8 @@ class Gateway:
         await self._instance.start()
         self._opened.push_async_callback(self._instance.stop)
         self._assemble(self.parts)
-        with suppress(CatalogBehind):  # it says so, and serves what it knows
+        # It says so, and serves what it knows; stores that are away may be back later.
+        with suppress(CatalogBehind, BackendUnavailable):
             await self.upkeep.high_water.check()
         for loop in self.upkeep.loops(config):
             self._opened.push_async_callback(_cancel, asyncio.create_task(loop))

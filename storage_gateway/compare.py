@@ -17,7 +17,7 @@ from .catalog import Catalog
 from .catalog.outbox import Due, expect_copy, is_due, load_copy
 from .catalog.restoring import copied_records, known_generations
 from .errors import BlobCorrupt, BlobMissing
-from .findings import ERASE_AGAIN, REBUILD, Finding
+from .findings import REBUILD, SEE_OFF, Finding
 from .manifest_copies import (
     FOLDERS,
     OBJECT,
@@ -198,11 +198,15 @@ class Compare:
                 detail = "the catalog does not have it, or in an older generation only"
                 self._report.find("copy", where, detail, REBUILD)
             elif name.generation < generation:
-                await self._check_old(name, where)
+                await self._check_old(name, where, generation)
 
-    async def _check_old(self, name: CopyName, where: str) -> None:
+    async def _check_old(self, name: CopyName, where: str, generation: int) -> None:
         """An older generation goes when the newer one comes; one that stays is told."""
-        record = partial(is_due, kind=name.kind, record_id=name.name)
-        if not await self._catalog.read(record):
-            urn = mint(name.name).urn
-            self._report.find("copy", where, f"an older manifest of {urn}", ERASE_AGAIN)
+        due = Due(name.kind, name.name, generation)
+        if await self._catalog.read(partial(is_due, kind=name.kind, record_id=name.name)):
+            return
+        urn = mint(name.name).urn
+        self._report.find("copy", where, f"an older manifest of {urn}", SEE_OFF)
+        if self._repair:
+            await self._catalog.run(partial(expect_copy, due=due))
+            self._report.entered += 1

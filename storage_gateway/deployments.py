@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 
 _ID = re.compile(r"[a-z2-7]{32}", re.ASCII)
 
+TRIED_MAX = 1000
+"""Copies that are tried in a folder, until one is ours: another deployment may have millions."""
+
 NamedStore = LocalStore | S3Store
 
 
@@ -48,10 +51,14 @@ async def has_our_copy(
     """
     for store in stores:
         for folder in FOLDERS.values():
+            tried = 0
             with suppress(GatewayError):
                 async for blob in store.list(f"{deployment}/main/{folder}/"):
                     if blob.size > COPY_BYTES_MAX:
                         continue
+                    tried += 1
+                    if tried > TRIED_MAX:
+                        break
                     with suppress(BlobMissing, BlobCorrupt, CopyError):
                         data = await store.get(blob.key, 0, blob.size)
                         await asyncio.to_thread(sealer.open, blob.key, data, recovery)

@@ -8,11 +8,14 @@ destroyed on the catalog's word.
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
-from .backends import Member
+from crypto import CopyError, CopySealer, recovery_identity
+
+from .backends import KeyedStore, Member
 from .catalog import Catalog
 from .catalog.high_water import high_water, is_behind, raise_mark, set_behind
-from .errors import CatalogBehind, GatewayError
+from .errors import BackendUnavailable, BlobCorrupt, BlobMissing, CatalogBehind, GatewayError
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +26,10 @@ INTERVAL_S = 600.0
 ASK_S_MAX = 5.0
 """How long a store is waited for."""
 CONTENT = b"storage-gateway high-water mark v1\n"
+"""Sealed and signed as a manifest copy is, for its name: no store can make one up."""
+BYTES_MAX = 4096
+TRIED_MAX = 16
+"""Marks that are looked at, from the highest one on, until one is ours."""
 
 
 def mark_key(prefix: str, mark: int) -> str:
@@ -38,15 +45,44 @@ def parse_mark(prefix: str, key: str) -> int | None:
     return int(digits)
 
 
+def _sealed(sealer: CopySealer, key: str) -> bytes:
+    return sealer.seal(key, CONTENT, recovery_identity(sealer.identity).recipient())
+
+
+async def mark_in(store: KeyedStore, sealer: CopySealer, prefix: str) -> int:
+    """Return the highest mark in a store that this deployment signed; 0 when there is none.
+
+    Raises:
+        BackendUnavailable
+
+    """
+    keys = {
+        mark: blob.key
+        async for blob in store.list(f"{prefix}{FOLDER}")
+        if (mark := parse_mark(prefix, blob.key)) is not None
+    }
+    for mark in sorted(keys, reverse=True)[:TRIED_MAX]:
+        with suppress(BlobMissing, BlobCorrupt, CopyError):
+            size = min((await store.stat(keys[mark])).size, BYTES_MAX)
+            data = await store.get(keys[mark], 0, size)
+            sealer.open(keys[mark], data, recovery_identity(sealer.identity))
+            return mark
+        logger.warning("mark refused", extra={"store": store.name, "key": keys[mark]})
+    return 0
+
+
 class HighWater:
     """Compares and raises the mark, for one gateway process."""
 
-    def __init__(self, catalog: Catalog, members: Sequence[Member], *, prefix: str) -> None:
-        """``members`` are the stores that have names; ``prefix`` is the namespace's, ending in
-        ``/``.
+    def __init__(
+        self, catalog: Catalog, members: Sequence[Member], *, sealer: CopySealer, prefix: str
+    ) -> None:
+        """``members`` are the stores that have names; ``sealer`` is the deployment's; ``prefix`` is
+        the namespace's, ending in ``/``.
         """
         self._catalog = catalog
         self._members = tuple(members)
+        self._sealer = sealer
         self._prefix = prefix
         self.is_behind = False
         """As it was when that was looked at last."""
@@ -56,11 +92,14 @@ class HighWater:
 
         Raises:
             CatalogBehind: it is an old one.
+            BackendUnavailable: no store can be reached.
             CatalogUnavailable
 
         """
         # The catalog after: another process may raise the mark meanwhile, there first.
-        seen = await self.seen()
+        seen, read = await self._look()
+        if self._members and not read:
+            raise BackendUnavailable("no store tells its high-water mark")
         mine = await self._catalog.read(high_water)
         if seen > mine and await self._catalog.run(set_behind):
             logger.error(
@@ -74,16 +113,24 @@ class HighWater:
 
     async def seen(self) -> int:
         """Return the highest mark in any store that can be reached; 0 when there is none."""
-        marks = await asyncio.gather(*map(self._marks_of, self._members))
-        return max((mark for found in marks for mark in found), default=0)
+        return (await self._look())[0]
+
+    async def _look(self) -> tuple[int, int]:
+        """Return the highest mark, and how many stores were read."""
+        marks = await asyncio.gather(*map(self._mark_of, self._members))
+        read = [mark for mark in marks if mark is not None]
+        return max(read, default=0), len(read)
 
     async def raise_mark(self) -> None:
-        """Raise the mark, unless the catalog is behind.
+        """Raise the mark, unless the catalog is behind, or a store cannot be read: it may have a
+        higher one, which must not be overtaken.
 
         Raises:
             CatalogUnavailable
 
         """
+        if (await self._look())[1] < len(self._members):
+            return
         mark = await self._catalog.run(raise_mark)
         if mark is not None:
             await asyncio.gather(*(self._write(member, mark) for member in self._members))
@@ -100,27 +147,28 @@ class HighWater:
                 logger.exception("high-water mark not raised, unexpectedly")
             await asyncio.sleep(INTERVAL_S)
 
-    async def _marks_of(self, member: Member) -> list[int]:
+    async def _mark_of(self, member: Member) -> int | None:
+        """Return the highest mark of a store, 0 where there is none; None: it was not read."""
+        if not member.ready:
+            return None
         try:
             async with asyncio.timeout(ASK_S_MAX):
-                blobs = member.store.list(f"{self._prefix}{FOLDER}")
-                keys = [blob.key async for blob in blobs] if member.ready else []
+                return await mark_in(member.store, self._sealer, self._prefix)
         except (GatewayError, TimeoutError) as error:
             told = {"store": member.name, "kind": type(error).__name__}
             logger.info("high-water mark not read", extra=told)
-            return []
-        marks = [parse_mark(self._prefix, key) for key in keys]
-        return [mark for mark in marks if mark is not None]
+            return None
 
     async def _write(self, member: Member, mark: int) -> None:
         try:
             async with asyncio.timeout(ASK_S_MAX):
                 if not member.ready:
                     return
-                await member.store.put(mark_key(self._prefix, mark), CONTENT)
-                for older in await self._marks_of(member):
-                    if older < mark:
-                        await member.store.delete(mark_key(self._prefix, older))
+                key = mark_key(self._prefix, mark)
+                await member.store.put(key, _sealed(self._sealer, key))
+                async for blob in member.store.list(f"{self._prefix}{FOLDER}"):
+                    if (parse_mark(self._prefix, blob.key) or mark) < mark:
+                        await member.store.delete(blob.key)
         except (GatewayError, TimeoutError) as error:
             told = {"store": member.name, "kind": type(error).__name__}
             logger.info("high-water mark not written", extra=told)

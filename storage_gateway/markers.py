@@ -69,12 +69,14 @@ async def check_marker(
         await _refuse_unfit(store, deployment_id)
         await make_marker(store, marker)
     if not known:
-        await catalog.run(partial(_begin_store, name=store.name))
+        begin = partial(_begin_store, name=store.name, copied=not isinstance(store, IPFSStore))
+        await catalog.run(begin)
 
 
-def _begin_store(connection: Connection, name: str) -> None:
+def _begin_store(connection: Connection, name: str, *, copied: bool) -> None:
     record_marker(connection, name)
-    expect_all(connection)
+    if copied:
+        expect_all(connection)
 
 
 def _do_without(member: Member, why: str) -> None:

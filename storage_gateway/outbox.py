@@ -7,20 +7,29 @@ be deleted again: never to a node of IPFS.
 """
 
 import asyncio
+import hmac
 import logging
+import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 
 from crypto import CopySealer, Recipient
 
-from .backends import Member
+from .backends import LocalStore, Member
 from .backends.replica_reads import unseen
 from .catalog import Catalog
 from .catalog.outbox import BEFORE_ALL, Due, LaneKey, copy_came, count_due, list_due, load_copy
-from .errors import BackendUnavailable, CatalogUnavailable, CopiesLate, GatewayError
+from .errors import (
+    BackendUnavailable,
+    BlobCorrupt,
+    BlobMissing,
+    CatalogUnavailable,
+    CopiesLate,
+    GatewayError,
+)
 from .manifest_copies import OBJECT, Copy, CopyName, encode_copy
 from .passes import Turn, run_passes, turn_at
 
@@ -62,6 +71,7 @@ class Outbox:
         *,
         catalog: Catalog,
         members: Sequence[Member],
+        nodes: Collection[str] = (),
         sealer: CopySealer,
         recipient: Recipient,
         prefix: str,
@@ -70,13 +80,14 @@ class Outbox:
         hold_lease: Callable[[], Awaitable[None]],
         settled_s: float,
     ) -> None:
-        """``members`` are the stores that may hold heads; ``prefix`` is the namespace's, ending in
-        ``/``; ``domains`` in how many failure domains a copy is before its record is told to be
-        stored; ``hold_lease`` is `Instance.hold`. Who wrote a record is left to bring its copy for
-        ``settled_s``, before a pass does.
+        """``members`` are the stores that may hold heads, ``nodes`` the names of the others;
+        ``prefix`` is the namespace's, ending in ``/``; ``domains`` in how many failure domains a
+        copy is before its record is told to be stored; ``hold_lease`` is `Instance.hold`. Who wrote
+        a record is left to bring its copy for ``settled_s``, before a pass does.
         """
         self._catalog = catalog
         self._members = tuple(members)
+        self._names = [member.name for member in self._members] + list(nodes)
         self._sealer = sealer
         self._recipient = recipient
         self._prefix = prefix
@@ -189,7 +200,9 @@ class Outbox:
                 return True
             for due in page:
                 await turn.keep("/".join(after))
-                if await self._tried(due, ill):
+                if self._is_in_vain(due, ill):
+                    report.failed += 1
+                elif await self._tried(due, ill):
                     report.brought += 1
                 else:
                     report.failed += 1
@@ -197,6 +210,14 @@ class Outbox:
             limit -= len(page)
         await turn.keep("/".join(after))
         return False
+
+    def _is_in_vain(self, due: Due, ill: set[str]) -> bool:
+        """Tell whether each store has it, as far as is known, or takes nothing in this pass."""
+        known = self._known.get(due, set[str]())
+        return bool(known) and all(
+            member.name in known or member.name in ill or not member.ready
+            for member in self._members
+        )
 
     async def _tried(self, due: Due, ill: set[str]) -> bool:
         try:
@@ -214,7 +235,7 @@ class Outbox:
         await self._hold_lease()
         copy = await self._catalog.read(partial(load_copy, kind=due.kind, record_id=due.record_id))
         if copy is None:  # a session that was dropped again
-            return await self._catalog.run(partial(copy_came, due=due, everywhere=True))
+            return await self._catalog.run(partial(copy_came, due=due, stores=self._names))
         due = Due(due.kind, due.record_id, copy.generation)
         name = self._name_of(copy)
         key = name.below(self._prefix)
@@ -245,7 +266,9 @@ class Outbox:
             if not everywhere:
                 self._remember(due, known)
         # Before anybody is told that it is there, and also of what a store took alone.
-        if await self._catalog.run(partial(copy_came, due=due, everywhere=everywhere)):
+        if await self._catalog.run(
+            partial(copy_came, due=due, stores=self._names if everywhere else ())
+        ):
             return everywhere
         logger.info("copy came late", extra={"of": due.record_id})
         for member in self._members:
@@ -271,15 +294,31 @@ class Outbox:
         key = name.below(self._prefix)
         try:
             async with asyncio.timeout(PUT_S_MAX):
-                if again:
-                    # What a crash left of it: it may be there in part, or not for good.
-                    await member.store.delete(key)
-                await member.store.put(key, data)
+                if not (again and await self._has(member, key, data)):
+                    await member.store.put(key, data)
                 for generation in range(1, name.generation):
                     older = CopyName(name.kind, name.name, generation)
                     await member.store.delete(older.below(self._prefix))
         except TimeoutError:
             raise BackendUnavailable(f"store {member.name} does not answer") from None
+
+    async def _has(self, member: Member, key: str, data: bytes) -> bool:
+        """Tell whether a store has the copy, which is the same bytes each time; what else there is
+        goes: a crash may have left a part of it.
+        """
+        try:
+            if (await member.store.stat(key)).size == len(data):
+                found = await member.store.get(key, 0, len(data))
+                if hmac.compare_digest(found, data):
+                    if isinstance(member.bare, LocalStore):
+                        await asyncio.to_thread(os.sync)  # it was perhaps never synced
+                    return True
+        except BlobMissing:
+            return False
+        except BlobCorrupt:
+            pass
+        await member.store.delete(key)
+        return False
 
     def _remember(self, due: Due, known: set[str]) -> None:
         self._known[due] = known

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -27,7 +28,7 @@ from .catalog.sessions import (
     router_recipient,
     set_operator_token,
 )
-from .catalog.work import load_deployment, stores_in_use
+from .catalog.work import forget_markers, load_deployment, stores_in_use
 from .config import Config, ConfigError, LocalBackend
 from .custody import (
     OPERATOR_TOKEN_FILE,
@@ -161,6 +162,8 @@ async def _refuse_unknown(catalog: Catalog, members: tuple[Member, ...]) -> None
                 f"backend {known} holds payloads and is not configured: add it to the backends"
                 " again, under that name"
             )
+    # What comes back later has missed copies of manifests, and tombstones.
+    await catalog.run(partial(forget_markers, names=names))
 
 
 async def _refuse_one_node_twice(nodes: Sequence[IPFSStore]) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -28,7 +29,7 @@ from .catalog.restoring import (
 )
 from .errors import BackendUnavailable, BlobCorrupt, BlobMissing, GatewayError
 from .findings import Finding
-from .high_water import FOLDER, parse_mark
+from .high_water import mark_in
 from .manifest_copies import (
     COPY_BYTES_MAX,
     FOLDERS,
@@ -61,6 +62,7 @@ LOST_FOR_GOOD = (
 WATCH_STORE = "nothing of it was used; find out who writes to that store"
 NEWER_PROGRAM = "run rebuild of the version that wrote it: until then the catalog counts as behind"
 FIND_SESSION = "bring back the copy of its session, then rebuild again"
+READ_AGAIN = "see to the store's disk, then rebuild again: until then the catalog counts as behind"
 LOOK = "the catalog's own stays; compare the two before you erase one"
 
 
@@ -77,6 +79,11 @@ class RebuildReport:
     """Copies that this deployment did not make, or not for that name."""
     conflicts: int = 0
     """What could not be put back, or not where it was."""
+    without: int = 0
+    """Records that the catalog does not have, and of which copies were found, but none that counts:
+    as where the wrong identity was given."""
+    complete: bool = False
+    """Nothing is known to be missing: the catalog is behind no more."""
     stores: list[str] = field(default_factory=list)
     unreachable: list[str] = field(default_factory=list)
     """Stores that did not answer: what they alone have is not back. Run it again when they do."""
@@ -101,11 +108,13 @@ class Rebuild:
         recovery: Identity,
         prefix: str,
         away: Collection[str] = (),
+        accept_refused: bool = False,
         on_copy: Callable[[int], None] = lambda _count: None,
     ) -> None:
         """``stores`` are those with names, ``nodes`` the names of the others; ``recovery`` opens
         the copies; ``prefix`` is the namespace's, ending in ``/``; the stores ``away`` could not be
-        seen to be ours; ``on_copy`` is told of copies as they are gone through.
+        seen to be ours; ``accept_refused`` says that records of which no copy counts are none of
+        ours; ``on_copy`` is told of copies as they are gone through.
         """
         self._catalog = catalog
         self._stores = tuple(stores)
@@ -117,10 +126,16 @@ class Rebuild:
         self._report = RebuildReport()
         for name in away:
             self._give_up(name, "it did not answer when it was asked for our marker")
+        self._accept_refused = accept_refused
+        self._unread = 0
+        self._stray = 0
+        """Objects that could not be put back, as they have no session, or conflict."""
         self._hidden: set[str] = set()
         """What stands for the sessions that the catalog has, in the names of copies."""
         self._unreadable: set[str] = set()
         """Records, by the names of their copies, of which a newer program wrote one."""
+        self._without: set[tuple[str, str]] = set()
+        """Kinds and names of records of which copies were found, and none that counts."""
 
     async def run(self) -> RebuildReport:
         """Go through all stores.
@@ -142,24 +157,33 @@ class Rebuild:
                     continue
                 try:
                     await self._go_through(store, kind)
-                    mark = max(mark, await self._mark_in(store))
+                    mark = max(mark, await mark_in(store, self._sealer, self._prefix))
                 except BackendUnavailable as error:
                     self._give_up(store.name, error.detail)
         report = self._report
         report.stores = [s.name for s in self._stores if s.name not in report.unreachable]
-        if not report.unreachable and not self._unreadable:
+        report.without = await self._count_without()
+        is_whole = not (report.unreachable or self._unreadable or self._unread or self._stray)
+        report.complete = is_whole and (self._accept_refused or not report.without)
+        if report.complete:
             await self._catalog.run(partial(clear_behind, seen=mark))
         return report
+
+    async def _count_without(self) -> int:
+        """Return of how many records the catalog has nothing, and no copy counts."""
+        count = sum(kind == SESSION and name not in self._hidden for kind, name in self._without)
+        ids = [name for kind, name in self._without if kind == OBJECT]
+        for first in range(0, len(ids), PAGE):
+            page = ids[first : first + PAGE]
+            known = await self._catalog.read(partial(known_generations, object_ids=page))
+            count += len(page) - len(known)
+        return count
 
     def _give_up(self, name: str, why: str) -> None:
         if name not in self._report.unreachable:
             self._report.unreachable.append(name)
             remedy = "run it again when the store answers: until then the catalog counts as behind"
             self._report.find("store", name, why, remedy)
-
-    async def _mark_in(self, store: KeyedStore) -> int:
-        keys = [blob.key async for blob in store.list(f"{self._prefix}{FOLDER}")]
-        return max((parse_mark(self._prefix, key) or 0 for key in keys), default=0)
 
     async def _go_through(self, store: KeyedStore, kind: str) -> None:
         async for page in self._pages(store, kind):
@@ -213,6 +237,7 @@ class Rebuild:
             if copy is not None:
                 await self._restore(store, name, copy)
                 return
+        self._without.add((names[0].kind, names[0].name))
 
     def _refuse(self, store: KeyedStore, key: str, why: str) -> None:
         self._report.refused += 1
@@ -224,6 +249,7 @@ class Rebuild:
 
         Raises:
             CopyUnreadable: it does, and a newer version of the program wrote it.
+            BackendUnavailable: the store cannot be read at all.
 
         """
         key = name.below(self._prefix)
@@ -236,6 +262,12 @@ class Rebuild:
         except (CopyError, BlobCorrupt) as error:
             self._refuse(store, key, str(error))
             return None
+        except BackendUnavailable as error:
+            await self._see_store(store)
+            self._unread += 1
+            where = f"{key} in store {store.name}"
+            self._report.find("copy", where, error.detail, READ_AGAIN)
+            return None
         except BlobMissing:
             return None  # a newer generation has taken its place since it was listed
         called = copy.record_id
@@ -245,6 +277,11 @@ class Rebuild:
             self._refuse(store, key, "it says that it is another record's")
             return None
         return copy
+
+    async def _see_store(self, store: KeyedStore) -> None:
+        """Raise BackendUnavailable unless the store answers: then it is the one copy."""
+        with suppress(BlobMissing):
+            await store.stat(f"{self._sealer.deployment}/marker")
 
     async def _restore(self, store: KeyedStore, name: CopyName, copy: Copy) -> None:
         if not isinstance(copy, ObjectCopy):
@@ -271,6 +308,7 @@ class Rebuild:
         if done in (Restored.RESTORED, Restored.SLOT_TAKEN):
             report.objects += copy.head is not None
             report.tombstones += copy.head is None
+        self._stray += done in (Restored.NO_SESSION, Restored.CONFLICT)
         if done is Restored.KNOWN:
             report.known += 1
         elif done is Restored.NO_SESSION:

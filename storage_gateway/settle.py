@@ -5,7 +5,6 @@ leaves an intent that the next pass takes up.
 """
 
 import logging
-from contextlib import suppress
 from functools import partial
 
 from .backends import KeyedStore
@@ -125,8 +124,6 @@ class Settler:
             intent = found
 
     async def _claim(self, intent: IntentRow) -> None:
-        with suppress(BackendUnavailable):  # the slot is freed all the same; see before deletion
-            await self._notice_copies(intent)
         claimed = await self._catalog.run(lambda c: claim_intent(c, intent, self._instance_id))
         if claimed is not None:
             logger.info("intent claimed", extra={"payload_id": intent.payload_id})
@@ -135,8 +132,8 @@ class Settler:
         await self._catalog.run(lambda c: abort_intent(c, _ownership(intent)))
 
     async def _notice_copies(self, intent: IntentRow) -> None:
-        """See that it is an old catalog, if it is one in which the commit did not happen yet: a
-        copy of a manifest is made after that.
+        """See that it is an old catalog, if the upload was committed in a later one: its manifest
+        is copied after that, and here it can be committed no more.
         """
         if self._copies is not None and await self._copies.has_any(intent.object_id):
             if await self._catalog.run(set_behind):
@@ -144,11 +141,10 @@ class Settler:
                 logger.error(
                     "the catalog is older than the stores: run catalog rebuild", extra=told
                 )
-            raise CatalogBehind("a store has the manifest of what would be aborted")
+            raise CatalogBehind("a store has the manifest of what would be deleted")
 
     async def _delete_and_bury(self, intent: IntentRow) -> None:
-        if intent.fence > FIRST_INSTANCE_FENCE:  # of another process, which may have committed it
-            await self._notice_copies(intent)
+        await self._notice_copies(intent)
         await self.delete_payload(intent.payload_id)
         await self._catalog.run(lambda c: bury(c, _ownership(intent)))
         logger.info("upload aborted", extra={"payload_id": intent.payload_id})

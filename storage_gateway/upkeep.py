@@ -134,7 +134,8 @@ def make_upkeep(
     """
     catalog, payloads = parts.catalog, parts.payloads
     with_names = named_members(parts)
-    high_water = HighWater(catalog, with_names, prefix=parts.prefix)
+    sealer = CopySealer(parts.identity, parts.deployment_id)
+    high_water = HighWater(catalog, with_names, sealer=sealer, prefix=parts.prefix)
     return Upkeep(
         recovery=Recovery(
             catalog=catalog,
@@ -176,7 +177,8 @@ def make_upkeep(
         outbox=Outbox(
             catalog=catalog,
             members=with_names,
-            sealer=CopySealer(parts.identity, parts.deployment_id),
+            nodes=[node.name for node in parts.nodes],
+            sealer=sealer,
             recipient=recipient_of_copies(config, parts.identity),
             prefix=parts.prefix,
             threads=threads,

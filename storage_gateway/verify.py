@@ -41,6 +41,7 @@ from .findings import (
     REBUILD,
     RESTORE,
     RESTORE_CATALOG,
+    SEE_OFF,
     CheckReport,
 )
 from .high_water import parse_mark
@@ -285,7 +286,7 @@ class Checker:
             name = CopyName(OBJECT, manifest.object_id, generation).below(self._prefix)
             # Looked at once more: it may have been on its way out when the stores were listed.
             if generation < manifest.generation and self._is_stored(name):
-                self._find("erased", urn, "a store has a copy of its head", ERASE_AGAIN)
+                self._find("erased", urn, "a store has a copy of its head", SEE_OFF)
 
     def _is_stored(self, key: str) -> bool:
         for shelf in self._shelves.values():

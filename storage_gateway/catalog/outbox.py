@@ -1,5 +1,6 @@
 """Units on manifest copies that are still to come to the stores, and on what they say."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import (
@@ -32,7 +33,7 @@ from storage_gateway.records import ObjectState
 from .clock import now_ms
 from .statements import Statement, insert_once, miner_of
 from .stress_runs import CONTROL_SESSIONS
-from .tables import graves, key_versions, objects, outbox, parties, segments, sessions
+from .tables import graves, key_versions, markers, objects, outbox, parties, segments, sessions
 
 SESSION_GENERATION = 1
 """Of a session, which is never changed yet."""
@@ -45,6 +46,7 @@ _RAISE = Statement(
     .values(generation=bindparam("new_generation"), created_ms=bindparam("now_ms"))
 )
 _CAME = Statement(delete(outbox).where(_LANE, outbox.c.generation == bindparam("generation_is")))
+_MARKED = Statement(select(markers.c.backend))
 _DUE = Statement(select(outbox).where(_LANE))
 _PAGE = Statement(
     select(outbox)
@@ -183,13 +185,16 @@ def count_due(connection: Connection) -> tuple[int, float]:
     return row.due, max(0.0, (now_ms(connection) - row.oldest_ms) / 1000)
 
 
-def copy_came(connection: Connection, due: Due, *, everywhere: bool) -> bool:
-    """Note that a copy was put, ``everywhere`` or in some stores only. False: it is outdated.
+def copy_came(connection: Connection, due: Due, *, stores: Collection[str]) -> bool:
+    """Note that a copy was put. False: it is outdated.
+
+    It is to come no more when all ``stores`` that the deployment has are there: another process may
+    know of one more. With none it is in some only.
 
     Then its record has another generation since, and whoever removed the older copies may have
     looked before this one was there: it is to be removed again, and the object is not erased yet.
     """
-    if everywhere:
+    if stores and all(row.backend in stores for row in _MARKED.run(connection)):
         _CAME.run(connection, due.parameters() | {"generation_is": due.generation})
     if due.kind != OBJECT:
         return True

@@ -31,6 +31,7 @@ from .tables import (
     intents,
     markers,
     objects,
+    outbox,
     pins,
     placements,
     roots,
@@ -73,6 +74,11 @@ _MEND_GRAVES = Statement(
 )
 _LIVING = Statement(
     select(instances.c.instance_id).where(instances.c.lease_until_ms > bindparam("now_ms")).limit(1)
+)
+_MEND_OUTBOX = Statement(
+    update(outbox)
+    .where(outbox.c.created_ms > bindparam("now_ms"))
+    .values(created_ms=bindparam("now_ms"))
 )
 _OWNER_ALIVE = exists().where(
     instances.c.instance_id == intents.c.instance_id,
@@ -202,6 +208,11 @@ def record_marker(connection: Connection, backend: str) -> None:
     insert_once(connection, markers, {"backend": backend, "created_ms": now_ms(connection)})
 
 
+def forget_markers(connection: Connection, names: Collection[str]) -> None:
+    """Forget the markers of backends that are none of these; what comes back then counts as new."""
+    connection.execute(delete(markers).where(markers.c.backend.not_in(names)))
+
+
 def stores_in_use(connection: Connection) -> list[str]:
     """Return the backends that carry our marker and that a payload lies in, by name."""
     holds = or_(
@@ -248,11 +259,13 @@ def mend_times(connection: Connection) -> None:
     """Bring times that lie in the future back to now: the database's clock was set back since.
 
     A lease is cut to what it may last, so that a living process has the time to renew it and a
-    dead one's work is claimed this year. A grave's wait starts anew.
+    dead one's work is claimed this year. A grave's wait starts anew, and so does what is to be
+    copied.
     """
     now = now_ms(connection)
     _MEND_LEASES.run(connection, {"latest_ms": now + LEASE_S_MAX * 1000})
     _MEND_GRAVES.run(connection, {"now_ms": now})
+    _MEND_OUTBOX.run(connection, {"now_ms": now})
 
 
 def list_intents(connection: Connection, after: str, limit: int) -> list[IntentRow]:

@@ -158,6 +158,11 @@ def _add_rebuild(verbs: Commands) -> None:
     rebuild.add_argument(
         "--deployment", metavar="ID", help="which one, where the stores hold several"
     )
+    rebuild.add_argument(
+        "--accept-refused",
+        action="store_true",
+        help="be done although copies were found that nobody here signed, of what is nowhere else",
+    )
     verify.add_argument(
         "--repair", action="store_true", help="have what is missing or wrong brought again"
     )

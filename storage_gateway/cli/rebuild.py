@@ -76,6 +76,7 @@ def rebuild(options: argparse.Namespace) -> int:
             recovery=opened.recovery,
             prefix=opened.prefix,
             away=opened.away,
+            accept_refused=options.accept_refused,
             on_copy=advance,
         ).run()
 
@@ -188,7 +189,12 @@ async def _is_ours(store: NamedStore, deployment: str) -> bool:
 
 def _register(connection: Connection, deployment: str, identity: Identity) -> None:
     load_deployment(connection, deployment)
-    register_router(connection, str(identity.recipient()), identity.key_class)
+    recipient = str(identity.recipient())
+    if (known := register_router(connection, recipient, identity.key_class)) != recipient:
+        raise ConfigError(
+            f"the identity in the data folder is not the one that this deployment's objects are"
+            f" sealed to ({known}): restore that one"
+        )
 
 
 def _recovery_of(config: Config, file: Path | None, identity: Identity) -> Identity | None:
@@ -199,6 +205,8 @@ def _recovery_of(config: Config, file: Path | None, identity: Identity) -> Ident
         (recovery,) = parse_identities(read_secret(file))
     except (CryptoError, ValueError) as error:
         raise ConfigError(f"{file} must hold exactly one identity ({error})") from None
+    if str(recovery.recipient()) != str(recipient_of_copies(config, identity)):
+        raise ConfigError(f"{file} is not the identity of recovery_recipient")
     return recovery
 
 
@@ -212,7 +220,7 @@ async def _look_for_deployment(
         raise ConfigError("recovery_recipient is set: give --recovery-identity FILE")
     async with AsyncExitStack() as stack:
         # Without a marker: it is not known yet whose.
-        stores = await open_stores(config, "", stack, lambda _name: NoPins())
+        stores = await open_stores(config, marker_key("none"), stack, lambda _name: NoPins())
         found = await deployments_in(_named(stores))
     ours = []
     for each in sorted(found) if named is None else [named]:
@@ -255,6 +263,14 @@ def _print_rebuilt(report: RebuildReport) -> None:
         print(f"  {lost}")
     if report.unreachable:
         print(f"Out of reach: {', '.join(report.unreachable)}. Run it again when they answer.")
+    if report.without:
+        print(
+            f"Of {report.without:,} records no copy counts: is it the right identity, and the right"
+            " --recovery-identity? If you are sure, --accept-refused."
+        )
+    if not report.complete:
+        print("Until then the catalog counts as behind: a gateway serves what it knows, perhaps")
+        print("also what was erased since, and collects nothing.")
         return
     print(f"Read to the end: {', '.join(report.stores)}. Start the gateway; repair and scrub look")
     print("after the copies of segments. storage-gateway check verifies everything now.")

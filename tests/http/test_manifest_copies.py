@@ -252,7 +252,7 @@ async def put_late(gateway: RunningGateway, key: str, data: bytes) -> None:
     name = parse_copy_name(parts.prefix, key)
     assert name is not None
     due = Due(name.kind, name.name, name.generation)
-    assert not await gateway.catalog.run(lambda c: copy_came(c, due, everywhere=True))
+    assert not await gateway.catalog.run(lambda c: copy_came(c, due, stores=NAMES))
 
 
 async def test_one_that_nobody_tells_of_is_found_within_the_horizon(folders: Folders) -> None:

@@ -35,8 +35,10 @@ def upgrade() -> None:
     op.execute(
         "INSERT INTO outbox (kind, record_id, generation, created_ms)"
         " SELECT 'object', object_id, generation, created_ms FROM objects"
+        " WHERE session_id NOT LIKE 'stress.%'"
     )
     op.execute(
         "INSERT INTO outbox (kind, record_id, generation, created_ms)"
         " SELECT 'session', session_id, 1, created_ms FROM sessions"
+        " WHERE session_id NOT LIKE 'stress.%'"
     )
