@@ -193,7 +193,7 @@ def _copies_due(connection: Connection) -> list[Copy]:
 
 def _have_come(connection: Connection, dues: list[Due]) -> None:
     for due in dues:
-        copy_came(connection, due, everywhere=True)
+        copy_came(connection, due, stores=STORES)
 
 
 def lose_catalog(folder: Path) -> None:
