@@ -16,6 +16,7 @@ from storage_gateway.catalog.copies import BAD, PLACED, load_placements
 from storage_gateway.catalog.objects import list_objects, load_segments
 from storage_gateway.errors import InternalError
 from storage_gateway.findings import CheckReport
+from storage_gateway.high_water import parse_mark
 from storage_gateway.manifest_copies import parse_copy_name
 from storage_gateway.markers import marker_key
 from storage_gateway.records import Manifest, ObjectState, Segment
@@ -219,8 +220,8 @@ def _judge_secrets(trial: Trial, shelves: Mapping[str, Shelf]) -> None:
     found = _first_of(_files_and_tables(trial)), _first_of(_blobs(trial, shelves))
     for name, content in itertools.chain(*found):
         searched += len(content)
-        # A copy of a manifest is an age file itself; what is in it is sealed.
-        begin = len(AGE_VERSION_LINE) if parse_copy_name(trial.world.prefix, name) else 0
+        # A copy of a manifest is an age file itself, and so is a mark; what is in it is sealed.
+        begin = len(AGE_VERSION_LINE) if _is_age_file(trial.world.prefix, name) else 0
         if AGE_VERSION_LINE in content[begin:] and not name.startswith(OWN):
             heads.append(f"{name} holds an age header")
         if any(mark in content for mark in marks):
@@ -228,6 +229,10 @@ def _judge_secrets(trial: Trial, shelves: Mapping[str, Shelf]) -> None:
     looked = f"{searched} stored bytes searched for"
     trial.verdict.judge(3, heads, f"{looked} age headers: none")
     trial.verdict.judge(4, plaintexts, f"{looked} the marks of {len(marks)} bodies: none")
+
+
+def _is_age_file(prefix: str, name: str) -> bool:
+    return parse_copy_name(prefix, name) is not None or parse_mark(prefix, name) is not None
 
 
 def _first_of(contents: Iterator[Content]) -> Iterator[Content]:
