@@ -27,7 +27,7 @@ from storage_gateway.stress.pausing import (
     stop_between_transactions,
     was_claimed,
 )
-from storage_gateway.stress.trial import Trial
+from storage_gateway.stress.trial import WORTH_RETRYING, Trial
 from storage_gateway.stress.world import Reachable
 
 BEGUN, LANDED = "write begins", "finish done"
@@ -142,9 +142,20 @@ async def _sleeping(
     body, task_id = trial.body(), trial.next_task()
     trial.ledger.offer(member, task_id, "input", body)
     await child.order(Order(at=BEGUN))
-    sent = asyncio.create_task(trial.customer(child, member).upload(task_id, body))
+    reached = asyncio.Event()
+
+    async def send() -> Answer:
+        answer = await trial.customer(child, member).upload(task_id, body)
+        # A process that lost its lease, asleep or on a busy machine, may refuse before it writes.
+        while answer.outcome in WORTH_RETRYING and not (reached.is_set() or child.is_dead()):
+            trial.record.retries += 1
+            answer = await trial.customer(child, member).upload(task_id, body)
+        return answer
+
+    sent = asyncio.create_task(send())
     try:
         await child.wait_at_point()
+        reached.set()
         if trial.fault_began is None:
             trial.begin_faults()
         (intent,) = await trial.world.catalog.inner.read(partial(list_intents, after="", limit=2))
