@@ -19,6 +19,7 @@ from storage_gateway.catalog.tables import intents, objects, outbox
 from storage_gateway.custody import IDENTITY_FILE
 from storage_gateway.high_water import mark_key
 from storage_gateway.manifest_copies import OBJECT
+from storage_gateway.stores import STORE_FOLDER
 from tests.commands import command_beside
 from tests.gateway import eventually, running_gateway
 from tests.http.steps import uploaded
@@ -240,9 +241,26 @@ async def test_one_file_that_cannot_be_read_keeps_no_other_from_coming_back(
 
     report = json.loads(done.out)
     assert (1, 1, False) == (done.status, report["tombstones"], report["complete"]), report
+    assert [] == report["unreachable"], "the store answers"
     await asyncio.to_thread(file.with_name("kept").replace, file)
     again = json.loads((await rebuilt(lost.data_dir, "--json")).out)
     assert (1, True) == (again["objects"], again["complete"])
     async with running_gateway(tmp_path) as gateway:
         assert not await gateway.catalog.read(is_behind)
         await new_token(gateway)
+
+
+async def test_a_node_among_the_stores_keeps_no_catalog_from_coming_back(lost: Lost) -> None:
+    """It holds no manifests, and need not answer."""
+    config = lost.data_dir / "gateway.toml"
+    lines = [
+        '[[backends]]\nkind = "local"\nname = "local"',
+        f'path = "{lost.data_dir / STORE_FOLDER}"',
+        '[[backends]]\nkind = "ipfs"\nname = "node"\napi = "http://127.0.0.1:9"',
+    ]
+    await asyncio.to_thread(config.write_text, "\n".join(lines))
+
+    done = await rebuilt(lost.data_dir, "--config", str(config), "--json")
+
+    report = json.loads(done.out)
+    assert (0, 1, True) == (done.status, report["objects"], report["complete"]), report
