@@ -130,7 +130,9 @@ def _empty(connection: Connection) -> None:
         connection.execute(delete(table))
 
 
-async def rebuild(trial: Trial, named: Sequence[RunStore]) -> RebuildReport:
+async def rebuild(
+    trial: Trial, named: Sequence[RunStore], *, accept_refused: bool = False
+) -> RebuildReport:
     """Make the run's catalog whole from these stores, in that order, and issue tokens, which no
     copy holds.
     """
@@ -143,6 +145,7 @@ async def rebuild(trial: Trial, named: Sequence[RunStore]) -> RebuildReport:
         sealer=sealer,
         recovery=recovery,
         prefix=world.prefix,
+        accept_refused=accept_refused,
     ).run()
     trial.notes["rebuilt"] = {
         name: getattr(report, name)

@@ -30,7 +30,7 @@ from storage_gateway.memory import Budget
 from storage_gateway.records import Segment
 from urn import CID, LINKS_MAX, CARReader, Codec, DAGBuilder, FileNode, parse_node
 
-from .units import add_object, add_session
+from .units import add_object, add_session, object_named
 
 LEAF = 64
 LEAVES = 400
@@ -212,7 +212,7 @@ async def test_an_erasure_is_noticed_before_the_next_node(
     async def read() -> None:
         async for piece in served.archive(block):
             found.extend(each for each, _ in reader.feed(piece))
-            await catalog.run(partial(erase, object_id="o01"))
+            await catalog.run(partial(erase, object_id=object_named(1)))
 
     with pytest.raises(Erased):
         await read()
@@ -267,7 +267,7 @@ async def test_bytes_that_are_gone_are_missing_unless_the_object_was_erased(
     block = await served.find(_raw(tree.leaves[9]))
     root = await served.find(tree.root)
     if erased:
-        await catalog.run(partial(erase, object_id="o01"))
+        await catalog.run(partial(erase, object_id=object_named(1)))
     await store.delete("payloads/p01/1")
     with pytest.raises(error):
         await anext(served.read(block))

@@ -18,14 +18,14 @@ from storage_gateway.catalog.blocks import Source, find_block, find_leaves, find
 from storage_gateway.catalog.tables import blocks
 from urn import CID, Codec
 
-from .units import add_object, add_session
+from .units import add_object, add_session, object_named
 
 pytestmark = pytest.mark.both_databases
 
 LEAVES = 5_000
 SOME = 10
 """Of them; with more, of so few leaves, PostgreSQL rightly reads the whole table."""
-SOURCE = Source("o01", "p01", 9_000_000, None)
+SOURCE = Source(object_named(1), "p01", 9_000_000, None)
 BY_DIGEST = {"sqlite": "sqlite_autoindex_blocks_1 (digest=?", "postgresql": "blocks_pkey"}
 BY_PAYLOAD = "blocks_by_payload"
 

@@ -32,7 +32,7 @@ from storage_gateway.errors import Erased
 from storage_gateway.records import Segment
 from urn import CID, Codec
 
-from .units import WITHIN_S, add_object, add_session
+from .units import WITHIN_S, add_object, add_session, object_named
 
 pytestmark = pytest.mark.both_databases
 
@@ -53,7 +53,7 @@ def segment(index: int, *leaves: int) -> Segment:
 
 
 def fill(connection: Connection, *numbers: int) -> None:
-    """Make objects with ids like ``o01``, their payloads like ``p01``."""
+    """Make objects with ids of their numbers, their payloads like ``p01``."""
     add_session(connection, "101")
     for number in numbers:
         add_object(connection, number, "101", b"head")
@@ -61,7 +61,7 @@ def fill(connection: Connection, *numbers: int) -> None:
 
 
 def payload(number: int) -> CommittedPayload:
-    return CommittedPayload(f"o{number:02}", f"p{number:02}", 9_000_000, ROOT)
+    return CommittedPayload(object_named(number), f"p{number:02}", 9_000_000, ROOT)
 
 
 def rows(connection: Connection) -> list[tuple[str, int | None, bytes | None]]:
@@ -82,9 +82,9 @@ async def test_leaves_are_numbered_through_all_segments(catalog: Catalog) -> Non
 
     for number in range(10):
         block = await catalog.read(partial(find_block, cid=leaf(number)))
-        assert ("o01", number, None) == found(block)
+        assert (object_named(1), number, None) == found(block)
     root = await catalog.read(partial(find_block, cid=ROOT))
-    assert ("o01", 0, NODE) == found(root)
+    assert (object_named(1), 0, NODE) == found(root)
     assert 11 == len(await catalog.read(rows))
 
 
@@ -122,7 +122,7 @@ async def test_of_leaves_that_are_alike_the_first_counts(catalog: Catalog) -> No
     await catalog.run(lambda c: record_blocks(c, "p01", [segment(0, 1, 2, 1), segment(1, 1)]))
 
     block = await catalog.read(partial(find_block, cid=leaf(1)))
-    assert ("o01", 0, None) == found(block)
+    assert (object_named(1), 0, None) == found(block)
 
 
 async def test_a_block_of_two_objects_is_there_until_both_are_erased(catalog: Catalog) -> None:
@@ -137,7 +137,7 @@ async def test_a_block_of_two_objects_is_there_until_both_are_erased(catalog: Ca
     assert second is not None
     await catalog.run(partial(erase, object_id=second[0]))
 
-    assert {"o01", "o02"} == {first[0], second[0]}
+    assert {object_named(1), object_named(2)} == {first[0], second[0]}
     with pytest.raises(Erased):
         await catalog.read(look)
 
@@ -154,7 +154,7 @@ async def test_what_is_below_a_node_is_found_until_the_object_is_erased(catalog:
     assert {digest(2): 1, digest(3): 2} == await catalog.read(leaves)
     assert NODE == await catalog.read(node)
     assert await catalog.read(partial(node, digest=digest(1))) is None
-    await catalog.run(partial(erase, object_id="o01"))
+    await catalog.run(partial(erase, object_id=object_named(1)))
     for unit in (leaves, node):
         with pytest.raises(Erased):
             await catalog.read(unit)
@@ -164,7 +164,7 @@ async def test_pages_tell_which_objects_are_not_indexed(catalog: Catalog) -> Non
     await catalog.run(lambda c: fill(c, *range(1, 8)))
     await catalog.run(lambda c: record_blocks(c, "p02", [segment(0, 1)], [(ROOT, NODE)]))
     await catalog.run(lambda c: record_blocks(c, "p03", [segment(0, 1)]))  # its root is to come
-    await catalog.run(partial(erase, object_id="o05"))
+    await catalog.run(partial(erase, object_id=object_named(5)))
     names, after, pages = [], "", 0
     while True:
         page, last = await catalog.read(partial(list_unindexed, after=after, limit=2))
@@ -174,14 +174,20 @@ async def test_pages_tell_which_objects_are_not_indexed(catalog: Catalog) -> Non
             break
         after = last
 
-    assert ["o01", "o03", "o04", "o06", "o07"] == names
+    assert [
+        object_named(1),
+        object_named(3),
+        object_named(4),
+        object_named(6),
+        object_named(7),
+    ] == names
     assert 4 == pages
     assert payload(1) == (await catalog.read(partial(list_unindexed, after="", limit=1)))[0][0]
 
 
 async def test_an_object_is_indexed_unless_it_was_erased(catalog: Catalog) -> None:
     await catalog.run(lambda c: fill(c, 1, 2))
-    await catalog.run(partial(erase, object_id="o02"))
+    await catalog.run(partial(erase, object_id=object_named(2)))
     enter = partial(index_blocks, segments=[segment(0, 1)], nodes=[(ROOT, NODE)])
 
     assert await catalog.run(partial(enter, payload=payload(1)))
@@ -206,7 +212,7 @@ def test_a_grave_takes_with_it_what_was_entered_at_the_same_time(
     with ThreadPoolExecutor(2) as threads:
         indexing = threads.submit(catalog.run_blocking, enter)
         assert entered.wait(WITHIN_S)
-        erasing = threads.submit(other.run_blocking, partial(erase, object_id="o01"))
+        erasing = threads.submit(other.run_blocking, partial(erase, object_id=object_named(1)))
         with pytest.raises(TimeoutError):
             erasing.result(0.3)
         go_on.set()

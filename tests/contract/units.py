@@ -57,11 +57,17 @@ def add_session(connection: Connection, session_id: str) -> None:
     )
 
 
+def object_named(number: int) -> str:
+    """Return an object id, of the form that gateways make; they sort as their numbers."""
+    tens, ones = divmod(number, 26)
+    return f"{'o' * 30}{chr(97 + tens)}{chr(97 + ones)}"
+
+
 def add_object(connection: Connection, number: int, session_id: str, head: bytes) -> None:
     connection.execute(
         objects.insert(),
         {
-            "object_id": f"o{number:02}",
+            "object_id": object_named(number),
             "session_id": session_id,
             "task_id": f"t{number:02}",
             "direction": "input",
