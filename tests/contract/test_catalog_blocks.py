@@ -174,13 +174,7 @@ async def test_pages_tell_which_objects_are_not_indexed(catalog: Catalog) -> Non
             break
         after = last
 
-    assert [
-        object_named(1),
-        object_named(3),
-        object_named(4),
-        object_named(6),
-        object_named(7),
-    ] == names
+    assert [object_named(number) for number in (1, 3, 4, 6, 7)] == names
     assert 4 == pages
     assert payload(1) == (await catalog.read(partial(list_unindexed, after="", limit=1)))[0][0]
 
