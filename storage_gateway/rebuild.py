@@ -82,6 +82,8 @@ class RebuildReport:
     without: int = 0
     """Records that the catalog does not have, and of which copies were found, but none that counts:
     as where the wrong identity was given."""
+    ended: bool = False
+    """All stores were gone through."""
     complete: bool = False
     """Nothing is known to be missing: the catalog is behind no more."""
     stores: list[str] = field(default_factory=list)
@@ -123,7 +125,8 @@ class Rebuild:
         self._recovery = recovery
         self._prefix = prefix
         self._on_copy = on_copy
-        self._report = RebuildReport()
+        self.report = RebuildReport()
+        """What was done so far."""
         for name in away:
             self._give_up(name, "it did not answer when it was asked for our marker")
         self._accept_refused = accept_refused
@@ -144,6 +147,19 @@ class Rebuild:
             CatalogUnavailable
 
         """
+        async for _ in self.steps():
+            pass
+        return self.report
+
+    async def steps(self) -> AsyncIterator[int]:
+        """Go through all stores, a page at a time: yield how many copies were gone through.
+
+        What stops between two of them has lost nothing: what is back is known the next time.
+
+        Raises:
+            CatalogUnavailable
+
+        """
         await self._catalog.run(set_behind)
         # What is listed from here on is on the disk, also where a crash left it unsynced.
         await asyncio.to_thread(os.sync)
@@ -153,21 +169,25 @@ class Rebuild:
         # All sessions first: an object is put back into its session only.
         for kind in (SESSION, OBJECT):
             for store in self._stores:
-                if store.name in self._report.unreachable:
+                if store.name in self.report.unreachable:
                     continue
                 try:
-                    await self._go_through(store, kind)
+                    async for count in self._go_through(store, kind):
+                        yield count
                     mark = max(mark, await mark_in(store, self._sealer, self._prefix))
                 except BackendUnavailable as error:
                     self._give_up(store.name, error.detail)
-        report = self._report
+        await self._conclude(mark)
+
+    async def _conclude(self, mark: int) -> None:
+        report = self.report
+        report.ended = True
         report.stores = [s.name for s in self._stores if s.name not in report.unreachable]
         report.without = await self._count_without()
         is_whole = not (report.unreachable or self._unreadable or self._unread or self._stray)
         report.complete = is_whole and (self._accept_refused or not report.without)
         if report.complete:
             await self._catalog.run(partial(clear_behind, seen=mark))
-        return report
 
     async def _count_without(self) -> int:
         """Return of how many records the catalog has nothing, and no copy counts."""
@@ -180,15 +200,15 @@ class Rebuild:
         return count
 
     def _give_up(self, name: str, why: str) -> None:
-        if name not in self._report.unreachable:
-            self._report.unreachable.append(name)
+        if name not in self.report.unreachable:
+            self.report.unreachable.append(name)
             remedy = "run it again when the store answers: until then the catalog counts as behind"
-            self._report.find("store", name, why, remedy)
+            self.report.find("store", name, why, remedy)
 
-    async def _go_through(self, store: KeyedStore, kind: str) -> None:
+    async def _go_through(self, store: KeyedStore, kind: str) -> AsyncIterator[int]:
         async for page in self._pages(store, kind):
             new = await self._new_of(page, kind)
-            self._report.known += len(page) - len(new)
+            self.report.known += len(page) - len(new)
             records: dict[str, list[CopyName]] = {}
             for name in new:
                 records.setdefault(name.name, []).append(name)
@@ -197,6 +217,7 @@ class Rebuild:
                 batch = groups[first : first + AT_ONCE]
                 await asyncio.gather(*(self._take(store, names) for names in batch))
             self._on_copy(len(page))
+            yield len(page)
 
     async def _pages(self, store: KeyedStore, kind: str) -> AsyncIterator[list[CopyName]]:
         page: list[CopyName] = []
@@ -228,9 +249,9 @@ class Rebuild:
             except CopyUnreadable as error:
                 # It is ours, and may be a tombstone: what is older must not come back for it.
                 self._unreadable.add(name.name)
-                self._report.conflicts += 1
+                self.report.conflicts += 1
                 where = f"{name.below(self._prefix)} in store {store.name}"
-                self._report.find("copy", where, str(error), NEWER_PROGRAM)
+                self.report.find("copy", where, str(error), NEWER_PROGRAM)
                 return
             if name.name in self._unreadable:
                 return
@@ -240,8 +261,8 @@ class Rebuild:
         self._without.add((names[0].kind, names[0].name))
 
     def _refuse(self, store: KeyedStore, key: str, why: str) -> None:
-        self._report.refused += 1
-        self._report.find("copy", f"{key} in store {store.name}", why, WATCH_STORE)
+        self.report.refused += 1
+        self.report.find("copy", f"{key} in store {store.name}", why, WATCH_STORE)
         logger.warning("copy refused", extra={"store": store.name, "key": key, "why": why})
 
     async def _read(self, store: KeyedStore, name: CopyName) -> Copy | None:
@@ -266,7 +287,7 @@ class Rebuild:
             await self._see_store(store)
             self._unread += 1
             where = f"{key} in store {store.name}"
-            self._report.find("copy", where, error.detail, READ_AGAIN)
+            self.report.find("copy", where, error.detail, READ_AGAIN)
             return None
         except BlobMissing:
             return None  # a newer generation has taken its place since it was listed
@@ -287,7 +308,7 @@ class Rebuild:
         if not isinstance(copy, ObjectCopy):
             done = await self._catalog.run(partial(restore_session, copy=copy))
             self._hidden.add(name.name)
-            self._report.sessions += done is Restored.RESTORED
+            self.report.sessions += done is Restored.RESTORED
             return
         stored = {each.name: await self._stored_in(each, copy) for each in self._stores}
         everywhere = await self._is_everywhere(store, name)
@@ -304,7 +325,7 @@ class Rebuild:
         self._count(copy, done)
 
     def _count(self, copy: ObjectCopy, done: Restored) -> None:
-        report, urn = self._report, mint(copy.object_id).urn
+        report, urn = self.report, mint(copy.object_id).urn
         if done in (Restored.RESTORED, Restored.SLOT_TAKEN):
             report.objects += copy.head is not None
             report.tombstones += copy.head is None
@@ -326,7 +347,7 @@ class Rebuild:
         """Return the sizes of what a store has of a payload, by the numbers of segments."""
         folder = f"{self._prefix}payloads/{copy.payload_id}/"
         found: dict[int, int] = {}
-        if copy.head is None or store.name in self._report.unreachable:
+        if copy.head is None or store.name in self.report.unreachable:
             return found
         try:
             async for blob in store.list(folder):

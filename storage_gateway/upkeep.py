@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
-from crypto import CopySealer
+from crypto import CopySealer, recovery_identity
 
 from .backends import Member
 from .collect import Collect, CollectReport
@@ -19,6 +19,8 @@ from .leftovers import Leftovers, LeftoversReport
 from .old_copies import OldCopies
 from .outbox import Outbox, OutboxReport
 from .parts import Parts
+from .rebuild import Rebuild, RebuildReport
+from .rebuild_pass import RebuildPass
 from .records import Wanted
 from .recovery import Recovery, RecoveryReport
 from .repair import Repair, RepairReport
@@ -26,9 +28,15 @@ from .roots import Roots
 from .scrub import Scrub, ScrubReport
 from .settle import Settler
 
-PASSES = ("recovery", "repair", "scrub", "gc", "leftovers", "copies")
+PASSES = ("recovery", "repair", "scrub", "gc", "leftovers", "copies", "rebuild")
 PassReport = (
-    RecoveryReport | RepairReport | ScrubReport | CollectReport | LeftoversReport | OutboxReport
+    RecoveryReport
+    | RepairReport
+    | ScrubReport
+    | CollectReport
+    | LeftoversReport
+    | OutboxReport
+    | RebuildReport
 )
 
 
@@ -52,6 +60,8 @@ class Upkeep:
     roots: Roots
     outbox: Outbox
     high_water: HighWater
+    rebuild: RebuildPass | None
+    """None where the identity that opens copies is kept elsewhere."""
 
     async def run_pass(self, name: str, within_s: float, confirm: int = 0) -> PassReport:
         """Run one pass by hand, for so long at most, but for recovery, which runs to its end.
@@ -76,6 +86,14 @@ class Upkeep:
             return await self.leftovers.run_once(within_s=within_s)
         if name == "copies":
             return await self.outbox.run_once(at_once=True)
+        if name == "rebuild":
+            if self.rebuild is None:
+                raise InvalidField(
+                    "recovery_recipient is set, so this process cannot open the copies: stop the"
+                    " gateways and run storage-gateway catalog rebuild --recovery-identity FILE",
+                    field="pass",
+                )
+            return await self.rebuild.run_once(within_s=within_s)
         raise NoSuchPass(f"there are: {', '.join(PASSES)}")
 
     def loops(self, config: Config) -> Iterator[Coroutine[Any, Any, None]]:
@@ -118,6 +136,25 @@ def _leftovers_of(config: Config, parts: Parts, threads: Executor) -> Leftovers:
         deployment_id=parts.deployment_id,
         interval_s=config.leftovers_interval_s,
     )
+
+
+def _rebuild_pass(config: Config, parts: Parts, sealer: CopySealer) -> RebuildPass | None:
+    if config.recovery_recipient is not None:
+        return None
+    named = named_members(parts)
+
+    def make() -> Rebuild:
+        return Rebuild(
+            catalog=parts.catalog,
+            stores=[member.store for member in named if member.ready],
+            nodes=[node.name for node in parts.nodes],
+            sealer=sealer,
+            recovery=recovery_identity(parts.identity),
+            prefix=parts.prefix,
+            away=[member.name for member in named if not member.ready],
+        )
+
+    return RebuildPass(parts.catalog, make)
 
 
 def make_upkeep(
@@ -187,4 +224,5 @@ def make_upkeep(
             settled_s=config.instance_lease_s,
         ),
         high_water=high_water,
+        rebuild=_rebuild_pass(config, parts, sealer),
     )

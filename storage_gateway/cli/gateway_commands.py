@@ -55,12 +55,14 @@ def _add_passes(commands: Commands) -> None:
         " copies again), scrub (read the copies that this round has not read yet, at the gateway's"
         " rate; what a store got in the last two minutes may be missing), gc (delete what lies in"
         " stores and was named by nothing for a week), leftovers (remove old versions and what was"
-        " never finished from buckets), copies (bring the copies of manifests that a store lacks)."
+        " never finished from buckets), copies (bring the copies of manifests that a store lacks),"
+        " rebuild (complete a catalog that is behind from the copies in the stores)."
         " Exit 1 if something is wrong.",
         examples,
     )
     running.add_argument(
-        "name", choices=("recovery", "repair", "scrub", "gc", "leftovers", "copies")
+        "name",
+        choices=("recovery", "repair", "scrub", "gc", "leftovers", "copies", "rebuild"),
     )
     running.add_argument(
         "--confirm",

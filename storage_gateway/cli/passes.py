@@ -14,10 +14,10 @@ from .transfer import talk
 SECONDS = 5.0
 """How long one question lasts: so often a person is told."""
 BUSY_S = 2.0
-NOT_COUNTED = frozenset({"pass", "ended"})
+NOT_COUNTED = frozenset({"pass", "ended", "complete"})
 WRONG = frozenset(
     {"bad", "lost", "failed", "failures", "unread", "waiting", "strange", "skipped", "braked"}
-    | {"behind", "kept", "restorable"}
+    | {"behind", "kept", "restorable", "refused", "conflicts", "without"}
 )
 """Counts that are to be looked at."""
 

@@ -13,16 +13,16 @@ import pytest
 from sqlalchemy import Connection, delete, insert, update
 
 from crypto import X25519Identity, format_identity_file
-from storage_gateway.catalog.high_water import high_water, is_behind
+from storage_gateway.catalog.high_water import high_water, is_behind, set_behind
 from storage_gateway.catalog.outbox import Due, copy_came, expect_copy, is_due
-from storage_gateway.catalog.tables import intents, objects, outbox
+from storage_gateway.catalog.tables import intents, objects, outbox, slots
 from storage_gateway.custody import IDENTITY_FILE
 from storage_gateway.high_water import mark_key
 from storage_gateway.manifest_copies import OBJECT
 from storage_gateway.stores import STORE_FOLDER
 from tests.commands import command_beside
 from tests.gateway import eventually, running_gateway
-from tests.http.steps import uploaded
+from tests.http.steps import fetch, uploaded
 from tests.http.test_manifest_copies import (
     copies,
     erased,
@@ -264,3 +264,41 @@ async def test_a_node_among_the_stores_keeps_no_catalog_from_coming_back(lost: L
 
     report = json.loads(done.out)
     assert (0, 1, True) == (done.status, report["objects"], report["complete"]), report
+
+
+async def test_a_running_gateway_completes_its_old_catalog_by_a_word(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page at a time; what is there already is not touched."""
+    monkeypatch.setattr("storage_gateway.rebuild.PAGE", 1)
+    async with running(folders) as (gateway, session):
+        made = [
+            await uploaded(gateway, session.path(f"t{task}"), session.user_token, b"content")
+            for task in range(4)
+        ]
+        await eventually(lambda: is_brought(gateway), what="the copies")
+        rebuild = gateway.gateway.upkeep.rebuild
+        assert rebuild is not None
+        idle = await rebuild.run_once()
+        lost = [object_id_of(each["urn"]) for each in made[1:]]
+
+        def go_back(connection: Connection) -> None:
+            for table in (objects, slots):
+                connection.execute(delete(table).where(table.c.object_id.in_(lost)))
+            set_behind(connection)
+
+        await gateway.catalog.run(go_back)
+        reports = [await rebuild.run_once(limit=1)]
+        while not reports[-1].ended:
+            reports.append(await rebuild.run_once(limit=1))
+        reads = [await fetch(gateway, each["urn"], session.user_token) for each in made]
+        again = await gateway.gateway.upkeep.run_pass("rebuild", 10.0)
+        assert not await gateway.catalog.read(is_behind)
+
+    assert (True, 0, 0) == (idle.ended, idle.objects, idle.known)
+    assert len(reports) > len(lost)
+    assert len(lost) == sum(report.objects for report in reports)
+    assert reports[-1].complete
+    assert [200] * len(made) == [read.status for read in reads]
+    assert isinstance(again, type(idle))
+    assert again.complete
