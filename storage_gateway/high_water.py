@@ -104,7 +104,7 @@ class HighWater:
         if seen > mine and await self._catalog.run(set_behind):
             logger.error(
                 "the catalog is older than the stores: nothing is collected, and no upload of"
-                " another process aborted, until storage-gateway passes run rebuild, or catalog rebuild",
+                " another process aborted, until passes run rebuild, or catalog rebuild, was run",
                 extra={"mark": mine, "seen": seen},
             )
         self.is_behind = await self._catalog.read(is_behind)
