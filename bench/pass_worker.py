@@ -52,7 +52,9 @@ def rebuild(folder: Path) -> dict[str, Any]:
         [{"kind": "local", "name": b.name, "path": str(folder / b.name)} for b in config.stores]
     )
     given = {"data_dir": config.data_dir, "json": True, "quiet": True}
-    nothing = dict.fromkeys(("catalog_url", "config", "recovery_identity", "deployment"))
+    nothing = dict.fromkeys(
+        ("catalog_url", "config", "recovery_identity", "deployment", "accept_refused")
+    )
     options, said = argparse.Namespace(**given, **nothing), io.StringIO()
     idle = peak_memory()
     began, cpu = time.perf_counter(), time.process_time()

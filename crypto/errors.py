@@ -14,6 +14,7 @@
     ├── ClassMismatch             classic and hybrid would meet in one header
     ├── ContextError              the fields or the bytes of a context are malformed
     ├── MetaError                 a meta stanza is too large or malformed
+    ├── CopyError                 a copy of a record does not open, or is none of ours
     ├── LeafMismatch              a stored leaf does not have its tag
     ├── SealerReuse               a second use of what seals once
     └── SelfCheckError            what was just made does not open again: faulty memory or a bug

@@ -260,7 +260,10 @@ def _run_batch(connection: Connection, batch: "list[_Asked]") -> None:
                 # Alone in its transaction, a unit needs no savepoint: what undoes it undoes all.
                 outcomes = [(batch[0][0](connection), None)]
             else:
-                outcomes = [_run_unit(connection, unit) for unit, _ in batch]
+                # Not from the batch: the frame of this line, which the errors of units hold, would
+                # hold answers, and those the errors.
+                units = [unit for unit, _ in batch]
+                outcomes = [_run_unit(connection, unit) for unit in units]
     except BaseException as error:  # noqa: BLE001 - the transaction failed: nobody may get an answer
         outcomes = [(None, _translate(error))] * len(batch)
         _end_transaction(connection)

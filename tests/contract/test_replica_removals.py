@@ -148,7 +148,7 @@ async def test_who_hung_for_hours_is_asked_again_before_as_many_have_passed(
     real = loop.time
     monkeypatch.setattr(loop, "time", lambda: real() + skipped_s)
 
-    async def hang(_: str) -> None:
+    async def hang(*_: str) -> None:
         nonlocal skipped_s
         skipped_s += hung_s
         raise BackendUnavailable("it hung")

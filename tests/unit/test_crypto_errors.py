@@ -20,6 +20,8 @@ from crypto import (
     Context,
     ContextError,
     ContextMismatch,
+    CopyError,
+    CopySealer,
     CryptoError,
     Envelope,
     EnvelopeError,
@@ -53,6 +55,7 @@ from crypto import (
     parse_header,
     parse_identities,
     parse_recipient,
+    recovery_identity,
     seal,
 )
 from tests.unit.crypto_samples import (
@@ -115,6 +118,13 @@ def _foreign_context(case: Case) -> Context:
     return dataclasses.replace(case.context, object_id="b" * 32)
 
 
+def _open_a_foreign_copy(_case: Case) -> None:
+    router = X25519Identity.generate()
+    recovery = recovery_identity(router)
+    data = CopySealer(router, "deployment").seal("name", PLAINTEXT, recovery.recipient())
+    CopySealer(router, "deployment").open("another name", data, recovery)
+
+
 def _check_a_foreign_leaf(_case: Case) -> None:
     key = Secret(TAG_KEY)
     check_leaf(key, 1, PLAINTEXT, leaf_tag(key, 0, PLAINTEXT))
@@ -159,6 +169,7 @@ PROVOCATIONS: dict[type[CryptoError], list[Callable[[Case], object]]] = {
     ],
     ContextError: [lambda case: parse_context(PLAINTEXT)],
     MetaError: [lambda _case: Meta("text/plain", FILENAME + "\n")],
+    CopyError: [_open_a_foreign_copy],
     LeafMismatch: [_check_a_foreign_leaf],
     SealerReuse: [_reuse],
     SelfCheckError: [_fail_the_self_check],
