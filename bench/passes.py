@@ -207,6 +207,7 @@ def _lose(folder: Path) -> None:
 def _lose_catalog(folder: Path) -> None:
     asyncio.run(pass_data.write_copies(folder))
     pass_data.lose_catalog(folder)
+    os.sync()  # a rebuild does so first, and would be measured with what was made here unsynced
 
 
 def _open_all(folder: Path) -> float:

@@ -24,7 +24,7 @@ COLLECT = (
     " leave it: the pass gc deletes it once it has seen it for gc_dwell_s"
 )
 SEE_OFF = "run catalog verify --repair, which has the newest copy put and the older ones removed"
-REBUILD = "the catalog is older than the stores: stop the gateways, then run catalog rebuild"
+REBUILD = "the catalog is older than the stores: run passes run rebuild, or catalog rebuild"
 CLEAR = "start the gateway, or call storage-gateway backends probe: either removes it"
 
 

@@ -139,7 +139,7 @@ class Settler:
             if await self._catalog.run(set_behind):
                 told = {"payload_id": intent.payload_id, "object_id": intent.object_id}
                 logger.error(
-                    "the catalog is older than the stores: run catalog rebuild", extra=told
+                    "the catalog is older than the stores: run passes run rebuild", extra=told
                 )
             raise CatalogBehind("a store has the manifest of what would be deleted")
 

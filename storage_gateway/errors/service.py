@@ -79,8 +79,8 @@ class CatalogBehind(ServiceError):
     code = "catalog_behind"
     title = "The catalog is an old one"
     remedy = (
-        "Stop the gateways and run 'storage-gateway catalog rebuild', which completes it from the"
-        " stores."
+        "Run 'storage-gateway passes run rebuild', or stop the gateways and run 'storage-gateway"
+        " catalog rebuild': either completes it from the stores."
     )
     retry_after_s = None
 

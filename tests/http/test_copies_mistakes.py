@@ -136,6 +136,7 @@ async def test_a_copy_that_was_to_come_in_a_year_comes_now(folders: Folders) -> 
             return await is_brought(gateway)
 
         await eventually(is_done, what="a pass")
+        assert await is_brought(gateway)
 
 
 async def test_who_does_not_know_of_a_store_does_not_say_that_it_has_a_copy(
