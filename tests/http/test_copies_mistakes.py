@@ -29,6 +29,7 @@ from tests.http.test_manifest_copies import (
     is_brought,
     object_id_of,
     of_objects,
+    pass_over_copies,
     refusing,
     state_of,
 )
@@ -69,11 +70,8 @@ async def test_a_pass_takes_no_copy_away(folders: Folders, monkeypatch: pytest.M
         refusing(monkeypatch, *NAMES)
         await gateway.catalog.run(lambda c: expect_copy(c, due))
 
-        async def is_done() -> bool:
-            await gateway.gateway.upkeep.outbox.run_once(at_once=True)
-            return await is_brought(gateway)
-
-        await eventually(is_done, what="a pass")
+        await pass_over_copies(gateway)
+        assert await is_brought(gateway)
         assert before == await copies(folders, gateway, "one")
 
 
@@ -89,18 +87,15 @@ async def test_a_part_of_a_copy_is_made_whole(folders: Folders) -> None:
             await asyncio.to_thread(file.write_bytes, part)
             await gateway.catalog.run(lambda c: expect_copy(c, due))
 
-            async def is_done() -> bool:
-                await gateway.gateway.upkeep.outbox.run_once(at_once=True)
-                return await is_brought(gateway)
-
-            await eventually(is_done, what="a pass")
+            await pass_over_copies(gateway)
+            assert await is_brought(gateway)
             assert before == await copies(folders, gateway, "one")
 
 
 async def test_the_mark_is_not_raised_past_a_store_that_is_away(folders: Folders) -> None:
     async with running(folders) as (gateway, _):
         marks = gateway.gateway.upkeep.high_water
-        await marks.raise_mark()
+        await eventually(marks.seen, what="the gateway's own mark")
         before = await gateway.catalog.read(high_water)
         await folders.vanish("two")
         await marks.raise_mark()
@@ -113,7 +108,7 @@ async def test_the_mark_is_not_raised_past_a_store_that_is_away(folders: Folders
 async def test_a_mark_that_is_made_up_counts_for_nothing(folders: Folders) -> None:
     async with running(folders) as (gateway, _):
         marks, prefix = gateway.gateway.upkeep.high_water, gateway.gateway.parts.prefix
-        seen = await marks.seen()
+        seen = await eventually(marks.seen, what="the gateway's own mark")
         for key in (mark_key(prefix, 10**17), mark_key(prefix, seen + 1)):
             await gateway.gateway.parts.members[0].store.put(key, b"storage-gateway mark\n")
         assert seen == await marks.seen()
@@ -131,11 +126,7 @@ async def test_a_copy_that_was_to_come_in_a_year_comes_now(folders: Folders) -> 
         await gateway.catalog.run(lambda c: c.execute(later).close())
         await gateway.gateway.recovery.run_once()
 
-        async def is_done() -> bool:
-            await gateway.gateway.upkeep.outbox.run_once(at_once=True)
-            return await is_brought(gateway)
-
-        await eventually(is_done, what="a pass")
+        await pass_over_copies(gateway)
         assert await is_brought(gateway)
 
 
@@ -186,7 +177,7 @@ async def test_a_head_that_a_restored_store_has_again_is_told_and_removed(
     async with running(folders) as (gateway, _):
 
         async def is_gone() -> bool:
-            await gateway.gateway.upkeep.outbox.run_once(at_once=True)
+            await pass_over_copies(gateway)
             return [f"{object_id}/2"] == await of_objects(folders, gateway, "two")
 
         await eventually(is_gone, what="the removal")

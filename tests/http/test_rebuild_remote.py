@@ -27,6 +27,7 @@ from tests.commands import Done, command_beside
 from tests.databases import databases
 from tests.gateway import RunningGateway, eventually, open_catalog, open_session, running_gateway
 from tests.http.steps import PLAINTEXT, fetch, uploaded
+from tests.http.test_manifest_copies import pass_over_copies
 from tests.http.test_rebuild import lose_catalog, new_token, outbox_is_empty
 from tests.http.test_replicas import NAMES, Folders, folders
 from tests.http.test_s3 import bucket, s3_backend
@@ -245,7 +246,7 @@ async def test_copies_are_compared_and_brought_again(folders: Folders) -> None:
     done, report = await catalog("verify", config, "--repair")
     assert (1, 2) == (done.status, report["entered"])
     async with running(folders.path, folders.backends()) as gateway:
-        await gateway.gateway.upkeep.outbox.run_once(at_once=True)
+        await pass_over_copies(gateway)
         assert await outbox_is_empty(gateway.catalog)
     assert [true, true] == [await asyncio.to_thread(file.read_bytes) for file in (one, two)]
     done, report = await catalog("verify", config)
