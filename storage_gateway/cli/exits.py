@@ -71,7 +71,7 @@ EXITS: dict[type[Exception], Exit] = {
         24, "a stored leaf does not have its tag", "report it: no command checks one"
     ),
     crypto.CopyError: Exit(
-        25, "a copy of a manifest is not what it should be", "report it: no command opens one"
+        25, "a copy of a manifest is not what it should be", "report it: no command ends so"
     ),
     URNError: Exit(30, "the text is not a URN", "see RFC 8141, and the position named"),
     NameFormatError: Exit(31, "a URN, but no name of ours or the network's", "see docs/names.md"),

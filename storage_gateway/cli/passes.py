@@ -8,7 +8,7 @@ from typing import Any
 
 from storage_gateway.client import Client
 
-from .output import EXIT_FAILED, EXIT_OK, progress
+from .output import EXIT_FAILED, EXIT_OK, note, progress
 from .transfer import talk
 
 SECONDS = 5.0
@@ -26,7 +26,8 @@ UNITS = {"gc": " payloads", "leftovers": " keys"}
 
 def run_pass(options: argparse.Namespace) -> int:
     """Run a pass to the end of the round that is under way, or a whole one if none is; exit 0 only
-    if nothing is wrong. Ctrl-C leaves it to the gateway's own passes, which go on where it stopped.
+    if nothing is wrong or missing. Ctrl-C leaves it to the gateway's own passes, which go on where
+    it stopped.
     """
     return talk("passes run", options, _run)
 
@@ -49,7 +50,10 @@ async def _run(options: argparse.Namespace, token: str) -> int:
         print(json.dumps({"pass": options.name} | dict(counts), indent=2))
     else:
         print(f"{options.name}: " + ", ".join(f"{n:,} {what}" for what, n in counts.items()))
-    return EXIT_FAILED if any(counts[what] for what in WRONG) else EXIT_OK
+    if away := answer.get("unreachable"):
+        note("passes run", f"out of reach: {', '.join(away)}. Run it again when they answer")
+    is_whole = answer.get("complete", True)
+    return EXIT_OK if is_whole and not any(counts[what] for what in WRONG) else EXIT_FAILED
 
 
 def _counts_of(answer: dict[str, Any]) -> dict[str, int]:

@@ -71,6 +71,8 @@ NAMES: list[tuple[Table, dict[str, object]]] = [
     (objects, OBJECT),
     (objects, OBJECT | {"state": "erasing"}),
 ]
+BY_DAY = {0, 5}
+"""Of those: an upload under way, and an object."""
 
 
 async def look(
@@ -111,6 +113,7 @@ async def test_what_is_seen_is_marked_once(catalog: Catalog) -> None:
     )
 
 
+@pytest.mark.nightly
 async def test_of_a_page_alone_what_is_not_seen_is_unmarked(catalog: Catalog) -> None:
     await look(catalog, "a", "b", "c", "d", "e")
     await look(catalog, "c", store="two")
@@ -124,6 +127,7 @@ async def test_of_a_page_alone_what_is_not_seen_is_unmarked(catalog: Catalog) ->
     assert {"two": OrphanSum(1, 2, 1 << 40)} == await catalog.read(sum_orphans)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("passed_ms", "counted_ms"),
     [(HOUR_MS // 2, HOUR_MS // 2), (10**11, HOUR_MS), (-(10**11), 0)],
@@ -140,6 +144,7 @@ async def test_between_looks_no_more_is_counted_than_they_should_be_apart(
         assert [] == await ripe(catalog, rounds * counted_ms + HOUR_MS // 4)
 
 
+@pytest.mark.nightly
 async def test_what_is_old_enough_is_counted_and_comes_in_pages(catalog: Catalog) -> None:
     await look(catalog, "a", "b", "c")
     await let_pass(catalog, HOUR_MS)
@@ -150,7 +155,10 @@ async def test_what_is_old_enough_is_counted_and_comes_in_pages(catalog: Catalog
     assert ["c"] == await ripe(catalog, HOUR_MS, after="b", limit=2)
 
 
-@pytest.mark.parametrize("name", range(len(NAMES)))
+@pytest.mark.parametrize(
+    "name",
+    [n if n in BY_DAY else pytest.param(n, marks=pytest.mark.nightly) for n in range(len(NAMES))],
+)
 async def test_what_anything_names_is_no_orphan_and_may_not_go(catalog: Catalog, name: int) -> None:
     table, row = NAMES[name]
     await catalog.run(partial(load_deployment, candidate_id="d"))
@@ -166,6 +174,7 @@ async def test_what_anything_names_is_no_orphan_and_may_not_go(catalog: Catalog,
     assert Looked(0, 1, 0) == await look(catalog, "p", "q")
 
 
+@pytest.mark.nightly
 async def test_what_is_erased_names_nothing(catalog: Catalog) -> None:
     await insert_name(catalog, objects, OBJECT | {"state": "erased"})
 

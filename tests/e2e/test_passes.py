@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from storage_gateway.catalog.high_water import is_behind, set_behind
 from storage_gateway.cli.commands import _parser
 from storage_gateway.upkeep import PASSES
 from tests.commands import command_beside
@@ -48,6 +49,25 @@ async def test_a_pass_is_run_from_a_terminal(folders: Folders, tmp_path: Path) -
     assert 0 == collected.status, collected
     assert (4, 0) == ((told := json.loads(collected.out))["seen"], told["braked"])
     assert 2 == unknown.status
+
+
+async def test_a_rebuild_that_lacks_a_store_is_no_success(folders: Folders) -> None:
+    async with running(folders, write_quorum=1) as (gateway, session):
+        await uploaded(gateway, session.path("t1"), session.user_token, b"content")
+        environment = {"GATEWAY_URL": gateway.url, "GATEWAY_TOKEN": gateway.operator_token}
+        await gateway.catalog.run(set_behind)
+
+        await folders.vanish("two")
+        lacking = await command_beside("passes", "run", "rebuild", environment=environment)
+        still = await gateway.catalog.read(is_behind)
+        await folders.come_back("two")
+        whole = await command_beside("passes", "run", "rebuild", environment=environment)
+        after = await gateway.catalog.read(is_behind)
+
+    assert (1, True) == (lacking.status, still), lacking
+    assert "out of reach: two." in lacking.err
+    assert (0, False) == (whole.status, after), whole
+    assert "out of reach" not in whole.err
 
 
 def test_every_pass_can_be_run_from_a_terminal() -> None:

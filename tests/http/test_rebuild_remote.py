@@ -218,6 +218,7 @@ def counted(report: dict[str, Any]) -> dict[str, int]:
     return {name: report[name] for name in COUNTS if report[name]}
 
 
+@pytest.mark.nightly
 async def test_copies_are_compared_and_brought_again(folders: Folders) -> None:
     made = await made_in(folders.path, folders.backends(), b"content")
     object_id = made.urn.rpartition(":")[2]

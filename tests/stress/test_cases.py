@@ -78,8 +78,14 @@ SMALLER: dict[str, dict[str, Any]] = {"partial-write-recovery": {"phases": ["one
 ON_POSTGRES_BY_DAY = {"crash-after-commit", "crash-before-commit", "tiny-objects"}
 """The others run there by night: on both databases all of them take minutes."""
 BY_NIGHT = {"ipfs-gone", "ipfs-slow-pin"}
-PLANTED_BY_NIGHT = BY_NIGHT | {"ipfs-gc-race"}
 """What waits for deadlines and rests that nothing shortens."""
+PLANTED_BY_NIGHT = BY_NIGHT | {
+    "catalog-rolled-back",
+    "ipfs-gc-race",
+    "late-write-after-abort",
+    "partial-write-recovery",
+}
+"""Of the runs that must fail, what waits, too, or what takes longest."""
 DURATION_S = 0.6
 EVIDENCE = {
     "deadline-mismatch": " objects",
