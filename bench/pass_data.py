@@ -34,7 +34,7 @@ from storage_gateway.config import Config
 from storage_gateway.custody import recipient_of_copies
 from storage_gateway.drafts import Draft, manifest_of, recipients_of
 from storage_gateway.ids import new_random_id
-from storage_gateway.manifest_copies import FOLDERS, OBJECT, Copy, CopyName, encode_copy
+from storage_gateway.manifest_copies import FOLDERS, OBJECT, Copy, encode_copy, name_of
 from storage_gateway.parts import CATALOG_FILE, Parts, open_parts
 from storage_gateway.records import INPUT, Manifest, Segment, Session, Slot
 from storage_gateway.sessions import MinerEntry, Sessions
@@ -169,9 +169,7 @@ async def write_copies(folder: Path) -> None:
         recipient = recipient_of_copies(config, parts.identity)
         while copies := await parts.catalog.read(_copies_due):
             for copy in copies:
-                is_object = copy.kind == OBJECT
-                name = copy.record_id if is_object else sealer.hidden_name(copy.record_id)
-                key = CopyName(copy.kind, name, copy.generation).below(parts.prefix)
+                key = name_of(copy, sealer).below(parts.prefix)
                 sealed = sealer.seal(key, encode_copy(copy), recipient)
                 for store in STORES:
                     path = folder / store / key

@@ -15,7 +15,7 @@ from urn import mint
 from .backends import KeyedStore
 from .catalog import Catalog
 from .catalog.outbox import Due, expect_copy, is_due, load_copy
-from .catalog.restoring import copied_records, known_generations
+from .catalog.restoring import all_session_ids, copied_records, known_generations
 from .errors import BlobCorrupt, BlobMissing
 from .findings import REBUILD, SEE_OFF, Finding
 from .manifest_copies import (
@@ -25,6 +25,7 @@ from .manifest_copies import (
     Copy,
     CopyName,
     encode_copy,
+    name_of,
     parse_copy_name,
 )
 
@@ -116,10 +117,9 @@ class Compare:
         copy = await self._catalog.read(partial(load_copy, kind=kind, record_id=record_id))
         if copy is None:
             return
-        hidden = record_id if kind == OBJECT else self._sealer.hidden_name(record_id)
+        name = name_of(copy, self._sealer)
         if kind == SESSION:
-            self._hidden.add(hidden)
-        name = CopyName(kind, hidden, copy.generation)
+            self._hidden.add(name.name)
         key = name.below(self._prefix)
         expected = await asyncio.to_thread(
             self._sealer.seal, key, encode_copy(copy), self._recipient
@@ -188,6 +188,10 @@ class Compare:
     async def _check_known(self, store: KeyedStore, page: Sequence[CopyName]) -> None:
         ids = {name.name for name in page if name.kind == OBJECT}
         known = await self._catalog.read(partial(known_generations, object_ids=ids))
+        if any(name.kind == SESSION and name.name not in self._hidden for name in page):
+            # A running gateway may have opened it since: its record was there before its copy.
+            opened = await self._catalog.read(all_session_ids)
+            self._hidden.update(map(self._sealer.hidden_name, opened))
         for name in page:
             generation = known.get(name.name, 0)
             if name.kind == SESSION:

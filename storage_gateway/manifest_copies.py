@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from crypto import CopySealer
+
 OBJECT = "object"
 SESSION = "session"
 FOLDERS = {OBJECT: "manifests", SESSION: "sessions"}
@@ -153,6 +155,12 @@ class CopyName:
     def below(self, prefix: str) -> str:
         """Return the key in a store, under a namespace's prefix, which ends in ``/``."""
         return f"{folder_of(prefix, self.kind, self.name)}{self.generation}"
+
+
+def name_of(copy: Copy, sealer: CopySealer) -> CopyName:
+    """Return the name of a copy: a session's hides its id, which whoever opened it chose."""
+    name = copy.record_id if copy.kind == OBJECT else sealer.hidden_name(copy.record_id)
+    return CopyName(copy.kind, name, copy.generation)
 
 
 def folder_of(prefix: str, kind: str, name: str) -> str:

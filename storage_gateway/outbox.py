@@ -29,7 +29,7 @@ from .errors import (
     CopiesLate,
     GatewayError,
 )
-from .manifest_copies import OBJECT, Copy, CopyName, encode_copy
+from .manifest_copies import Copy, CopyName, encode_copy, name_of
 from .passes import Turn, run_passes, turn_at
 
 logger = logging.getLogger(__name__)
@@ -241,7 +241,7 @@ class Outbox:
         if copy is None:  # a session that was dropped again
             return await self._catalog.run(partial(copy_came, due=due, stores=self._names))
         due = Due(due.kind, due.record_id, copy.generation)
-        name = self._name_of(copy)
+        name = name_of(copy, self._sealer)
         key = name.below(self._prefix)
         loop = asyncio.get_running_loop()
         data = await loop.run_in_executor(self._threads, self._seal, key, copy)
@@ -278,12 +278,6 @@ class Outbox:
         for member in self._members:
             await member.store.delete(key)
         return True
-
-    def _name_of(self, copy: Copy) -> CopyName:
-        name = copy.record_id
-        if copy.kind != OBJECT:
-            name = self._sealer.hidden_name(name)
-        return CopyName(copy.kind, name, copy.generation)
 
     def _seal(self, key: str, copy: Copy) -> bytes:
         return self._sealer.seal(key, encode_copy(copy), self._recipient)

@@ -9,7 +9,7 @@ it came to its end the catalog counts as behind, and nothing is destroyed on its
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,8 +40,10 @@ from .manifest_copies import (
     CopyUnreadable,
     ObjectCopy,
     decode_copy,
+    name_of,
     parse_copy_name,
 )
+from .markers import marker_key
 
 logger = logging.getLogger(__name__)
 
@@ -111,12 +113,11 @@ class Rebuild:
         prefix: str,
         away: Collection[str] = (),
         accept_refused: bool = False,
-        on_copy: Callable[[int], None] = lambda _count: None,
     ) -> None:
         """``stores`` are those with names, ``nodes`` the names of the others; ``recovery`` opens
-        the copies; ``prefix`` is the namespace's, ending in ``/``; the stores ``away`` could not be
-        seen to be ours; ``accept_refused`` says that records of which no copy counts are none of
-        ours; ``on_copy`` is told of copies as they are gone through.
+        the copies; ``prefix`` is the namespace's, ending in ``/``; those ``away`` of the stores
+        could not be seen to be ours; ``accept_refused`` says that records of which no copy counts
+        are none of ours.
         """
         self._catalog = catalog
         self._stores = tuple(stores)
@@ -124,7 +125,6 @@ class Rebuild:
         self._sealer = sealer
         self._recovery = recovery
         self._prefix = prefix
-        self._on_copy = on_copy
         self.report = RebuildReport()
         """What was done so far."""
         for name in away:
@@ -216,7 +216,6 @@ class Rebuild:
             for first in range(0, len(groups), AT_ONCE):
                 batch = groups[first : first + AT_ONCE]
                 await asyncio.gather(*(self._take(store, names) for names in batch))
-            self._on_copy(len(page))
             yield len(page)
 
     async def _pages(self, store: KeyedStore, kind: str) -> AsyncIterator[list[CopyName]]:
@@ -277,9 +276,7 @@ class Rebuild:
         try:
             size = (await store.stat(key)).size
             data = await store.get(key, 0, size)
-            copy = decode_copy(
-                await asyncio.to_thread(self._sealer.open, key, data, self._recovery)
-            )
+            copy = await asyncio.to_thread(self._open, key, data)
         except (CopyError, BlobCorrupt) as error:
             self._refuse(store, key, str(error))
             return None
@@ -291,18 +288,18 @@ class Rebuild:
             return None
         except BlobMissing:
             return None  # a newer generation has taken its place since it was listed
-        called = copy.record_id
-        if copy.kind == SESSION:
-            called = self._sealer.hidden_name(called)
-        if (copy.kind, called, copy.generation) != (name.kind, name.name, name.generation):
+        if name_of(copy, self._sealer) != name:
             self._refuse(store, key, "it says that it is another record's")
             return None
         return copy
 
+    def _open(self, key: str, data: bytes) -> Copy:
+        return decode_copy(self._sealer.open(key, data, self._recovery))
+
     async def _see_store(self, store: KeyedStore) -> None:
         """Raise BackendUnavailable unless the store answers: then it is the one copy."""
         with suppress(BlobMissing):
-            await store.stat(f"{self._sealer.deployment}/marker")
+            await store.stat(marker_key(self._sealer.deployment))
 
     async def _restore(self, store: KeyedStore, name: CopyName, copy: Copy) -> None:
         if not isinstance(copy, ObjectCopy):
@@ -359,11 +356,13 @@ class Rebuild:
         return found
 
     async def _is_everywhere(self, found_in: KeyedStore, name: CopyName) -> bool:
+        if self.report.unreachable:
+            return False  # nor is it asked for each object again
         for store in self._stores:
             if store is found_in:
                 continue
             try:
                 await store.stat(name.below(self._prefix))
-            except (BlobMissing, GatewayError):
+            except GatewayError:
                 return False
         return True

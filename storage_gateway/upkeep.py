@@ -146,7 +146,7 @@ def _rebuild_pass(config: Config, parts: Parts, sealer: CopySealer) -> RebuildPa
     def make() -> Rebuild:
         return Rebuild(
             catalog=parts.catalog,
-            stores=[member.store for member in named if member.ready],
+            stores=[member.store for member in named],
             nodes=[node.name for node in parts.nodes],
             sealer=sealer,
             recovery=recovery_identity(parts.identity),

@@ -68,7 +68,7 @@ def rebuild(options: argparse.Namespace) -> int:
     async def run(opened: _Opened, advance: Advance) -> RebuildReport:
         if opened.recovery is None:
             raise ConfigError("recovery_recipient is set: give --recovery-identity FILE")
-        return await Rebuild(
+        rebuild = Rebuild(
             catalog=opened.catalog,
             stores=opened.stores,
             nodes=opened.nodes,
@@ -77,8 +77,10 @@ def rebuild(options: argparse.Namespace) -> int:
             prefix=opened.prefix,
             away=opened.away,
             accept_refused=options.accept_refused,
-            on_copy=advance,
-        ).run()
+        )
+        async for count in rebuild.steps():
+            advance(count)
+        return rebuild.report
 
     return _do("catalog rebuild", options, run, print_=_print_rebuilt, new=True)
 

@@ -6,22 +6,26 @@ files by hand, then the passes run.
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, delete, insert, update
 
-from crypto import X25519Identity, format_identity_file
+from crypto import CopySealer, X25519Identity, format_identity_file, recovery_identity
+from storage_gateway.backends import LocalStore
+from storage_gateway.backends.contract import BlobInfo
 from storage_gateway.catalog.high_water import high_water, is_behind, set_behind
 from storage_gateway.catalog.outbox import Due, copy_came, expect_copy, is_due
 from storage_gateway.catalog.tables import intents, objects, outbox, slots
-from storage_gateway.custody import IDENTITY_FILE
+from storage_gateway.compare import Compare, CompareReport
+from storage_gateway.custody import IDENTITY_FILE, recipient_of_copies
 from storage_gateway.high_water import mark_key
-from storage_gateway.manifest_copies import OBJECT
+from storage_gateway.manifest_copies import OBJECT, SESSION, CopyName
 from storage_gateway.stores import STORE_FOLDER
 from tests.commands import command_beside
-from tests.gateway import eventually, running_gateway
+from tests.gateway import RunningGateway, eventually, open_session, running_gateway
 from tests.http.steps import fetch, uploaded
 from tests.http.test_manifest_copies import (
     copies,
@@ -34,7 +38,7 @@ from tests.http.test_manifest_copies import (
     state_of,
 )
 from tests.http.test_rebuild import Lost, lost, new_token, rebuilt
-from tests.http.test_replicas import NAMES, Folders, folders, running
+from tests.http.test_replicas import NAMES, Folders, folders, placed, running
 
 __all__ = ["folders", "lost"]
 
@@ -294,3 +298,78 @@ async def test_a_running_gateway_completes_its_old_catalog_by_a_word(
     assert [200] * len(made) == [read.status for read in reads]
     assert isinstance(again, type(idle))
     assert again.complete
+
+
+async def test_what_comes_back_without_a_store_is_to_come_to_it(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not seen to be ours at the start, and is not asked of each object."""
+    asked, true_stat = list[str](), LocalStore.stat
+
+    async def stat(self: LocalStore, key: str) -> BlobInfo:
+        asked.extend([key] if self.name == "two" and "/manifests/" in key else [])
+        return await true_stat(self, key)
+
+    async with running(folders, write_quorum=1) as (gateway, session):
+        made = await uploaded(gateway, session.path("t1"), session.user_token, b"content")
+        await eventually(lambda: is_brought(gateway), what="the copies")
+        object_id = object_id_of(made["urn"])
+
+        def go_back(connection: Connection) -> None:
+            for table in (objects, slots):
+                connection.execute(delete(table).where(table.c.object_id == object_id))
+            set_behind(connection)
+
+        await gateway.catalog.run(go_back)
+        await folders.vanish("two")
+        gateway.gateway.parts.members[1].ready = False
+        monkeypatch.setattr(LocalStore, "stat", stat)
+        rebuild = gateway.gateway.upkeep.rebuild
+        assert rebuild is not None
+        report = await rebuild.run_once()
+
+        assert (1, ["two"], False) == (report.objects, report.unreachable, report.complete)
+        assert await gateway.catalog.read(lambda c: is_due(c, OBJECT, object_id))
+        assert [(0, "one", "placed"), (0, "two", "pending")] == await placed(gateway)
+        assert [] == asked
+        await folders.come_back("two")
+
+
+async def compared(gateway: RunningGateway) -> CompareReport:
+    parts = gateway.gateway.parts
+    return await Compare(
+        catalog=parts.catalog,
+        stores=[member.store for member in parts.members],
+        sealer=CopySealer(parts.identity, parts.deployment_id),
+        recipient=recipient_of_copies(gateway.gateway._config, parts.identity),
+        recovery=recovery_identity(parts.identity),
+        prefix=parts.prefix,
+    ).run()
+
+
+async def test_a_session_that_is_opened_meanwhile_is_known(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_list, opened = LocalStore.list, list[str]()
+
+    async with running(folders) as (gateway, _):
+
+        async def listed(
+            self: LocalStore, prefix: str, *, after: str = ""
+        ) -> AsyncIterator[BlobInfo]:
+            if prefix.endswith("/sessions/") and not opened:
+                opened.append("later")
+                await open_session(gateway, "101")
+                await eventually(lambda: is_brought(gateway), what="the copies")
+            async for blob in true_list(self, prefix, after=after):
+                yield blob
+
+        monkeypatch.setattr(LocalStore, "list", listed)
+        beside = await compared(gateway)
+        made_up = CopyName(SESSION, "2" * 32, 1).below(gateway.gateway.parts.prefix)
+        await gateway.gateway.parts.members[0].store.put(made_up, b"forged")
+        after = await compared(gateway)
+
+    assert ["later"] == opened
+    assert (0, []) == (beside.unknown, beside.findings)
+    assert (1, f"{made_up} in store one") == (after.unknown, after.findings[0].where)

@@ -277,8 +277,8 @@ async def test_a_recovery_recipient_is_needed_to_rebuild(folders: Folders) -> No
     named = {"recovery_recipient": str(recovery.recipient())}
     backends = folders.backends()
     made = await made_in(folders.path, backends, b"content", **named)
-    config = await asyncio.to_thread(partial(config_file, made.data_dir, backends, **named))
     await asyncio.to_thread(lose_catalog, made.data_dir)
+    config = await asyncio.to_thread(partial(config_file, made.data_dir, backends, **named))
 
     refused, _ = await catalog("rebuild", config)
     done, report = await catalog("rebuild", config, "--recovery-identity", key)
