@@ -40,6 +40,8 @@ TICK_S = 60.0
 """So often a round goes on, until it has ended."""
 KEYS_MAX = 10_000
 """Looked at in one turn."""
+NOT_TOLD = frozenset({"keys", "ended", "behind"})
+"""Of a report: what is of every pass, or was told by itself."""
 UPLOADS = "uploads"
 PAYLOADS, MANIFESTS, SESSIONS = "payloads", "manifests", "sessions"
 STEPS = (UPLOADS, PAYLOADS, MANIFESTS, SESSIONS)
@@ -159,11 +161,12 @@ class Leftovers:
             turn.end_s = time.monotonic() + within_s
             if await self._catalog.read(is_behind):
                 report.behind = report.ended = True
-                logger.error("no leftovers are removed: the catalog is older than the stores")
+                if self.newest is None or not self.newest.behind:  # it is asked every minute
+                    logger.error("no leftovers are removed: the catalog is older than the stores")
             else:
                 report.ended = turn.ended = await self._go_through(_work(turn, limit, report))
         self.newest = report
-        if any(count for what, count in asdict(report).items() if what not in ("keys", "ended")):
+        if any(count for what, count in asdict(report).items() if what not in NOT_TOLD):
             logger.info("leftovers pass", extra=asdict(report))
         return report
 

@@ -8,7 +8,9 @@ be deleted again: never to a node of IPFS.
 
 import asyncio
 import logging
+import math
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import Executor
@@ -133,8 +135,11 @@ class Outbox:
         if self._members:
             await run_passes(NAME, self.run_once, interval_s)
 
-    async def run_once(self, limit: int = 1000, *, at_once: bool = False) -> OutboxReport:
-        """Bring what is to come, ``limit`` copies at most, from where the pass before stopped.
+    async def run_once(
+        self, limit: int = 1000, *, at_once: bool = False, within_s: float = math.inf
+    ) -> OutboxReport:
+        """Bring what is to come, ``limit`` copies at most, from where the pass before stopped, and
+        begin none after ``within_s``.
 
         ``at_once`` takes also what was written just now. A report that is all zeros, and not
         ended, says that another process is at work.
@@ -148,6 +153,7 @@ class Outbox:
         async with turn_at(self._catalog, NAME, LEASE_S) as turn:
             if turn is None:
                 return report
+            turn.end_s = time.monotonic() + within_s
             settled_s = 0.0 if at_once else self._settled_s
             report.ended = turn.ended = await self._go_through(turn, limit, settled_s, report)
         self.newest = report
@@ -203,7 +209,9 @@ class Outbox:
                 await asyncio.to_thread(os.sync)
                 synced = True
             for due in page:
-                await turn.keep("/".join(after))
+                await turn.reach("/".join(after))
+                if turn.is_over:
+                    return False
                 if self._is_in_vain(due, ill):
                     report.failed += 1
                 elif await self._tried(due, ill):
@@ -212,7 +220,7 @@ class Outbox:
                     report.failed += 1
                 after = due.key
             limit -= len(page)
-        await turn.keep("/".join(after))
+        await turn.reach("/".join(after))
         return False
 
     def _is_in_vain(self, due: Due, ill: set[str]) -> bool:

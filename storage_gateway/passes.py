@@ -107,7 +107,7 @@ class Turn:
     def leave(self, connection: Connection) -> None:
         """Give the turn back, with how far it came; nothing happens where it was lost."""
         if not self.ended:
-            keep_pass(connection, self._name, self._turn_id, LEASE_S, self.position)
+            keep_pass(connection, self._name, self._turn_id, self._lease_s, self.position)
         leave_pass(connection, self._name, self._turn_id, ended=self.ended)
 
 

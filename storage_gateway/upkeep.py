@@ -85,7 +85,7 @@ class Upkeep:
         if name == "leftovers":
             return await self.leftovers.run_once(within_s=within_s)
         if name == "copies":
-            return await self.outbox.run_once(at_once=True)
+            return await self.outbox.run_once(within_s=within_s, at_once=True)
         if name == "rebuild":
             if self.rebuild is None:
                 raise InvalidField(

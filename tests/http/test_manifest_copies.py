@@ -5,6 +5,7 @@ Method: a real gateway over two folders, one of which is made to refuse copies; 
 """
 
 import asyncio
+from functools import partial
 from typing import cast
 
 import pytest
@@ -12,11 +13,12 @@ from sqlalchemy import select, text
 
 from crypto import CopySealer, recovery_identity
 from storage_gateway.backends import LocalStore
-from storage_gateway.catalog.outbox import Due, copy_came, load_copy
+from storage_gateway.catalog.outbox import Due, copy_came, expect_copy, load_copy
 from storage_gateway.catalog.tables import graves, objects, outbox
 from storage_gateway.errors import BackendUnavailable
 from storage_gateway.manifest_copies import OBJECT, ObjectCopy, decode_copy, parse_copy_name
-from storage_gateway.outbox import OutboxReport
+from storage_gateway.outbox import NAME, OutboxReport
+from storage_gateway.passes import Turn
 from tests.gateway import DEADLINE_S, RunningGateway, eventually, open_session, running_gateway
 from tests.http.raw import exchange, request
 from tests.http.steps import fetch, upload, uploaded
@@ -138,6 +140,33 @@ async def test_what_nobody_waits_for_comes_by_itself(folders: Folders) -> None:
             await uploaded(gateway, session.path(f"t{task}"), session.user_token, b"content")
         await eventually(lambda: is_brought(gateway), what="the copies")
         assert 5 == len(await of_objects(folders, gateway, NAMES[1]))
+
+
+async def test_a_pass_by_hand_ends_in_time_and_syncs_not_for_each_copy(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, kept, true_keep = 12, list[str](), Turn.keep
+
+    async def keep(self: Turn, position: str) -> None:
+        kept.extend([position] if self._name == NAME else [])
+        await true_keep(self, position)
+
+    async with running(folders) as (gateway, session):
+        for task in range(count):
+            await uploaded(gateway, session.path(f"t{task}"), session.user_token, b"content")
+        await eventually(lambda: is_brought(gateway), what="the copies")
+        ids = await gateway.catalog.read(
+            lambda c: c.execute(select(objects.c.object_id)).scalars().all()
+        )
+        for object_id in ids:
+            await gateway.catalog.run(partial(expect_copy, due=Due(OBJECT, object_id, 1)))
+        for _ in range(3):  # or one of the gateway's own is at it
+            assert OutboxReport() == await gateway.gateway.upkeep.run_pass("copies", 0.0)
+        monkeypatch.setattr(Turn, "keep", keep)
+        report = await pass_over_copies(gateway)
+
+    assert (count, 0, True) == (report.brought, report.failed, report.ended)
+    assert len(kept) < count
 
 
 async def test_a_session_has_a_copy_whose_name_says_nothing(folders: Folders) -> None:
