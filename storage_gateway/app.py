@@ -22,7 +22,7 @@ from .backends import Member
 from .blocks import Blocks
 from .catalog import Catalog
 from .catalog.blocks import record_blocks, record_none
-from .catalog.outbox import SESSION_GENERATION, Due, is_copied
+from .catalog.outbox import Due, is_copied
 from .config import Config, ConfigError, cannot_listen, url_of
 from .custody import tls_context
 from .erase import Erasure
@@ -327,8 +327,8 @@ class Gateway:
             await self.upkeep.outbox.acknowledge(due)
 
     async def _bring_copy_of_session(self, session_id: str) -> None:
-        if is_copied(session_id):
-            await self.upkeep.outbox.acknowledge(Due(SESSION, session_id, SESSION_GENERATION))
+        if is_copied(session_id):  # of whatever generation it has by now
+            await self.upkeep.outbox.acknowledge(Due(SESSION, session_id, 1))
 
     def _check_room(self, wanted: Wanted = ALL_OPEN) -> None:
         full = {node.name for node in self.parts.nodes if node.is_full}

@@ -15,7 +15,7 @@ from urn import mint
 from .backends import KeyedStore
 from .catalog import Catalog
 from .catalog.outbox import Due, expect_copy, is_due, load_copy
-from .catalog.restoring import all_session_ids, copied_records, known_generations
+from .catalog.restoring import copied_records, known_generations, session_generations
 from .errors import BlobCorrupt, BlobMissing
 from .findings import REBUILD, SEE_OFF, Finding
 from .manifest_copies import (
@@ -87,7 +87,7 @@ class Compare:
         self._repair = repair
         self._on_copy = on_copy
         self._report = CompareReport()
-        self._hidden: set[str] = set()
+        self._hidden: dict[str, tuple[str, int]] = {}
 
     async def run(self) -> CompareReport:
         """Compare everything.
@@ -119,7 +119,7 @@ class Compare:
             return
         name = name_of(copy, self._sealer)
         if kind == SESSION:
-            self._hidden.add(name.name)
+            self._hidden[name.name] = (record_id, copy.generation)
         key = name.below(self._prefix)
         expected = await asyncio.to_thread(
             self._sealer.seal, key, encode_copy(copy), self._recipient
@@ -188,29 +188,32 @@ class Compare:
     async def _check_known(self, store: KeyedStore, page: Sequence[CopyName]) -> None:
         ids = {name.name for name in page if name.kind == OBJECT}
         known = await self._catalog.read(partial(known_generations, object_ids=ids))
-        if any(name.kind == SESSION and name.name not in self._hidden for name in page):
-            # A running gateway may have opened it since: its record was there before its copy.
-            opened = await self._catalog.read(all_session_ids)
-            self._hidden.update(map(self._sealer.hidden_name, opened))
+        if any(self._is_newer(name) for name in page):
+            # A running gateway may have written it since: its record was there before its copy.
+            now = await self._catalog.read(session_generations)
+            hide = self._sealer.hidden_name
+            self._hidden.update({hide(each): (each, n) for each, n in now.items()})
         for name in page:
-            generation = known.get(name.name, 0)
+            record_id, generation = name.name, known.get(name.name, 0)
             if name.kind == SESSION:
-                generation = name.generation if name.name in self._hidden else 0
+                record_id, generation = self._hidden.get(name.name, ("", 0))
             where = f"{name.below(self._prefix)} in store {store.name}"
             if name.generation > generation:
                 self._report.unknown += 1
                 detail = "the catalog does not have it, or in an older generation only"
                 self._report.find("copy", where, detail, REBUILD)
             elif name.generation < generation:
-                await self._check_old(name, where, generation)
+                await self._check_old(Due(name.kind, record_id, generation), where)
 
-    async def _check_old(self, name: CopyName, where: str, generation: int) -> None:
+    def _is_newer(self, name: CopyName) -> bool:
+        return name.kind == SESSION and name.generation > self._hidden.get(name.name, ("", 0))[1]
+
+    async def _check_old(self, due: Due, where: str) -> None:
         """An older generation goes when the newer one comes; one that stays is told."""
-        due = Due(name.kind, name.name, generation)
-        if await self._catalog.read(partial(is_due, kind=name.kind, record_id=name.name)):
+        if await self._catalog.read(partial(is_due, kind=due.kind, record_id=due.record_id)):
             return
-        urn = mint(name.name).urn
-        self._report.find("copy", where, f"an older manifest of {urn}", SEE_OFF)
+        called = mint(due.record_id).urn if due.kind == OBJECT else f"session {due.record_id}"
+        self._report.find("copy", where, f"an older copy of {called}", SEE_OFF)
         if self._repair:
             await self._catalog.run(partial(expect_copy, due=due))
             self._report.entered += 1

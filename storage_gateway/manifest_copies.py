@@ -83,6 +83,7 @@ class MemberCopy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     role: str
     miner: str | None
     created_ms: int
+    removed_ms: int | None = None
 
 
 class KeyCopy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,6 +96,8 @@ class KeyCopy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_class: str
     state: str
     created_ms: int
+    proven: bool = False
+    changed_ms: int = 0
 
 
 class SessionCopy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=SESSION):

@@ -22,10 +22,10 @@ from .catalog import Catalog
 from .catalog.high_water import clear_behind, set_behind
 from .catalog.restoring import (
     Restored,
-    all_session_ids,
     known_generations,
     restore_object,
     restore_session,
+    session_generations,
 )
 from .errors import BackendUnavailable, BlobCorrupt, BlobMissing, GatewayError
 from .findings import Finding
@@ -133,7 +133,7 @@ class Rebuild:
         self._unread = 0
         self._stray = 0
         """Objects that could not be put back, as they have no session, or conflict."""
-        self._hidden: set[str] = set()
+        self._hidden: dict[str, int] = {}
         """What stands for the sessions that the catalog has, in the names of copies."""
         self._unreadable: set[str] = set()
         """Records, by the names of their copies, of which a newer program wrote one."""
@@ -163,8 +163,9 @@ class Rebuild:
         await self._catalog.run(set_behind)
         # What is listed from here on is on the disk, also where a crash left it unsynced.
         await asyncio.to_thread(os.sync)
-        known = await self._catalog.read(all_session_ids)
-        self._hidden.update(map(self._sealer.hidden_name, known))
+        known = await self._catalog.read(session_generations)
+        hide = self._sealer.hidden_name
+        self._hidden.update({hide(name): generation for name, generation in known.items()})
         mark = 0
         # All sessions first: an object is put back into its session only.
         for kind in (SESSION, OBJECT):
@@ -235,7 +236,7 @@ class Rebuild:
     async def _new_of(self, page: Sequence[CopyName], kind: str) -> list[CopyName]:
         """Return those of which the catalog has not that generation yet."""
         if kind == SESSION:
-            return [name for name in page if name.name not in self._hidden]
+            return [name for name in page if self._hidden.get(name.name, 0) < name.generation]
         ids = {name.name for name in page}
         known = await self._catalog.read(partial(known_generations, object_ids=ids))
         return [name for name in page if known.get(name.name, 0) < name.generation]
@@ -304,7 +305,7 @@ class Rebuild:
     async def _restore(self, store: KeyedStore, name: CopyName, copy: Copy) -> None:
         if not isinstance(copy, ObjectCopy):
             done = await self._catalog.run(partial(restore_session, copy=copy))
-            self._hidden.add(name.name)
+            self._hidden[name.name] = max(name.generation, self._hidden.get(name.name, 0))
             self.report.sessions += done is Restored.RESTORED
             return
         stored = {each.name: await self._stored_in(each, copy) for each in self._stores}

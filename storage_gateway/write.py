@@ -299,7 +299,13 @@ class Uploads:
 
             def unit(connection: Connection) -> None:
                 if index == 0:
-                    begin_upload(connection, owner, object_id=draft.object_id, slot=draft.slot)
+                    begin_upload(
+                        connection,
+                        owner,
+                        object_id=draft.object_id,
+                        slot=draft.slot,
+                        wrapped_for=draft.parties,
+                    )
                 else:
                     continue_upload(
                         connection, owner, placed=placed, wanted=draft.store.names, index=index

@@ -18,6 +18,7 @@ _ERASE = Statement(
     .values(
         state=ObjectState.ERASING.value,
         head=None,
+        wrap_id=None,
         erased_ms=bindparam("now_ms"),
         generation=objects.c.generation + 1,
     )

@@ -37,6 +37,7 @@ from .outbox import Due, expect_copy, is_copied
 from .sessions import are_current, backends_of, lock_session
 from .statements import Found, Statement, insert_once, key_of, miner_of
 from .tables import instances, intents, objects, placements, segments, sessions, slots
+from .wraps import note_wrap, parties_of
 
 DIGEST_SIZE = 32
 
@@ -144,8 +145,17 @@ def check_slot_free(connection: Connection, slot: Slot) -> None:
     raise SlotTaken("the slot already holds an object", object_id=holder)
 
 
-def begin_upload(connection: Connection, owner: Ownership, *, object_id: str, slot: Slot) -> None:
+def begin_upload(
+    connection: Connection,
+    owner: Ownership,
+    *,
+    object_id: str,
+    slot: Slot,
+    wrapped_for: Sequence[Party] = (),
+) -> None:
     """Take the slot, write the intent and the row of segment 0, all before the first put.
+
+    ``wrapped_for`` are those whom it is being sealed for: their keys are not destroyed meanwhile.
 
     Raises:
         SlotTaken: the slot holds an object; its id is in the extensions.
@@ -163,6 +173,7 @@ def begin_upload(connection: Connection, owner: Ownership, *, object_id: str, sl
         "fence": owner.fence,
         "state": IntentState.OPEN.value,
         "created_ms": now_ms(connection),
+        "wrap_id": note_wrap(connection, slot.session_id, wrapped_for) if wrapped_for else None,
     }
     _INSERT_INTENT.run(connection, intent)
     _INSERT_SEGMENT.run(connection, {"payload_id": owner.payload_id, "segment": 0})
@@ -249,7 +260,8 @@ def commit_upload(
         raise StaleParties("a key of a party was retired while the upload was under way")
     _record_placed(connection, owner.payload_id, placed, wanted)
     sequence = _NEXT_SEQUENCE.run(connection, {"session_id_is": manifest.slot.session_id}).value()
-    row = _object_row(manifest) | {"sequence": sequence, "created_ms": now}
+    wrap_id = note_wrap(connection, manifest.slot.session_id, manifest.wrapped_for)
+    row = _object_row(manifest) | {"sequence": sequence, "created_ms": now, "wrap_id": wrap_id}
     if not insert_once(connection, objects, row, key="file_key_print"):
         raise FileKeyReused("the file key was seen before")
     expect_copy_of(connection, manifest)
@@ -291,15 +303,7 @@ def _manifest_of(row: Any) -> Manifest:  # noqa: ANN401 - SQLAlchemy's row, or a
         size=row.size,
         payload_size=row.payload_size,
         sealed_size=row.sealed_size,
-        wrapped_for=tuple(
-            Party(
-                role=p["role"],
-                miner=p.get("miner"),
-                version=p["version"],
-                recipient=p["recipient"],
-            )
-            for p in row.wrapped_for
-        ),
+        wrapped_for=parties_of(row.wrapped_for),
         file_key_print=row.file_key_print,
         head=row.head,
         sequence=row.sequence,

@@ -35,8 +35,6 @@ from .statements import Statement, insert_once, miner_of
 from .stress_runs import CONTROL_SESSIONS
 from .tables import graves, key_versions, markers, objects, outbox, parties, segments, sessions
 
-SESSION_GENERATION = 1
-"""Of a session, which is never changed yet."""
 ERASED = "erased"
 
 _LANE = and_(outbox.c.kind == bindparam("kind_is"), outbox.c.record_id == bindparam("record_id_is"))
@@ -148,7 +146,7 @@ def expect_all(connection: Connection) -> None:
     of_sessions = (
         literal(SESSION),
         sessions.c.session_id,
-        literal(SESSION_GENERATION),
+        sessions.c.generation,
         literal(now),
     )
     for kind, table, columns in ((OBJECT, objects, of_objects), (SESSION, sessions, of_sessions)):
@@ -197,7 +195,8 @@ def copy_came(connection: Connection, due: Due, *, stores: Collection[str]) -> b
     if stores and all(row.backend in stores for row in _MARKED.run(connection)):
         _CAME.run(connection, due.parameters() | {"generation_is": due.generation})
     if due.kind != OBJECT:
-        return True
+        session = _SESSION.run(connection, {"session_id_is": due.record_id}).first()
+        return session is None or session.generation == due.generation
     row = _OBJECT.run(connection, {"object_id_is": due.record_id}).first()
     if row is None or row.generation == due.generation:
         return True
@@ -260,14 +259,14 @@ def _load_session(connection: Connection, session_id: str) -> SessionCopy | None
         return None
     return SessionCopy(
         session_id=row.session_id,
-        generation=SESSION_GENERATION,
+        generation=row.generation,
         custody=row.custody,
         key_class=row.key_class,
         created_ms=row.created_ms,
         backends=None if row.backends is None else tuple(row.backends),
         write_quorum=row.write_quorum,
         parties=tuple(
-            MemberCopy(member.role, miner_of(member.miner), member.created_ms)
+            MemberCopy(member.role, miner_of(member.miner), member.created_ms, member.removed_ms)
             for member in _PARTIES.run(connection, wanted)
         ),
         keys=tuple(
@@ -279,6 +278,8 @@ def _load_session(connection: Connection, session_id: str) -> SessionCopy | None
                 key.key_class,
                 key.state,
                 key.created_ms,
+                bool(key.proven),
+                key.changed_ms,
             )
             for key in _KEYS.run(connection, wanted)
         ),

@@ -11,13 +11,13 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from storage_gateway.manifest_copies import OBJECT, SESSION, ObjectCopy, SessionCopy
 from storage_gateway.plan import IntentState
-from storage_gateway.records import ObjectState
+from storage_gateway.records import ROUTER, ObjectState, Party
 
 from .clock import now_ms
 from .copies import PENDING, PLACED
 from .outbox import ERASED, Due, expect_copy
 from .roots import expect_roots
-from .sessions import lock_session
+from .sessions import lock_session, restore_router
 from .statements import insert_once, key_of
 from .stress_runs import CONTROL_SESSIONS
 from .tables import (
@@ -31,6 +31,7 @@ from .tables import (
     sessions,
     slots,
 )
+from .wraps import note_wrap
 
 Stored = Mapping[str, Mapping[int, int]]
 """What lies in each store of a payload: sizes by the numbers of segments."""
@@ -57,9 +58,10 @@ def known_generations(connection: Connection, object_ids: Collection[str]) -> di
     return {row.object_id: row.generation for row in found}
 
 
-def all_session_ids(connection: Connection) -> list[str]:
-    """Return the ids of all sessions."""
-    return list(connection.execute(select(sessions.c.session_id)).scalars())
+def session_generations(connection: Connection) -> dict[str, int]:
+    """Return the generations of all sessions, by their ids."""
+    found = connection.execute(select(sessions.c.session_id, sessions.c.generation))
+    return {row.session_id: row.generation for row in found}
 
 
 def copied_records(connection: Connection, kind: str, after: str, limit: int) -> list[str]:
@@ -85,12 +87,21 @@ def restore_session(connection: Connection, copy: SessionCopy) -> Restored:
         "created_ms": copy.created_ms,
         "backends": copy.backends,
         "write_quorum": copy.write_quorum,
+        "generation": copy.generation,
     }
     if not insert_once(connection, sessions, row):
-        return Restored.KNOWN
+        here = sessions.c.session_id == copy.session_id
+        older = update(sessions).where(here, sessions.c.generation < copy.generation)
+        if connection.execute(older.values(row)).rowcount == 0:
+            return Restored.KNOWN
+        for table in (parties, key_versions):
+            connection.execute(delete(table).where(table.c.session_id == copy.session_id))
     for member in copy.parties:
         scope = {"session_id": copy.session_id, "role": member.role, "miner": key_of(member.miner)}
-        connection.execute(insert(parties), scope | {"created_ms": member.created_ms})
+        connection.execute(
+            insert(parties),
+            scope | {"created_ms": member.created_ms, "removed_ms": member.removed_ms},
+        )
     for key in copy.keys:
         connection.execute(
             insert(key_versions),
@@ -103,6 +114,8 @@ def restore_session(connection: Connection, copy: SessionCopy) -> Restored:
                 "key_class": key.key_class,
                 "state": key.state,
                 "created_ms": key.created_ms,
+                "proven": int(key.proven),
+                "changed_ms": key.changed_ms or key.created_ms,
             },
         )
     return Restored.RESTORED
@@ -158,23 +171,28 @@ def _wanted_of(connection: Connection, session_id: str) -> list[str] | None:
     return None if row is None else list(row.backends or ())
 
 
-def _values_of(copy: ObjectCopy) -> dict[str, object]:
+def _values_of(connection: Connection, copy: ObjectCopy) -> dict[str, object]:
+    wrapped_for = [Party(p.role, p.miner, p.version, p.recipient) for p in copy.wrapped_for]
+    wrap_id = None
+    if copy.head is not None:
+        wrap_id = note_wrap(connection, copy.session_id, wrapped_for)
+        _know_router(connection, copy.key_class, wrapped_for)
     return {
         "state": (ObjectState.COMMITTED if copy.head is not None else ObjectState.ERASING).value,
         "generation": copy.generation,
         "head": copy.head,
         "sealed_size": copy.sealed_size,
-        "wrapped_for": [
-            {k: v for k, v in _party_json(party).items() if v is not None}
-            for party in copy.wrapped_for
-        ],
+        "wrapped_for": [party.as_json() for party in wrapped_for],
         "erased_ms": copy.erased_ms,
+        "wrap_id": wrap_id,
     }
 
 
-def _party_json(party: object) -> dict[str, object]:
-    names = ("role", "miner", "version", "recipient")
-    return {name: getattr(party, name) for name in names}
+def _know_router(connection: Connection, key_class: str, wrapped_for: Sequence[Party]) -> None:
+    """Enter the router's key versions that heads name: no copy but theirs tells of them."""
+    for party in wrapped_for:
+        if party.role == ROUTER:
+            restore_router(connection, party, key_class)
 
 
 def _insert_object(connection: Connection, copy: ObjectCopy) -> bool:
@@ -195,7 +213,7 @@ def _insert_object(connection: Connection, copy: ObjectCopy) -> bool:
         sequence = connection.execute(
             select(func.max(objects.c.sequence) + 1).where(in_session)
         ).scalar_one()
-    values = _values_of(copy) | {
+    values = _values_of(connection, copy) | {
         "object_id": copy.object_id,
         "session_id": copy.session_id,
         "task_id": copy.task_id,
@@ -217,7 +235,7 @@ def _update_object(connection: Connection, copy: ObjectCopy) -> None:
     connection.execute(
         update(objects)
         .where(objects.c.object_id == copy.object_id, objects.c.generation < copy.generation)
-        .values(_values_of(copy))
+        .values(_values_of(connection, copy))
     )
 
 

@@ -6,18 +6,24 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from crypto import CLASSIC
 from storage_gateway.errors import SessionExists, TokenExpired, Unauthenticated, UnknownSession
 from storage_gateway.manifest_copies import SESSION
 from storage_gateway.records import ALL_OPEN, ROUTER, Caller, Party, Session, TokenKind, Wanted
 
 from .clock import now_ms
-from .outbox import SESSION_GENERATION, Due, expect_copy, is_copied
+from .outbox import Due, expect_copy, is_copied
 from .statements import Statement, insert_once, key_of, miner_of
 from .tables import deployment, key_versions, parties, sessions, tokens
 
 DEPLOYMENT_SCOPE = ""
 """The session under which the router's key versions stand."""
 ACTIVE = "active"
+RETIRING = "retiring"
+DISABLED = "disabled"
+DESTROYED = "destroyed"
+
+_ROUTERS = (key_versions.c.session_id == DEPLOYMENT_SCOPE, key_versions.c.role == ROUTER)
 
 # Of what runs with every request; see catalog/objects.
 _SESSION = Statement(select(sessions).where(sessions.c.session_id == bindparam("session_id_is")))
@@ -88,7 +94,7 @@ def create_session(
         _INSERT_PARTY.run(connection, scope | {"created_ms": now})
         _INSERT_KEY_VERSION.run(connection, scope | _key_version(party, key_class, now))
     if is_copied(session_id):
-        expect_copy(connection, Due(SESSION, session_id, SESSION_GENERATION))
+        expect_copy(connection, Due(SESSION, session_id, 1))
     for token in new_tokens:
         insert_token(connection, token, session_id=session_id, lifetime_s=token_lifetime_s)
     return load_session(connection, session_id)
@@ -101,15 +107,17 @@ def _key_version(party: Party, key_class: str, now: int) -> dict[str, str | int]
         "key_class": key_class,
         "state": ACTIVE,
         "created_ms": now,
+        "changed_ms": now,
     }
 
 
-def router_recipient(connection: Connection) -> str | None:
-    """Return the deployment's active router recipient, or None before the first start."""
+def router_recipient(connection: Connection, key_class: str = CLASSIC) -> str | None:
+    """Return the deployment's active router recipient of a class, or None before there is one."""
     found = connection.execute(
         select(key_versions.c.recipient).where(
             key_versions.c.session_id == DEPLOYMENT_SCOPE,
             key_versions.c.role == ROUTER,
+            key_versions.c.key_class == key_class,
             key_versions.c.state == ACTIVE,
         )
     ).scalar_one_or_none()
@@ -117,13 +125,34 @@ def router_recipient(connection: Connection) -> str | None:
 
 
 def register_router(connection: Connection, recipient: str, key_class: str) -> str:
-    """Store the router's first recipient, or return the one that is already stored."""
-    scope = {"session_id": DEPLOYMENT_SCOPE, "role": ROUTER, "miner": ""}
+    """Store the router's first recipient of a class, or return the one that is active already."""
     party = Party(role=ROUTER, miner=None, version=1, recipient=recipient)
-    row = _key_version(party, key_class, now_ms(connection))
-    # Two processes may be at their first start: one of them is first, and both return its.
-    insert_once(connection, key_versions, scope | row)
-    return router_recipient(connection) or recipient
+    if router_recipient(connection, key_class) is None:
+        # Two processes may be at their first start: one of them is first, and both return its.
+        restore_router(connection, party, key_class, state=ACTIVE)
+        connection.execute(
+            update(key_versions)
+            .where(*_ROUTERS, key_versions.c.recipient == recipient)
+            .where(key_versions.c.state == RETIRING)  # one that came back with its objects
+            .values(state=ACTIVE, changed_ms=now_ms(connection))
+        )
+    return router_recipient(connection, key_class) or recipient
+
+
+def restore_router(
+    connection: Connection, party: Party, key_class: str, *, state: str = RETIRING
+) -> None:
+    """Make sure that a recipient of the router's is known; a new one comes into this state."""
+    versions = select(key_versions.c.version).where(*_ROUTERS)
+    known = versions.where(key_versions.c.recipient == party.recipient)
+    if connection.execute(known).first() is not None:
+        return
+    scope = {"session_id": DEPLOYMENT_SCOPE, "role": ROUTER, "miner": ""}
+    row = scope | _key_version(party, key_class, now_ms(connection))
+    row |= {"state": state, "proven": 1}
+    if not insert_once(connection, key_versions, row):
+        newest = max(connection.execute(versions).scalars())
+        insert_once(connection, key_versions, row | {"version": newest + 1})
 
 
 def lock_session(connection: Connection, session_id: str) -> None:
@@ -155,6 +184,7 @@ def load_session(connection: Connection, session_id: str) -> Session:
         parties=tuple(
             Party(role=m.role, miner=miner_of(m.miner), version=m.version, recipient=m.recipient)
             for m in members
+            if m.key_class == row.key_class
         ),
         wanted=Wanted(backends_of(row), row.write_quorum),
     )

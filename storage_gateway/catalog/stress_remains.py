@@ -12,7 +12,17 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, 
 from storage_gateway.records import ObjectState
 
 from .stress_runs import CONTROL_SESSIONS, control_session
-from .tables import intents, key_versions, objects, parties, sessions, slots, stress_runs, tokens
+from .tables import (
+    intents,
+    key_versions,
+    objects,
+    parties,
+    sessions,
+    slots,
+    stress_runs,
+    tokens,
+    wraps,
+)
 
 RUNS_KEPT = 100
 """So many of the newest runs can be asked for their reports."""
@@ -52,7 +62,7 @@ def drop_control_session(connection: Connection, run_id: str) -> bool:
     )
     if connection.execute(droppable).first() is None:
         return False
-    for table in (objects, slots, tokens, key_versions, parties, sessions):
+    for table in (objects, slots, tokens, key_versions, parties, wraps, sessions):
         connection.execute(delete(table).where(table.c.session_id == session_id))
     return True
 

@@ -17,7 +17,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """The number of the newest file in ``migrations/versions``: every change has one there."""
 
 metadata = MetaData()
@@ -69,8 +69,10 @@ sessions = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("backends", JSON(none_as_null=True), nullable=True),
     Column("write_quorum", Integer, nullable=True),
+    Column("generation", Integer, nullable=False, server_default="1"),
 )
-"""What a session leaves open of backends and quorum is NULL: it is as the deployment has it."""
+"""What a session leaves open of backends and quorum is NULL: it is as the deployment has it.
+``generation`` is raised with each change of its parties or their keys."""
 
 parties = Table(
     "parties",
@@ -79,6 +81,7 @@ parties = Table(
     Column("role", Text(), primary_key=True),
     Column("miner", Text(42), primary_key=True),
     Column("created_ms", BigInteger, nullable=False),
+    Column("removed_ms", BigInteger, nullable=True),
 )
 
 key_versions = Table(
@@ -92,8 +95,33 @@ key_versions = Table(
     Column("key_class", Text(), nullable=False),
     Column("state", Text(), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
+    Column("proven", Integer, nullable=False, server_default="0"),
+    Column("changed_ms", BigInteger, nullable=False, server_default="0"),
 )
-"""The router's own versions stand under the empty session: they serve the whole deployment."""
+"""The router's own versions stand under the empty session: they serve the whole deployment.
+``proven`` is 1 when who registered it has shown to hold the identity; ``changed_ms`` is when it
+came into its state."""
+Index(
+    "one_active_key",
+    key_versions.c.session_id,
+    key_versions.c.role,
+    key_versions.c.miner,
+    key_versions.c.key_class,
+    unique=True,
+    sqlite_where=key_versions.c.state == "active",
+    postgresql_where=key_versions.c.state == "active",
+)
+
+wraps = Table(
+    "wraps",
+    metadata,
+    Column("wrap_id", Text(32), primary_key=True),
+    Column("session_id", Text(64), nullable=False),
+    Column("parties", JSON, nullable=False),
+    Index("wraps_by_session", "session_id"),
+)
+"""Sets of key versions that heads of a session are wrapped for: a few for thousands of heads. What
+depends on a key is counted by them."""
 
 objects = Table(
     "objects",
@@ -118,7 +146,16 @@ objects = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("erased_ms", BigInteger, nullable=True),
+    Column("wrap_id", Text(32), nullable=True),
     Index("objects_by_session", "session_id", "sequence", unique=True),
+)
+"""``wrap_id`` is NULL where there is no head."""
+Index(
+    "objects_by_wrap",
+    objects.c.wrap_id,
+    objects.c.object_id,
+    sqlite_where=objects.c.wrap_id.is_not(None),
+    postgresql_where=objects.c.wrap_id.is_not(None),
 )
 
 segments = Table(
@@ -203,7 +240,9 @@ intents = Table(
     Column("fence", Integer, nullable=False),
     Column("state", Text(), nullable=False),
     Column("created_ms", BigInteger, nullable=False),
+    Column("wrap_id", Text(32), nullable=True),
 )
+"""``wrap_id`` says whom the upload is being sealed for."""
 
 outcomes = Table(
     "outcomes",
@@ -227,8 +266,10 @@ graves = Table(
     Column("object_id", Text(32), nullable=False),
     Column("reason", Text(), nullable=False),
     Column("buried_ms", BigInteger, nullable=False),
+    Column("doomed_until_ms", BigInteger, nullable=True),
 )
-"""Payloads given up, aborted or erased, until the late-write horizon has passed over them."""
+"""Payloads given up, aborted, erased or superseded, until the late-write horizon has passed over
+them. Until ``doomed_until_ms`` those who began to read one may go on."""
 
 passes = Table(
     "passes",
@@ -265,6 +306,32 @@ orphans = Table(
 )
 """Payloads that lie in a store and that nothing here names, and for how long they were seen to: the
 sum of the times between looks, none of which counts for more than a look should be away."""
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", Text(32), primary_key=True),
+    Column("kind", Text(16), nullable=False),
+    Column("parameters", JSON, nullable=False),
+    Column("state", Text(), nullable=False),
+    Column("instance_id", Text(32), nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("counts", JSON, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger, nullable=True),
+    Index("jobs_by_age", "created_ms"),
+)
+"""Work over many objects that somebody asked for. What is done is told by the objects themselves: a
+job that is taken up by another process looks for what is still to do."""
+
+job_failures = Table(
+    "job_failures",
+    metadata,
+    Column("job_id", Text(32), primary_key=True),
+    Column("object_id", Text(32), primary_key=True),
+    Column("code", Text(), nullable=False),
+    Column("detail", Text(), nullable=False),
+)
 
 tokens = Table(
     "tokens",

@@ -158,7 +158,15 @@ def test_a_run_that_is_over_and_erased_leaves_no_session_and_no_tombstone(
     assert {} == catalog.read_blocking(partial(rows_of, session_id=SESSION))
     assert others == catalog.read_blocking(partial(rows_of, session_id=OTHERS))
     assert routers == catalog.read_blocking(partial(rows_of, session_id=""))
-    assert {"objects", "slots", "tokens", "key_versions", "parties", "sessions"} == set(others)
+    assert {
+        "objects",
+        "slots",
+        "tokens",
+        "key_versions",
+        "parties",
+        "sessions",
+        "wraps",
+    } == set(others)
     assert [] == catalog.read_blocking(find_remains).sessions
 
 

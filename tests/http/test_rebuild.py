@@ -27,6 +27,8 @@ from storage_gateway.catalog.tables import (
     graves,
     instances,
     intents,
+    job_failures,
+    jobs,
     key_versions,
     markers,
     metadata,
@@ -44,6 +46,7 @@ from storage_gateway.catalog.tables import (
     slots,
     stress_runs,
     tokens,
+    wraps,
 )
 from storage_gateway.custody import IDENTITY_FILE
 from storage_gateway.high_water import parse_mark
@@ -64,9 +67,20 @@ from tests.http.steps import PLAINTEXT, SEGMENT, fetch, made_bytes, upload, uplo
 
 pytestmark = pytest.mark.both_databases
 
-COME_BACK = (sessions, parties, key_versions, objects, segments, placements, slots)
+COME_BACK = (sessions, parties, key_versions, wraps, objects, segments, placements, slots)
 """Tables that are as they were."""
-LOST = (tokens, intents, outcomes, pins, stress_runs, passes, instances, orphans)
+LOST = (
+    tokens,
+    intents,
+    outcomes,
+    pins,
+    stress_runs,
+    passes,
+    jobs,
+    job_failures,
+    instances,
+    orphans,
+)
 """What no copy holds; the command says so."""
 MADE_AGAIN = (deployment, markers, graves, roots, blocks, outbox)
 """What the gateway makes of what came back, or of its stores."""
