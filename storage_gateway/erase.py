@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from .catalog import Catalog
 from .catalog.erasing import erase
-from .catalog.work import touch_grave
+from .catalog.graves import touch_grave
 from .errors import GatewayError
 from .records import Manifest, ObjectState
 from .settle import Settler

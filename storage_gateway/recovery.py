@@ -14,16 +14,15 @@ from retention import ErasureStep, next_erasure_step
 
 from .backends import KeyedStore
 from .catalog import Catalog, now_ms
+from .catalog.graves import ERASED, touch_grave
 from .catalog.outcomes import OVERDUE_S, decide_all_overdue, forget_outcomes, list_pending
 from .catalog.work import (
-    ERASED,
     Grave,
     close_grave,
     forget_dead_instances,
     list_graves,
     list_intents,
     mend_times,
-    touch_grave,
 )
 from .errors import GatewayError
 from .old_copies import OldCopies

@@ -9,6 +9,7 @@ from functools import partial
 
 from .backends import KeyedStore
 from .catalog import Catalog
+from .catalog.graves import touch_grave
 from .catalog.high_water import set_behind
 from .catalog.objects import Ownership
 from .catalog.work import (
@@ -18,7 +19,6 @@ from .catalog.work import (
     bury_again,
     claim_intent,
     find_intent,
-    touch_grave,
 )
 from .errors import BackendUnavailable, CatalogBehind, GatewayError
 from .old_copies import OldCopies

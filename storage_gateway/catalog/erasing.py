@@ -1,13 +1,14 @@
 """The unit that erases an object."""
 
-from sqlalchemy import Connection, bindparam, insert, update
+from sqlalchemy import Connection, bindparam, update
 
 from storage_gateway.records import Manifest, ObjectState
 
 from .clock import now_ms
+from .graves import ERASED, dig_grave
 from .objects import expect_copy_of, load_manifest
 from .statements import Statement
-from .tables import graves, objects
+from .tables import objects
 
 _ERASE = Statement(
     update(objects)
@@ -23,7 +24,6 @@ _ERASE = Statement(
         generation=objects.c.generation + 1,
     )
 )
-_INSERT_GRAVE = Statement(insert(graves))
 
 
 def erase(connection: Connection, object_id: str) -> Manifest:
@@ -36,8 +36,7 @@ def erase(connection: Connection, object_id: str) -> Manifest:
     manifest = load_manifest(connection, object_id)
     now = now_ms(connection)
     if _ERASE.run(connection, {"object_id_is": object_id, "now_ms": now}).changed == 1:
-        row = {"payload_id": manifest.payload_id, "object_id": object_id}
-        _INSERT_GRAVE.run(connection, row | {"reason": "erased", "buried_ms": now})
+        dig_grave(connection, manifest.payload_id, object_id, ERASED)
         manifest = load_manifest(connection, object_id)
         expect_copy_of(connection, manifest)
     return manifest

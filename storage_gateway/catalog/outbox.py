@@ -31,11 +31,10 @@ from storage_gateway.manifest_copies import (
 from storage_gateway.records import ObjectState
 
 from .clock import now_ms
+from .graves import ERASED, dig_grave
 from .statements import Statement, insert_once, miner_of
 from .stress_runs import CONTROL_SESSIONS
-from .tables import graves, key_versions, markers, objects, outbox, parties, segments, sessions
-
-ERASED = "erased"
+from .tables import key_versions, markers, objects, outbox, parties, segments, sessions
 
 _LANE = and_(outbox.c.kind == bindparam("kind_is"), outbox.c.record_id == bindparam("record_id_is"))
 _RAISE = Statement(
@@ -67,6 +66,11 @@ _BACKLOG = Statement(
     )
 )
 _OBJECT = Statement(select(objects).where(objects.c.object_id == bindparam("object_id_is")))
+_STATE = Statement(
+    select(objects.c.state, objects.c.generation, objects.c.payload_id).where(
+        objects.c.object_id == bindparam("object_id_is")
+    )
+)
 _SEGMENTS = Statement(
     select(segments)
     .where(segments.c.payload_id == bindparam("payload_id_is"))
@@ -90,11 +94,6 @@ _REOPEN = Statement(
         objects.c.state == ObjectState.ERASED.value,
     )
     .values(state=ObjectState.ERASING.value)
-)
-_TOUCH_GRAVE = Statement(
-    update(graves)
-    .where(graves.c.payload_id == bindparam("payload_id_is"))
-    .values(buried_ms=bindparam("now_ms"))
 )
 
 LaneKey = tuple[str, str]
@@ -197,15 +196,12 @@ def copy_came(connection: Connection, due: Due, *, stores: Collection[str]) -> b
     if due.kind != OBJECT:
         session = _SESSION.run(connection, {"session_id_is": due.record_id}).first()
         return session is None or session.generation == due.generation
-    row = _OBJECT.run(connection, {"object_id_is": due.record_id}).first()
+    row = _STATE.run(connection, {"object_id_is": due.record_id}).first()
     if row is None or row.generation == due.generation:
         return True
     if row.state != ObjectState.COMMITTED.value:
-        grave = {"payload_id": row.payload_id, "object_id": row.object_id, "reason": ERASED}
-        now = now_ms(connection)
-        if not insert_once(connection, graves, grave | {"buried_ms": now}):
-            _TOUCH_GRAVE.run(connection, {"payload_id_is": row.payload_id, "now_ms": now})
-        _REOPEN.run(connection, {"object_id_is": row.object_id})
+        dig_grave(connection, row.payload_id, due.record_id, ERASED)
+        _REOPEN.run(connection, {"object_id_is": due.record_id})
     return False
 
 

@@ -13,15 +13,14 @@ from storage_gateway.manifest_copies import OBJECT, SESSION, ObjectCopy, Session
 from storage_gateway.plan import IntentState
 from storage_gateway.records import ROUTER, ObjectState, Party
 
-from .clock import now_ms
 from .copies import PENDING, PLACED
-from .outbox import ERASED, Due, expect_copy
+from .graves import ERASED, dig_grave
+from .outbox import Due, expect_copy
 from .roots import expect_roots
 from .sessions import lock_session, restore_router
 from .statements import insert_once, key_of
 from .stress_runs import CONTROL_SESSIONS
 from .tables import (
-    graves,
     intents,
     key_versions,
     objects,
@@ -151,7 +150,8 @@ def restore_object(
         _update_object(connection, copy)
     connection.execute(delete(intents).where(intents.c.payload_id == copy.payload_id))
     if copy.head is None:
-        _bury(connection, copy)
+        # What it left in stores is looked for again, until they were seen clean.
+        dig_grave(connection, copy.payload_id, copy.object_id, ERASED)
     else:
         names = [name for name in wanted or stores if name in stores]
         _restore_payload(connection, copy, stored, names)
@@ -237,12 +237,6 @@ def _update_object(connection: Connection, copy: ObjectCopy) -> None:
         .where(objects.c.object_id == copy.object_id, objects.c.generation < copy.generation)
         .values(_values_of(connection, copy))
     )
-
-
-def _bury(connection: Connection, copy: ObjectCopy) -> None:
-    """What an erased object left in stores is looked for again, until they were seen clean."""
-    grave = {"payload_id": copy.payload_id, "object_id": copy.object_id, "reason": ERASED}
-    insert_once(connection, graves, grave | {"buried_ms": now_ms(connection)})
 
 
 def _restore_payload(

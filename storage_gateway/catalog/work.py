@@ -20,6 +20,7 @@ from storage_gateway.plan import IntentState
 from storage_gateway.records import ObjectState
 
 from .clock import now_ms
+from .graves import ABORTED, ERASED, dig_grave
 from .high_water import IS_BEHIND
 from .objects import Ownership
 from .statements import Statement, insert_once
@@ -39,8 +40,6 @@ from .tables import (
     slots,
 )
 
-ABORTED = "aborted"
-ERASED = "erased"
 LEASES_KEPT_S = 3600
 LEASE_S_MAX = 3600
 """No process has a longer one: what ends later was written before the clock was set back."""
@@ -112,7 +111,6 @@ _BURY = Statement(
     .where(_OWNED, intents.c.state == IntentState.ABORTING.value)
     .returning(intents.c.object_id)
 )
-_INSERT_GRAVE = Statement(insert(graves))
 _OBJECT_OF = Statement(
     select(objects.c.object_id).where(objects.c.payload_id == bindparam("payload_id_is"))
 )
@@ -124,11 +122,6 @@ _GRAVES = Statement(
 )
 _GRAVE = Statement(
     select(graves.c.payload_id).where(graves.c.payload_id == bindparam("payload_id_is"))
-)
-_TOUCH_GRAVE = Statement(
-    update(graves)
-    .where(graves.c.payload_id == bindparam("payload_id_is"))
-    .values(buried_ms=bindparam("now_ms"))
 )
 _CLOSE_GRAVE = Statement(
     delete(graves).where(
@@ -328,10 +321,8 @@ def free_slot(connection: Connection, payload_id: str) -> None:
 def bury(connection: Connection, owner: Ownership) -> None:
     """Turn an aborted intent, whose blobs were deleted, into a grave."""
     object_id = _BURY.run(connection, owner.parameters()).value()
-    if object_id is None:
-        return
-    row = {"payload_id": owner.payload_id, "object_id": object_id, "reason": ABORTED}
-    _INSERT_GRAVE.run(connection, row | {"buried_ms": now_ms(connection)})
+    if object_id is not None:
+        dig_grave(connection, owner.payload_id, object_id, ABORTED)
 
 
 def bury_again(connection: Connection, payload_id: str, object_id: str) -> bool:
@@ -342,9 +333,7 @@ def bury_again(connection: Connection, payload_id: str, object_id: str) -> bool:
     """
     if _OBJECT_OF.run(connection, {"payload_id_is": payload_id}).first() is not None:
         return False
-    row = {"payload_id": payload_id, "object_id": object_id, "reason": ABORTED}
-    if not insert_once(connection, graves, row | {"buried_ms": now_ms(connection)}):
-        touch_grave(connection, payload_id)
+    dig_grave(connection, payload_id, object_id, ABORTED)
     return True
 
 
@@ -359,11 +348,6 @@ def list_graves(connection: Connection, after: str, limit: int) -> list[Grave]:
 def has_grave(connection: Connection, payload_id: str) -> bool:
     """Tell whether the payload was given up and is being cleared away."""
     return _GRAVE.run(connection, {"payload_id_is": payload_id}).first() is not None
-
-
-def touch_grave(connection: Connection, payload_id: str) -> None:
-    """Start a grave's wait anew: something was just deleted under its payload id."""
-    _TOUCH_GRAVE.run(connection, {"payload_id_is": payload_id, "now_ms": now_ms(connection)})
 
 
 def close_grave(connection: Connection, grave: Grave, seen_clean: Collection[str]) -> bool:

@@ -1,0 +1,30 @@
+"""Units that dig graves and start their wait anew; `work` goes through them, and closes them."""
+
+from sqlalchemy import Connection, bindparam, update
+
+from .clock import now_ms
+from .statements import Statement, insert_once
+from .tables import graves
+
+ABORTED = "aborted"
+ERASED = "erased"
+
+_GRAVE = update(graves).where(graves.c.payload_id == bindparam("payload_id_is"))
+_DIG_AGAIN = Statement(_GRAVE.values(buried_ms=bindparam("now_ms"), reason=bindparam("new_reason")))
+_TOUCH_GRAVE = Statement(_GRAVE.values(buried_ms=bindparam("now_ms")))
+
+
+def dig_grave(connection: Connection, payload_id: str, object_id: str, reason: str) -> None:
+    """Give a payload up, for ``reason``; where it was given up before, its wait starts anew, for
+    this reason: with a grave of an upload no object would ever be erased.
+    """
+    now = now_ms(connection)
+    grave = {"payload_id": payload_id, "object_id": object_id, "reason": reason}
+    if not insert_once(connection, graves, grave | {"buried_ms": now}):
+        again = {"payload_id_is": payload_id, "new_reason": reason, "now_ms": now}
+        _DIG_AGAIN.run(connection, again)
+
+
+def touch_grave(connection: Connection, payload_id: str) -> None:
+    """Start a grave's wait anew: something was just deleted under its payload id."""
+    _TOUCH_GRAVE.run(connection, {"payload_id_is": payload_id, "now_ms": now_ms(connection)})
