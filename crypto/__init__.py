@@ -24,6 +24,7 @@ from crypto.errors import (
     MetaError,
     NoIdentityMatch,
     PayloadError,
+    PossessionError,
     RecipientError,
     SealerReuse,
     SelfCheckError,
@@ -62,6 +63,7 @@ from crypto.labels import STANZA_CONTEXT, STANZA_META, STANZA_SCRYPT
 from crypto.leaf_tags import LEAF_TAG_SIZE, LeafTagger, check_leaf, leaf_tag, new_tag_key
 from crypto.meta import Meta
 from crypto.opener import Opener
+from crypto.possession import Challenger
 from crypto.primitives import Buffer, Random
 from crypto.ranges import RangeOpener, Read
 from crypto.rewrap import AdoptedHead, adopt_head, rewrap
@@ -90,6 +92,7 @@ __all__ = [
     "TAG_SIZE",
     "AdoptedHead",
     "Buffer",
+    "Challenger",
     "ClassMismatch",
     "Context",
     "ContextError",
@@ -115,6 +118,7 @@ __all__ = [
     "OpenedHead",
     "Opener",
     "PayloadError",
+    "PossessionError",
     "Random",
     "RangeOpener",
     "Read",

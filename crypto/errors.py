@@ -15,6 +15,7 @@
     ├── ContextError              the fields or the bytes of a context are malformed
     ├── MetaError                 a meta stanza is too large or malformed
     ├── CopyError                 a copy of a record does not open, or is none of ours
+    ├── PossessionError           an answer proves nothing of the identity
     ├── LeafMismatch              a stored leaf does not have its tag
     ├── SealerReuse               a second use of what seals once
     └── SelfCheckError            what was just made does not open again: faulty memory or a bug
@@ -92,6 +93,10 @@ class MetaError(CryptoError):
 
 class CopyError(CryptoError):
     """A copy of a record does not open, or was not made by this deployment for that name."""
+
+
+class PossessionError(CryptoError):
+    """What is sent does not show that a recipient's identity is at hand."""
 
 
 class LeafMismatch(CryptoError):

@@ -26,6 +26,7 @@ INTAKE: Final = b"storage-gateway/intake-v1"
 RECOVERY: Final = b"storage-gateway/recovery-v1"
 SIGNING: Final = b"storage-gateway/signing-v1"
 COPY_NAMES: Final = b"storage-gateway/copy-names-v1"
+POSSESSION: Final = b"storage-gateway/possession-v1"
 COPY_RANDOM: Final = b"storage-gateway/copy-random-v1"
 
 STANZA_CONTEXT: Final = CONTEXT.decode("ascii")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from crypto import Challenger
+
 from .api import (
     ADMIN_HOST,
     GatewayRunner,
@@ -30,6 +32,7 @@ from .errors import BackendUnavailable, CatalogBehind
 from .ids import new_random_id
 from .indexing import Indexing
 from .instance import Instance
+from .key_states import Dwell
 from .late import LateUploads
 from .line import Report, WorkerEnd
 from .manifest_copies import OBJECT, SESSION
@@ -40,6 +43,7 @@ from .parts import Parts, open_parts
 from .read import Reads
 from .readiness import OK, Readiness, Watch
 from .records import ALL_OPEN, Manifest, Wanted
+from .registry import Registry
 from .room import require_room
 from .sessions import Sessions
 from .settle import Settler
@@ -200,6 +204,7 @@ class Gateway:
                 check_wanted=stores.check,
                 bring_copy=self._bring_copy_of_session,
             ),
+            registry=self._make_registry(parts),
             uploads=self._uploads,
             late=_late_uploads(config, catalog),
             reads=Reads(
@@ -223,6 +228,17 @@ class Gateway:
             gateways=parts.gateways,
             memory=memory,
             upkeep=self.upkeep,
+        )
+
+    def _make_registry(self, parts: Parts) -> Registry:
+        config = self._config
+        return Registry(
+            parts.catalog,
+            challenger=Challenger(parts.identity),
+            dwell=Dwell(config.key_retiring_s, config.key_disabled_s),
+            miners_max=config.miners_max,
+            token_lifetime_s=config.token_lifetime_s,
+            bring_copy=self._bring_copy_of_session,
         )
 
     def _make_uploads(
@@ -327,8 +343,8 @@ class Gateway:
             await self.upkeep.outbox.acknowledge(due)
 
     async def _bring_copy_of_session(self, session_id: str) -> None:
-        if is_copied(session_id):  # of whatever generation it has by now
-            await self.upkeep.outbox.acknowledge(Due(SESSION, session_id, 1))
+        if is_copied(session_id):  # of whatever generation it has by now, and perhaps again
+            await self.upkeep.outbox.acknowledge(Due(SESSION, session_id, 1), again=True)
 
     def _check_room(self, wanted: Wanted = ALL_OPEN) -> None:
         full = {node.name for node in self.parts.nodes if node.is_full}

@@ -128,6 +128,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     drain_s: Seconds = 30.0
     token_lifetime_s: Seconds = 90 * 24 * 3600.0
 
+    key_retiring_s: Annotated[float, msgspec.Meta(ge=0)] = 3600.0
+    """How long a key version stays retiring before it can be disabled, and how long what others
+    seal to it is still taken: they may not have heard of the new one."""
+    key_disabled_s: Annotated[float, msgspec.Meta(ge=0)] = 7 * 86400.0
+    """How long one stays disabled before it can be destroyed: a mistake can be taken back."""
+
     instance_lease_s: Seconds = 15.0
     instance_renew_s: Seconds = 5.0
     recovery_interval_s: Seconds = 10.0

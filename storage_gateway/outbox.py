@@ -105,8 +105,10 @@ class Outbox:
         """How many copies were to come when that was looked at last, and the age of the oldest in
         seconds."""
 
-    async def acknowledge(self, due: Due) -> None:
+    async def acknowledge(self, due: Due, *, again: bool = False) -> None:
         """Bring a copy whose record was just written; return when enough domains have it.
+
+        ``again`` where it may have been brought before.
 
         Raises:
             CopiesLate: they have not, in time. The record stands, and the copy will come.
@@ -117,9 +119,9 @@ class Outbox:
         enough = asyncio.Event()
         if not self._domains:
             if len(self._tasks) < BACKLOG_MAX:
-                self._start(self._bring_beside(due, enough))
+                self._start(self._bring_beside(due, enough, again=again))
             return
-        task = self._start(self._bring_quietly(due, enough))
+        task = self._start(self._bring_quietly(due, enough, again=again))
         waiting = asyncio.create_task(enough.wait())
         try:
             await asyncio.wait(
@@ -179,13 +181,13 @@ class Outbox:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _bring_beside(self, due: Due, enough: asyncio.Event) -> bool:
+    async def _bring_beside(self, due: Due, enough: asyncio.Event, *, again: bool) -> bool:
         async with self._at_once:
-            return await self._bring_quietly(due, enough)
+            return await self._bring_quietly(due, enough, again=again)
 
-    async def _bring_quietly(self, due: Due, enough: asyncio.Event) -> bool:
+    async def _bring_quietly(self, due: Due, enough: asyncio.Event, *, again: bool) -> bool:
         try:
-            return await self._bring(due, enough, set())
+            return await self._bring(due, enough, set(), again=again)
         except GatewayError as error:
             logger.info("copy left for later", extra={"of": due.record_id, "code": error.code})
         except Exception:

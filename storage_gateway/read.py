@@ -29,11 +29,12 @@ from .backends import KeyedStore, Range
 from .backends.last_resort import LastResort
 from .catalog import Catalog, Unit
 from .catalog.objects import load_manifest, load_segment_page
+from .catalog.registry import KeyVersion, keys_of_reader
 from .damage import damage_told, record_damage_told
 from .errors import BlobCorrupt, BlobMissing, CIDSuperseded, Erased
 from .memory import Account, Budget
 from .raising import fresh
-from .records import Manifest, ObjectState, Segment
+from .records import Caller, Manifest, ObjectState, Segment
 
 Bytes = bytes | bytearray
 
@@ -70,6 +71,8 @@ class Loaded:
 
     manifest: Manifest
     segments: tuple[Segment, ...]
+    keys: tuple[KeyVersion, ...] = ()
+    """Of who asked, and the router's."""
 
 
 def check_pin(manifest: Manifest, pinned_cid: str | None) -> None:
@@ -115,7 +118,7 @@ class Reads:
         check_pin(manifest, pinned_cid)
         return manifest
 
-    def look(self, object_id: str) -> Unit[Loaded]:
+    def look(self, object_id: str, caller: Caller | None = None) -> Unit[Loaded]:
         """Return the unit that finds all that the beginning of a download needs.
 
         It raises:
@@ -130,7 +133,12 @@ class Reads:
             page = load_segment_page(
                 connection, manifest.payload_id, first=0, count=SEGMENTS_IN_PAGE
             )
-            return Loaded(manifest, page)
+            if caller is None:
+                return Loaded(manifest, page)
+            keys = keys_of_reader(
+                connection, manifest.slot.session_id, caller.kind.value, caller.miner
+            )
+            return Loaded(manifest, page, tuple(keys))
 
         return unit
 

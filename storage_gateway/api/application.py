@@ -7,6 +7,16 @@ from storage_gateway.records import TokenKind
 from .access import EVERYONE_KNOWN, OPERATOR, PARTIES, Route
 from .block_handlers import get_block
 from .health_handlers import healthz, readyz
+from .key_handlers import (
+    add_miner,
+    challenge,
+    change_key_state,
+    change_router_state,
+    register_key,
+    remove_miner,
+    show_keys,
+    show_router_keys,
+)
 from .late_handlers import look_at_upload, show_upload
 from .middleware import answer_errors, set_common_headers
 from .object_handlers import (
@@ -44,6 +54,12 @@ ROUTES = (
     Route("POST", "/v1/sessions", OPERATOR, create_session),
     Route("GET", SESSION, EVERYONE_KNOWN, show_session),
     Route("POST", f"{SESSION}/tokens", OPERATOR, reissue_token),
+    Route("GET", f"{SESSION}/keys", EVERYONE_KNOWN, show_keys),
+    Route("POST", f"{SESSION}/keys", EVERYONE_KNOWN, register_key),
+    Route("POST", f"{SESSION}/keys/challenges", EVERYONE_KNOWN, challenge),
+    Route("POST", f"{SESSION}/keys/states", EVERYONE_KNOWN, change_key_state),
+    Route("POST", f"{SESSION}/miners", OPERATOR, add_miner),
+    Route("DELETE", f"{SESSION}/miners/{{miner}}", OPERATOR, remove_miner),
     Route("GET", f"{SESSION}/objects", EVERYONE_KNOWN, list_session_objects),
     Route("GET", f"{SESSION}/uploads/{{upload}}", EVERYONE_KNOWN, show_upload, look_at_upload),
     Route("POST", f"{SESSION}/tasks/{{task}}/input", OPERATOR | _USER, upload, look_at_input),
@@ -52,6 +68,8 @@ ROUTES = (
     Route("HEAD", OBJECT, PARTIES, get_object, look_at_object),
     Route("DELETE", OBJECT, OPERATOR | _USER, erase_object),
     Route("GET", f"{OBJECT}/manifest", EVERYONE_KNOWN, show_manifest),
+    Route("GET", "/v1/admin/keys", OPERATOR, show_router_keys),
+    Route("POST", "/v1/admin/keys/states", OPERATOR, change_router_state),
     Route("POST", "/v1/admin/passes/{pass}", OPERATOR, run_pass),
     Route("GET", "/v1/stress", OPERATOR, list_cases),
     Route("POST", "/v1/stress/{case}", OPERATOR, start_run),

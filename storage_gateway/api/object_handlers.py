@@ -25,6 +25,7 @@ from storage_gateway.records import (
     Slot,
     TokenKind,
 )
+from storage_gateway.stale import check_opened, check_sealed
 from urn import mint
 
 from .access import LOOK, check_known
@@ -42,6 +43,9 @@ from .representations import (
 from .sending import matches, send_pieces
 from .services import SERVICES
 from .session_handlers import address_of
+
+HELD_RECIPIENT = "Held-Recipient"
+"""A header by which a reader may say which recipient's identity it holds."""
 
 
 def look_at_input(request: web.Request, caller: Caller) -> Unit[tuple[Slot, Session]]:
@@ -139,7 +143,7 @@ def _meta_of(request: web.Request) -> Meta:
 def look_at_object(request: web.Request, caller: Caller) -> Unit[Loaded]:
     """Look at the object that the path names."""
     object_id = name_of(request).object_id
-    return or_pending(request.app[SERVICES].reads.look(object_id), object_id, caller)
+    return or_pending(request.app[SERVICES].reads.look(object_id, caller), object_id, caller)
 
 
 async def get_object(request: web.Request, caller: Caller) -> web.StreamResponse:
@@ -154,10 +158,14 @@ async def get_object(request: web.Request, caller: Caller) -> web.StreamResponse
     accept = ", ".join(request.headers.getall(hdrs.ACCEPT, []))
     kind = preferred(accept, (SEALED_TYPE, PLAINTEXT_TYPE))
     sealed = kind == SEALED_TYPE
+    if sealed:
+        check_sealed(manifest, caller, loaded.keys, request.headers.get(HELD_RECIPIENT))
+    else:
+        check_opened(manifest, loaded.keys)
     etag = f'"{manifest.cid}.g{manifest.generation}"' if sealed else f'"{manifest.cid}.p"'
     headers = {
         "ETag": etag,
-        "Vary": "Accept, Authorization",
+        "Vary": f"Accept, Authorization, {HELD_RECIPIENT}",
         "Cache-Control": "private, no-cache" if sealed else "private, no-store",
         "Content-Disposition": "attachment",
         "Accept-Ranges": "none",

@@ -15,6 +15,7 @@ from storage_gateway.late import LateUploads
 from storage_gateway.metrics import Metrics
 from storage_gateway.read import Reads
 from storage_gateway.readiness import Readiness
+from storage_gateway.registry import Registry
 from storage_gateway.sessions import Sessions
 from storage_gateway.stress import Stress
 from storage_gateway.upkeep import Upkeep
@@ -54,6 +55,7 @@ class Services:
     config: Config
     catalog: Catalog
     sessions: Sessions
+    registry: Registry
     uploads: Uploads
     late: LateUploads
     reads: Reads

@@ -7,7 +7,13 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from crypto import CLASSIC
-from storage_gateway.errors import SessionExists, TokenExpired, Unauthenticated, UnknownSession
+from storage_gateway.errors import (
+    PartyRemoved,
+    SessionExists,
+    TokenExpired,
+    Unauthenticated,
+    UnknownSession,
+)
 from storage_gateway.manifest_copies import SESSION
 from storage_gateway.records import ALL_OPEN, ROUTER, Caller, Party, Session, TokenKind, Wanted
 
@@ -286,6 +292,7 @@ def authenticate(connection: Connection, digest: bytes) -> Caller:
     Raises:
         Unauthenticated: unknown token.
         TokenExpired: expired or revoked.
+        PartyRemoved: revoked as its party was removed.
 
     """
     row = _TOKEN.run(connection, {"digest_is": digest}).first()
@@ -293,7 +300,19 @@ def authenticate(connection: Connection, digest: bytes) -> Caller:
         raise Unauthenticated("the token is not known here")
     expired = row.expires_ms is not None and row.expires_ms <= now_ms(connection)
     if expired or row.revoked_ms is not None:
+        if _is_removed(connection, row):
+            raise PartyRemoved("the party was removed from its session")
         raise TokenExpired("the token has expired or was revoked")
     return Caller(
         kind=TokenKind(row.kind), session_id=row.session_id or None, miner=miner_of(row.miner)
     )
+
+
+def _is_removed(connection: Connection, token: Any) -> bool:  # noqa: ANN401 - as `Found.first`
+    removed = select(parties.c.removed_ms).where(
+        parties.c.session_id == token.session_id,
+        parties.c.role == token.kind,
+        parties.c.miner == token.miner,
+        parties.c.removed_ms.is_not(None),
+    )
+    return connection.execute(removed).first() is not None

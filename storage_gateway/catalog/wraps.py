@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, func, select
 
+from storage_gateway.manifest_copies import OBJECT
 from storage_gateway.records import Party
 
 from .statements import insert_once
@@ -86,5 +87,6 @@ def parties_of(stored: Sequence[dict[str, str]]) -> tuple[Party, ...]:
 
 
 def copies_due(connection: Connection) -> int:
-    """Return how many records have a copy of an older generation in some store, perhaps."""
-    return int(connection.execute(select(func.count()).select_from(outbox)).scalar_one())
+    """Return of how many manifests a copy of an older generation may lie in some store."""
+    query = select(func.count()).where(outbox.c.kind == OBJECT)
+    return int(connection.execute(query).scalar_one())

@@ -7,6 +7,8 @@
     |  |- Unauthenticated, TokenExpired, Forbidden
     |  |- NotFound, UnknownSession, ForeignName, Erased
     |  |- SlotBusy, SlotTaken, SessionExists, CIDSuperseded, FileKeyReused
+    |  |- StaleKeyReader, StaleKeyWriter, KeyDisabled, KeyNotYours, PartyRemoved
+    |  |- KeyExists, KeyUnproven, KeyStateSkipped, KeyDwelling, KeyInUse
     |  `- BodyTooLarge, BodyIncomplete, BodyTimeout
     `- ServiceError ........ the service is at fault; Retry-After where trying again helps
        |- Draining, Busy, CatalogUnavailable, BackendUnavailable, IntentLost, StorageFull
@@ -31,6 +33,18 @@ from .envelope import (
     PayloadRefused,
     TooManyStanzas,
     WrongClass,
+)
+from .keys import (
+    KeyDisabled,
+    KeyDwelling,
+    KeyExists,
+    KeyInUse,
+    KeyNotYours,
+    KeyStateSkipped,
+    KeyUnproven,
+    PartyRemoved,
+    StaleKeyReader,
+    StaleKeyWriter,
 )
 from .request import (
     BodyIncomplete,
@@ -98,11 +112,19 @@ __all__ = [
     "InvalidField",
     "InvalidRequest",
     "InvalidURN",
+    "KeyDisabled",
+    "KeyDwelling",
+    "KeyExists",
+    "KeyInUse",
+    "KeyNotYours",
+    "KeyStateSkipped",
+    "KeyUnproven",
     "MalformedHTTP",
     "MethodNotAllowed",
     "NotAcceptable",
     "NotForRouter",
     "NotFound",
+    "PartyRemoved",
     "PayloadRefused",
     "PlacementImpossible",
     "RequestError",
@@ -110,6 +132,8 @@ __all__ = [
     "SessionExists",
     "SlotBusy",
     "SlotTaken",
+    "StaleKeyReader",
+    "StaleKeyWriter",
     "StaleParties",
     "StorageFull",
     "TokenExpired",

@@ -114,7 +114,7 @@ async def test_tags_lengths_and_caching_of_both_forms(
             answer.header("Content-Length"),
             answer.header("Cache-Control"),
         )
-        assert "Accept, Authorization" == answer.header("Vary")
+        assert "Accept, Authorization, Held-Recipient" == answer.header("Vary")
         assert "nosniff" == answer.header("X-Content-Type-Options")
         assert "attachment" == answer.header("Content-Disposition")
         assert answer.header("X-Request-ID")

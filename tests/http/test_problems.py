@@ -26,6 +26,21 @@ NEVER_ANSWERED: dict[type[GatewayError], str] = {
 }
 PROVOKED_ELSEWHERE: dict[type[GatewayError], str] = {
     errors.CopiesLate: "takes a store without copies: tests/http/test_manifest_copies.py",
+    **dict.fromkeys(
+        (
+            errors.StaleKeyReader,
+            errors.StaleKeyWriter,
+            errors.KeyDisabled,
+            errors.KeyNotYours,
+            errors.PartyRemoved,
+            errors.KeyExists,
+            errors.KeyUnproven,
+            errors.KeyStateSkipped,
+            errors.KeyDwelling,
+            errors.KeyInUse,
+        ),
+        "take keys of several versions: tests/http/test_keys.py",
+    ),
     SchemaRefused: "takes a database role without a right: tests/stress/test_postgres.py",
 }
 LEAVES_WORK: dict[type[GatewayError], str] = {

@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, insert, select
@@ -28,6 +29,8 @@ from tests.http.steps import uploaded
 pytestmark = pytest.mark.both_databases
 
 Outcome = int | tuple[int, str]
+
+NEW_MINER = "0x00000000000000000000000000000000000000c3"
 
 NO_TOKEN: dict[str, Outcome] = {
     "none": (401, "unauthenticated"),
@@ -72,6 +75,14 @@ IN_SESSION = _row(
     foreign_user=NOT_ALLOWED,
     foreign_miner=NOT_ALLOWED,
 )
+FOR_ITS_OWN_KEY = NO_TOKEN | _row(
+    operator=200,
+    user=200,
+    miner=NOT_ALLOWED,  # the request names the user's
+    other_miner=NOT_ALLOWED,
+    foreign_user=NOT_ALLOWED,
+    foreign_miner=NOT_ALLOWED,
+)
 READING_INPUT = _row(
     operator=NOT_ALLOWED,
     user=200,
@@ -102,6 +113,22 @@ EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
         "": NO_TOKEN | OPERATOR_ALONE | {"operator": 201},
     },
     ("GET", "/v1/sessions/{session}/objects"): {"": IN_SESSION},
+    ("GET", "/v1/sessions/{session}/keys"): {"": IN_SESSION},
+    ("POST", "/v1/sessions/{session}/keys"): {"": FOR_ITS_OWN_KEY | {"user": 201, "operator": 201}},
+    ("POST", "/v1/sessions/{session}/keys/challenges"): {"": FOR_ITS_OWN_KEY},
+    ("POST", "/v1/sessions/{session}/keys/states"): {
+        "": FOR_ITS_OWN_KEY
+        | {"user": (409, "key_state_skipped"), "operator": (409, "key_state_skipped")},
+    },
+    ("POST", "/v1/sessions/{session}/miners"): {"": NO_TOKEN | OPERATOR_ALONE | {"operator": 201}},
+    ("DELETE", "/v1/sessions/{session}/miners/{miner}"): {
+        # Asked last by the operator: it takes the miner's token away.
+        "": NO_TOKEN | OPERATOR_ALONE | {"operator": 200},
+    },
+    ("GET", "/v1/admin/keys"): {"": NO_TOKEN | OPERATOR_ALONE | {"operator": 200}},
+    ("POST", "/v1/admin/keys/states"): {
+        "": NO_TOKEN | OPERATOR_ALONE | {"operator": (409, "key_state_skipped")},
+    },
     ("POST", "/v1/sessions/{session}/tasks/{task}/input"): {
         "": _row(
             operator=201,
@@ -206,6 +233,7 @@ async def _store_token(gateway: RunningGateway, *, lifetime_s: float) -> str:
 async def _call(world: _World, route: Route, kind: str, task_id: str, token: str | None) -> Answer:
     """Make the one good request of a route; whose token it is decides."""
     path = route.path.replace("{session}", "101").replace("{task}", task_id)
+    path = path.replace("{miner}", MINER)
     path = (
         path.replace("{case}", "tiny-objects").replace("{pass}", "scrub").replace("{run}", "a" * 32)
     )
@@ -221,12 +249,23 @@ async def _call(world: _World, route: Route, kind: str, task_id: str, token: str
         object_id = document["urn"].rpartition(":")[2]
         path = path.replace("{upload}", object_id)
         await world.gateway.catalog.run(lambda c: _answered_early(c, object_id))
+    elif path.endswith("/admin/keys/states"):
+        headers = [("Content-Type", "application/json")]
+        body = b'{"version": 1, "state": "disabled"}'
     elif route.method == "POST" and "/admin/" not in path:
         headers = [("Content-Type", "application/json")]
         recipient = str(X25519Identity.generate().recipient())
-        new_session = {"session_id": task_id, "parties": {"user": {"recipient": recipient}}}
-        reissue = {"party": "miner", "miner": MINER}
-        document = reissue if path.endswith("/tokens") else new_session
+        key = {"party": "user", "recipient": recipient}
+        state = {"party": "user", "version": 1, "state": "destroyed"}
+        documents: dict[str, dict[str, Any]] = {
+            "sessions": {"session_id": task_id, "parties": {"user": {"recipient": recipient}}},
+            "tokens": {"party": "miner", "miner": MINER},
+            "keys": key,
+            "challenges": key,
+            "states": state,
+            "miners": {"id": NEW_MINER, "recipient": recipient},
+        }
+        document = documents.get(path.rpartition("/")[2], {})
         body = json.dumps(document).encode()
         path += f"?miner={MINER}" if path.endswith("/output") else ""
     data = request(route.method, path, token, headers=headers, body=body)
