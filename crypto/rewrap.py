@@ -91,6 +91,7 @@ def rewrap(
     *,
     current: Sequence[Recipient],
     wanted: Sequence[Recipient],
+    context: Context | None = None,
     random: Random = os.urandom,
 ) -> bytes:
     """Return a head that the `wanted` recipients open, with the same file key and nonce.
@@ -98,12 +99,15 @@ def rewrap(
     `current[i]` is the recipient of the i-th recipient stanza. Foreign stanzas come first, in
     their order, then one stanza for each wanted recipient, in theirs; those of recipients that
     stay are copied byte for byte, as the foreign ones are. Draws 32 bytes for each new X25519
-    recipient. The result was opened again, with an identity if one of them is wanted.
+    recipient. The result was opened again, with an identity if one of them is wanted. With
+    `context` the head must be that of its object.
 
-    Raises all that `open_head` does, HeaderError when `current` does not fit the stanzas,
-    ClassMismatch, StanzaLimitError, HeaderSizeError, SelfCheckError.
+    Raises ContextMismatch, and all that `open_head` does, HeaderError when `current` does not fit
+    the stanzas, ClassMismatch, StanzaLimitError, HeaderSizeError, SelfCheckError.
     """
     opened = open_head(head, identities)
+    if context is not None:
+        opened.check_context(context)
     wanted_class = common_class(wanted)
     stanzas = opened.header.stanzas
     _check_one_class(stanzas, wanted_class)

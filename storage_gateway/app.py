@@ -32,6 +32,7 @@ from .errors import BackendUnavailable, CatalogBehind
 from .ids import new_random_id
 from .indexing import Indexing
 from .instance import Instance
+from .jobs import Jobs
 from .key_states import Dwell
 from .late import LateUploads
 from .line import Report, WorkerEnd
@@ -44,6 +45,7 @@ from .read import Reads
 from .readiness import OK, Readiness, Watch
 from .records import ALL_OPEN, Manifest, Wanted
 from .registry import Registry
+from .rewrap import Rewrap
 from .room import require_room
 from .sessions import Sessions
 from .settle import Settler
@@ -139,6 +141,9 @@ class Gateway:
         self._opened.push_async_callback(_cancel, seeing)
         self._opened.push_async_callback(self._uploads.wait_settled)
         self._opened.push_async_callback(self.services.late.close)
+        taking_up = self.services.jobs.recover_forever(config.recovery_interval_s)
+        self._opened.push_async_callback(self.services.jobs.close)
+        self._opened.push_async_callback(_cancel, asyncio.create_task(taking_up))
         if self._given_parts is None:
             await self._listen_for_admin()  # before it is told that this process is there
         await self._listen()
@@ -205,6 +210,7 @@ class Gateway:
                 bring_copy=self._bring_copy_of_session,
             ),
             registry=self._make_registry(parts),
+            jobs=self._make_jobs(parts),
             uploads=self._uploads,
             late=_late_uploads(config, catalog),
             reads=Reads(
@@ -228,6 +234,18 @@ class Gateway:
             gateways=parts.gateways,
             memory=memory,
             upkeep=self.upkeep,
+        )
+
+    def _make_jobs(self, parts: Parts) -> Jobs:
+        return Jobs(
+            parts.catalog,
+            instance_id=self._instance.instance_id,
+            kinds={
+                "rewrap": Rewrap(
+                    parts.catalog, threads=self._threads, identities=lambda: [parts.identity]
+                ),
+            },
+            hold_lease=self._instance.hold,
         )
 
     def _make_registry(self, parts: Parts) -> Registry:

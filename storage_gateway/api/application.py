@@ -7,6 +7,15 @@ from storage_gateway.records import TokenKind
 from .access import EVERYONE_KNOWN, OPERATOR, PARTIES, Route
 from .block_handlers import get_block
 from .health_handlers import healthz, readyz
+from .job_handlers import (
+    JOBS,
+    show_failures,
+    show_job,
+    show_job_events,
+    show_jobs,
+    start_job,
+    stop_job,
+)
 from .key_handlers import (
     add_miner,
     challenge,
@@ -44,6 +53,7 @@ _MINER = frozenset({TokenKind.MINER})
 
 SESSION = "/v1/sessions/{session}"
 OBJECT = "/v1/objects/{urn}"
+JOB = f"{JOBS}/{{job}}"
 STRESS_RUN = "/v1/stress/runs/{run}"
 
 ROUTES = (
@@ -68,6 +78,12 @@ ROUTES = (
     Route("HEAD", OBJECT, PARTIES, get_object, look_at_object),
     Route("DELETE", OBJECT, OPERATOR | _USER, erase_object),
     Route("GET", f"{OBJECT}/manifest", EVERYONE_KNOWN, show_manifest),
+    Route("POST", JOBS, OPERATOR | _USER, start_job),
+    Route("GET", JOBS, OPERATOR | _USER, show_jobs),
+    Route("GET", JOB, OPERATOR | _USER, show_job),
+    Route("DELETE", JOB, OPERATOR | _USER, stop_job),
+    Route("GET", f"{JOB}/events", OPERATOR | _USER, show_job_events),
+    Route("GET", f"{JOB}/failures", OPERATOR | _USER, show_failures),
     Route("GET", "/v1/admin/keys", OPERATOR, show_router_keys),
     Route("POST", "/v1/admin/keys/states", OPERATOR, change_router_state),
     Route("POST", "/v1/admin/passes/{pass}", OPERATOR, run_pass),

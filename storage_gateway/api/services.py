@@ -11,6 +11,7 @@ from storage_gateway.blocks import Blocks
 from storage_gateway.catalog import Catalog
 from storage_gateway.config import Config
 from storage_gateway.erase import Erasure
+from storage_gateway.jobs import Jobs
 from storage_gateway.late import LateUploads
 from storage_gateway.metrics import Metrics
 from storage_gateway.read import Reads
@@ -56,6 +57,7 @@ class Services:
     catalog: Catalog
     sessions: Sessions
     registry: Registry
+    jobs: Jobs
     uploads: Uploads
     late: LateUploads
     reads: Reads

@@ -60,8 +60,8 @@ _WANTED_BACKENDS = (
     .scalar_subquery()
     .label("backends")
 )
-_MANIFESTS = select(objects, _WANTED_BACKENDS)
-_MANIFEST = Statement(_MANIFESTS.where(_is(objects.c.object_id)))
+MANIFESTS = select(objects, _WANTED_BACKENDS)
+_MANIFEST = Statement(MANIFESTS.where(_is(objects.c.object_id)))
 _IN_ORDER = select(segments).where(_is(segments.c.payload_id)).order_by(segments.c.segment)
 _SEGMENTS = Statement(_IN_ORDER)
 _SEGMENT_PAGE = Statement(
@@ -291,7 +291,8 @@ def _object_row(manifest: Manifest) -> dict[str, object]:
     }
 
 
-def _manifest_of(row: Any) -> Manifest:  # noqa: ANN401 - SQLAlchemy's row, or a statement's
+def manifest_of_row(row: Any) -> Manifest:  # noqa: ANN401 - SQLAlchemy's row, or a statement's
+    """Return the manifest that a row of `MANIFESTS` holds."""
     return Manifest(
         object_id=row.object_id,
         payload_id=row.payload_id,
@@ -322,7 +323,7 @@ def load_manifest(connection: Connection, object_id: str) -> Manifest:
     row = _MANIFEST.run(connection, {"object_id_is": object_id}).first()
     if row is None:
         raise NotFound("no such object")
-    return _manifest_of(row)
+    return manifest_of_row(row)
 
 
 def is_committed(connection: Connection, payload_id: str) -> bool:
@@ -373,7 +374,7 @@ def list_objects(
     ``after`` is the session and sequence of the page before's last one. ``session_id`` None means
     all sessions, one after the other. ``output_of`` leaves out the outputs of other miners.
     """
-    query = _MANIFESTS.order_by(objects.c.session_id, objects.c.sequence).limit(limit)
+    query = MANIFESTS.order_by(objects.c.session_id, objects.c.sequence).limit(limit)
     if session_id is not None:
         query = query.where(objects.c.session_id == session_id)
     if output_of is not None:
@@ -381,4 +382,4 @@ def list_objects(
     if after is not None:
         # As rows, not as two conditions: so the index is entered where the page begins.
         query = query.where(tuple_(objects.c.session_id, objects.c.sequence) > tuple_(*after))
-    return [_manifest_of(row) for row in connection.execute(query)]
+    return [manifest_of_row(row) for row in connection.execute(query)]

@@ -5,7 +5,7 @@
     |  |- EnvelopeRefused .. a sealed upload that is not acceptable
     |  |- InvalidRequest, InvalidField, InvalidURN, UnsupportedEncoding, NotAcceptable, ...
     |  |- Unauthenticated, TokenExpired, Forbidden
-    |  |- NotFound, UnknownSession, ForeignName, Erased
+    |  |- NotFound, UnknownSession, UnknownJob, ForeignName, Erased
     |  |- SlotBusy, SlotTaken, SessionExists, CIDSuperseded, FileKeyReused
     |  |- StaleKeyReader, StaleKeyWriter, KeyDisabled, KeyNotYours, PartyRemoved
     |  |- KeyExists, KeyUnproven, KeyStateSkipped, KeyDwelling, KeyInUse
@@ -67,6 +67,7 @@ from .request import (
     SlotTaken,
     TokenExpired,
     Unauthenticated,
+    UnknownJob,
     UnknownSession,
     UnsupportedEncoding,
     UnsupportedMediaType,
@@ -139,6 +140,7 @@ __all__ = [
     "TokenExpired",
     "TooManyStanzas",
     "Unauthenticated",
+    "UnknownJob",
     "UnknownSession",
     "UnsupportedEncoding",
     "UnsupportedMediaType",

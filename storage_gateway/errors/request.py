@@ -103,6 +103,14 @@ class UnknownSession(NotFound):
     remedy = "Open the session first: POST /v1/sessions."
 
 
+class UnknownJob(NotFound):
+    """No such job, or one of another session."""
+
+    code = "unknown_job"
+    title = "Unknown job"
+    remedy = "GET /v1/jobs lists the jobs that are known; of those that have ended only the newest."
+
+
 class ForeignName(NotFound):
     """A well-formed name of the network that this catalog has no alias for."""
 

@@ -41,6 +41,7 @@ PROVOKED_ELSEWHERE: dict[type[GatewayError], str] = {
         ),
         "take keys of several versions: tests/http/test_keys.py",
     ),
+    errors.UnknownJob: "tests/http/test_jobs.py",
     SchemaRefused: "takes a database role without a right: tests/stress/test_postgres.py",
 }
 LEAVES_WORK: dict[type[GatewayError], str] = {

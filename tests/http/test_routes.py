@@ -83,6 +83,14 @@ FOR_ITS_OWN_KEY = NO_TOKEN | _row(
     foreign_user=NOT_ALLOWED,
     foreign_miner=NOT_ALLOWED,
 )
+OWN_SESSIONS_JOB = NO_TOKEN | _row(
+    operator=200,
+    user=200,
+    miner=NOT_ALLOWED,
+    other_miner=NOT_ALLOWED,
+    foreign_user=(404, "unknown_job"),
+    foreign_miner=NOT_ALLOWED,
+)
 READING_INPUT = _row(
     operator=NOT_ALLOWED,
     user=200,
@@ -125,6 +133,14 @@ EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
         # Asked last by the operator: it takes the miner's token away.
         "": NO_TOKEN | OPERATOR_ALONE | {"operator": 200},
     },
+    ("POST", "/v1/jobs"): {
+        "": OWN_SESSIONS_JOB | {"operator": 202, "user": 202, "foreign_user": NOT_ALLOWED},
+    },
+    ("GET", "/v1/jobs"): {"": OWN_SESSIONS_JOB | {"foreign_user": 200}},
+    ("GET", "/v1/jobs/{job}"): {"": OWN_SESSIONS_JOB},
+    ("DELETE", "/v1/jobs/{job}"): {"": OWN_SESSIONS_JOB},
+    ("GET", "/v1/jobs/{job}/events"): {"": OWN_SESSIONS_JOB},
+    ("GET", "/v1/jobs/{job}/failures"): {"": OWN_SESSIONS_JOB},
     ("GET", "/v1/admin/keys"): {"": NO_TOKEN | OPERATOR_ALONE | {"operator": 200}},
     ("POST", "/v1/admin/keys/states"): {
         "": NO_TOKEN | OPERATOR_ALONE | {"operator": (409, "key_state_skipped")},
@@ -234,6 +250,12 @@ async def _call(world: _World, route: Route, kind: str, task_id: str, token: str
     """Make the one good request of a route; whose token it is decides."""
     path = route.path.replace("{session}", "101").replace("{task}", task_id)
     path = path.replace("{miner}", MINER)
+    if "{job}" in path:
+        jobs = world.gateway.gateway.services.jobs
+        job = await jobs.start("rewrap", "101", 0.0)
+        async for _ in jobs.watch(job.job_id):  # until it has ended
+            pass
+        path = path.replace("{job}", job.job_id)
     path = (
         path.replace("{case}", "tiny-objects").replace("{pass}", "scrub").replace("{run}", "a" * 32)
     )
@@ -264,6 +286,7 @@ async def _call(world: _World, route: Route, kind: str, task_id: str, token: str
             "challenges": key,
             "states": state,
             "miners": {"id": NEW_MINER, "recipient": recipient},
+            "jobs": {"kind": "rewrap", "session_id": "101"},
         }
         document = documents.get(path.rpartition("/")[2], {})
         body = json.dumps(document).encode()
