@@ -82,7 +82,7 @@ async def fill(folder: Path, count: int, size: int, on_made: Callable[[int], Non
 async def _open_session(parts: Parts) -> Session:
     user, miner = (str(X25519Identity.generate().recipient()) for _ in range(2))
     sessions = Sessions(
-        parts.catalog, identity=parts.identity, miners_max=1, token_lifetime_s=TOKEN_S
+        parts.catalog, keyring=parts.keyring, miners_max=1, token_lifetime_s=TOKEN_S
     )
     opened = await sessions.open(
         session_id=SESSION,
@@ -165,8 +165,8 @@ async def write_copies(folder: Path) -> None:
     config = config_of(folder)
     async with AsyncExitStack() as opened:
         parts = await open_parts(config, opened)
-        sealer = CopySealer(parts.identity, parts.deployment_id)
-        recipient = recipient_of_copies(config, parts.identity)
+        sealer = CopySealer(parts.copies_identity, parts.deployment_id)
+        recipient = recipient_of_copies(config, parts.copies_identity)
         while copies := await parts.catalog.read(_copies_due):
             for copy in copies:
                 key = name_of(copy, sealer).below(parts.prefix)
@@ -205,8 +205,8 @@ async def open_copies(folder: Path) -> float:
     async with AsyncExitStack() as opened:
         parts = await open_parts(config_of(folder), opened)
         sealer, identity = (
-            CopySealer(parts.identity, parts.deployment_id),
-            recovery_identity(parts.identity),
+            CopySealer(parts.copies_identity, parts.deployment_id),
+            recovery_identity(parts.copies_identity),
         )
         store = folder / STORES[0]
         began = time.perf_counter()

@@ -203,7 +203,7 @@ class Gateway:
             catalog=catalog,
             sessions=Sessions(
                 catalog,
-                identity=parts.identity,
+                keyring=parts.keyring,
                 miners_max=config.miners_max,
                 token_lifetime_s=config.token_lifetime_s,
                 check_wanted=stores.check,
@@ -217,7 +217,7 @@ class Gateway:
                 catalog=catalog,
                 store=store,
                 threads=self._threads,
-                identity=parts.identity,
+                keyring=parts.keyring,
                 memory=memory["read"],
                 payloads=payloads,
                 store_of=stores.for_parties,
@@ -234,6 +234,7 @@ class Gateway:
             gateways=parts.gateways,
             memory=memory,
             upkeep=self.upkeep,
+            keys=parts.keyring.state,
         )
 
     def _make_jobs(self, parts: Parts) -> Jobs:
@@ -252,7 +253,7 @@ class Gateway:
         config = self._config
         return Registry(
             parts.catalog,
-            challenger=Challenger(parts.identity),
+            challenger=Challenger(parts.copies_identity),
             dwell=Dwell(config.key_retiring_s, config.key_disabled_s),
             miners_max=config.miners_max,
             token_lifetime_s=config.token_lifetime_s,
@@ -268,7 +269,7 @@ class Gateway:
             threads=self._threads,
             memory=memory,
             settler=settler,
-            identity=parts.identity,
+            keyring=parts.keyring,
             instance_id=self._instance.instance_id,
             payloads=parts.payloads,
             roots=self.upkeep.roots,
@@ -289,6 +290,7 @@ class Gateway:
             check_room=self._check_room,
             clock=now_utc,
             gateways=parts.gateways,
+            keys=parts.keyring.state,
         )
 
     def _budgets(self) -> dict[str, Budget]:

@@ -28,6 +28,7 @@ from .backend_settings import (
     with_offchain,
 )
 from .database_url import DatabaseURL, parse_database_url
+from .key_settings import KeySettings, check_keys
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
@@ -63,7 +64,7 @@ GC_LOOKS_MIN = 2
 """A clock that jumps once must not be enough for an orphan to go."""
 
 
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Config(KeySettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All settings of one gateway process. Times are seconds, sizes bytes.
 
     With several ``workers`` each of them has these settings: what is limited (connections,
@@ -85,7 +86,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     one of them. If not set: 1 with a catalog in a file and folders alone, else 2."""
     recovery_recipient: str | None = None
     """The age recipient that copies of manifests are sealed to, of an identity that the operator
-    keeps elsewhere. None: one that is derived from the router's identity."""
+    keeps elsewhere. None: one that is derived from the identity that signs them."""
     host: str = "127.0.0.1"
     port: Port = 0
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
@@ -175,6 +176,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """Check what types alone cannot say."""
         self._check_backends()
         self._check_admin_port()
+        check_keys(self)
         if self.instance_renew_s * 2 > self.instance_lease_s:
             raise ConfigError("instance_lease_s must be at least twice instance_renew_s")
         if self.gc_dwell_s < GC_LOOKS_MIN * 2 * self.gc_interval_s:

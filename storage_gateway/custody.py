@@ -1,9 +1,9 @@
-"""The secrets in the data folder, the router's identity and the operator's first token; and what is
-shown to who connects over TLS.
+"""The secrets in the data folder: how such files are written and read, the identity of the manifest
+copies; and what is shown to who connects over TLS.
 
-Those two are made once, at first start, durable before anything depends on them, readable by the
-owner alone. An identity that is missing or different later is a refusal to start, never a new
-identity: every object of the deployment would be lost to a fresh one.
+They are made once, at first start, durable before anything depends on them, readable by the owner
+alone. An identity that is missing or different later is a refusal to start, never a new identity:
+everything that hangs on it would be lost to a fresh one. The router's are in `key_provider`.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ from crypto import (
 from .config import Config, ConfigError
 
 IDENTITY_FILE = "router-identity.txt"
+COPIES_FILE = "copies-identity.txt"
 OPERATOR_TOKEN_FILE = "operator-token"  # noqa: S105 - a file's name
 SECRET_MODE = 0o600
 FOLDER_MODE = 0o700
@@ -89,14 +90,42 @@ def load_secret(path: Path) -> str:
         ConfigError: as `read_secret`.
 
     """
-    _remove_leftovers(path)
+    remove_second_names(path)
     text = read_secret(path)
     # What is registered in the catalog next is registered for good: so must the file be there.
     sync_folder(path.parent)
     return text
 
 
-def _remove_leftovers(path: Path) -> None:
+def replace_secret(path: Path, data: bytes) -> None:
+    """Have a file with mode 0600 hold this, durably: it holds what it did until then, or all of it.
+
+    Raises:
+        OSError: it holds what it did, unless only the last step failed.
+
+    """
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, SECRET_MODE)
+    try:
+        try:
+            if os.write(descriptor, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what crashes within `replace_secret` left. Nobody else may be writing the file."""
+    for leftover in path.parent.glob(f"{path.name}.*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+def remove_second_names(path: Path) -> None:
     """Remove what a crash within `write_secret` left: a second name of the secret."""
     for leftover in path.parent.glob(f"{path.name}.*.tmp"):
         with contextlib.suppress(FileNotFoundError):  # the process that writes it has just ended
@@ -121,53 +150,70 @@ def read_secret(path: Path) -> str:
 
     """
     try:
+        return read_secret_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} cannot be read: {type(error).__name__}") from None
+
+
+def read_secret_bytes(path: Path) -> bytes:
+    """Return what a secret file holds.
+
+    Raises:
+        ConfigError: as `read_secret`.
+
+    """
+    try:
         # One descriptor for check and read; a link or a pipe in its place is not our file.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, encoding="utf-8") as file:
+        with os.fdopen(descriptor, "rb") as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
                 raise ConfigError(f"{path} must be a file of the user that runs the gateway")
             if stat.S_IMODE(found.st_mode) & 0o077:
                 raise ConfigError(f"{path} may be read by others: run chmod 600 {path}")
             return file.read()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(f"{path} cannot be read: {type(error).__name__}") from None
 
 
-def load_identity(data_dir: Path) -> Identity | None:
-    """Return the router's identity, or None when the folder has none.
+def load_copies_identity(data_dir: Path) -> X25519Identity | None:
+    """Return the identity that signs manifest copies, or None when the folder has none.
 
     Raises:
         ConfigError: the file is there but not usable.
 
     """
-    path = data_dir / IDENTITY_FILE
+    path = data_dir / COPIES_FILE
     if not path.exists():
         return None
     try:
         identities = parse_identities(load_secret(path))
     except CryptoError as error:
         raise ConfigError(f"{path}: {error}") from None
-    if len(identities) != 1:
-        raise ConfigError(f"{path} must hold exactly one identity, it holds {len(identities)}")
-    if identities[0].key_class != CLASSIC:
-        raise ConfigError(f"{path} must hold a {CLASSIC} identity: sessions take no others yet")
+    if len(identities) != 1 or not isinstance(identities[0], X25519Identity):
+        raise ConfigError(f"{path} must hold exactly one identity, of class {CLASSIC}")
     return identities[0]
 
 
-def make_identity(data_dir: Path) -> Identity:
-    """Make the router's identity, or return the one that another process made meanwhile."""
-    text = format_identity_file(X25519Identity.generate(), datetime.now(UTC))
+def make_copies_identity(data_dir: Path, identity: Identity | None = None) -> X25519Identity:
+    """Keep this identity for the manifest copies, or a fresh one; or return the one that another
+    process made meanwhile.
+
+    Raises:
+        ConfigError: as `load_copies_identity`.
+
+    """
+    text = format_identity_file(identity or X25519Identity.generate(), datetime.now(UTC))
     with contextlib.suppress(FileExistsError):
-        write_secret(data_dir / IDENTITY_FILE, text)
-    identity = load_identity(data_dir)
-    if identity is None:
-        raise ConfigError(f"{data_dir / IDENTITY_FILE} vanished while starting")
-    return identity
+        write_secret(data_dir / COPIES_FILE, text)
+    made = load_copies_identity(data_dir)
+    if made is None:
+        raise ConfigError(f"{data_dir / COPIES_FILE} vanished while starting")
+    return made
 
 
 def recipient_of_copies(config: Config, identity: Identity) -> Recipient:
-    """Return whom copies of manifests are sealed to.
+    """Return whom copies of manifests are sealed to; ``identity`` is the one that signs them.
 
     Raises:
         ConfigError: the setting is no recipient.

@@ -42,6 +42,16 @@ def _folders_in(store: LocalStore) -> list[str]:
     return [entry.name for entry in store.root.iterdir()] if store.root.exists() else []
 
 
+async def has_copies(stores: Sequence[NamedStore], deployment: str) -> bool:
+    """Tell whether a store holds what may be a copy of the deployment's, whoever put it there."""
+    for store in stores:
+        for folder in FOLDERS.values():
+            with suppress(GatewayError):
+                async for _ in store.list(f"{deployment}/main/{folder}/"):
+                    return True
+    return False
+
+
 async def has_our_copy(
     stores: Sequence[NamedStore], deployment: str, sealer: CopySealer, recovery: Identity
 ) -> bool:

@@ -1,6 +1,6 @@
 """Which parts of a gateway are asked how they are when somebody reads its metrics."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from .backends import Member
@@ -8,6 +8,7 @@ from .backends.ipfs import IPFSStore
 from .backends.ipfs_gateway import IPFSGateway
 from .backends.s3 import S3Store
 from .collect import Collect, CollectReport
+from .keyring import KeysState
 from .leftovers import Leftovers, LeftoversReport
 from .memory import Budget
 from .metrics import Labels, Metrics
@@ -25,6 +26,7 @@ def observe_gateway(
     gateways: Sequence[IPFSGateway],
     memory: Mapping[str, Budget],
     upkeep: Upkeep,
+    keys: Callable[[], KeysState],
 ) -> None:
     """Have ``metrics`` ask these parts; ``memory`` are the budgets by what they are for."""
     metrics.gauge(
@@ -59,6 +61,7 @@ def observe_gateway(
         ("budget",),
         lambda: [((name,), budget.taken) for name, budget in memory.items()],
     )
+    _observe_keys(metrics, keys)
     _observe_passes(metrics, upkeep)
     _observe_collect(metrics, upkeep.collect)
     _observe_leftovers(metrics, upkeep.leftovers)
@@ -67,6 +70,21 @@ def observe_gateway(
         "Roots of payloads of several segments that came to IPFS nodes",
         (),
         lambda: [((), upkeep.roots.brought)],
+    )
+
+
+def _observe_keys(metrics: Metrics, keys: Callable[[], KeysState]) -> None:
+    metrics.gauge(
+        "key_provider_up",
+        "1: it answered when it was last asked",
+        ("provider",),
+        lambda: [(((state := keys()).provider,), float(state.up))],
+    )
+    metrics.gauge(
+        "key_provider_answer_age_seconds",
+        "How old its last answer is",
+        ("provider",),
+        lambda: [((s.provider,), s.age_s) for s in (keys(),) if s.age_s is not None],
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from crypto import Identity
+from crypto import CLASSIC, X25519Identity
 
 from .backends import KeyedStore, Member, Replicas
 from .backends.ipfs import IPFSStore
@@ -32,16 +32,18 @@ from .catalog.work import forget_markers, load_deployment, stores_in_use
 from .config import Config, ConfigError, LocalBackend
 from .custody import (
     OPERATOR_TOKEN_FILE,
-    load_identity,
+    load_copies_identity,
     load_secret,
+    make_copies_identity,
     make_data_dir,
-    make_identity,
     read_secret,
     write_secret,
 )
 from .database_url import DatabaseURL
-from .errors import BackendUnavailable, TokenExpired
+from .errors import BackendUnavailable, KeyProviderUnavailable, TokenExpired
 from .ids import new_random_id
+from .key_provider import identity_file
+from .keyring import Keyring, copies_missing, keyring_of
 from .markers import START_S_MAX, check_marker, marker_key, names_in
 from .pins import pins_in
 from .records import TokenKind
@@ -83,7 +85,10 @@ class Parts:
 
     catalog: Catalog
     store: KeyedStore
-    identity: Identity = field(repr=False)
+    keyring: Keyring = field(repr=False)
+    """The router's identities."""
+    copies_identity: X25519Identity = field(repr=False)
+    """What signs the manifest copies."""
     deployment_id: str
     namespace: str = MAIN
     members: tuple[Member, ...] = ()
@@ -136,7 +141,11 @@ async def open_parts(
     await _refuse_one_node_twice(nodes)
     for member, store in zip(members, stores, strict=True):
         await check_marker(catalog, member, store, deployment_id, alone=len(members) == 1)
-    identity = await _load_identity(catalog, config.data_dir)
+    copies_identity = await _provide_copies_identity(catalog, config)
+    keyring = keyring_of(config)
+    opened.push_async_callback(keyring.close)
+    await _provide_router(catalog, keyring, config.data_dir)
+    keyring.start()
     await _provide_operator_token(catalog, config.data_dir / OPERATOR_TOKEN_FILE)
     bad_copies = BadCopies(catalog, payloads_prefix(deployment_id))
     opened.push_async_callback(bad_copies.close)
@@ -148,7 +157,8 @@ async def open_parts(
         members=members,
         nodes=nodes,
         gateways=await open_gateways(config, opened, observe),
-        identity=identity,
+        keyring=keyring,
+        copies_identity=copies_identity,
         deployment_id=deployment_id,
     )
 
@@ -186,26 +196,87 @@ async def _refuse_one_node_twice(nodes: Sequence[IPFSStore]) -> None:
             )
 
 
-async def _load_identity(catalog: Catalog, data_dir: Path) -> Identity:
-    """Return the router's identity; a lost or exchanged one is a refusal, never a new one."""
-    # In this order: another process that starts now makes the file first, then registers it.
+async def _provide_copies_identity(catalog: Catalog, config: Config) -> X25519Identity:
+    """Return the identity of the manifest copies; a lost one is a refusal, never a new one."""
     known = await catalog.read(router_recipient)
-    identity = await asyncio.to_thread(load_identity, data_dir)
-    if identity is None:
-        if known is not None:
+    found = await find_copies_identity(config)
+    if found is not None:
+        return found
+    if known is not None:
+        raise copies_missing(config)
+    return await asyncio.to_thread(make_copies_identity, config.data_dir)
+
+
+async def find_copies_identity(config: Config) -> X25519Identity | None:
+    """Return the identity that signs the manifest copies, if there is one.
+
+    An older gateway made copies with the router's only identity: that is kept for them then.
+
+    Raises:
+        ConfigError: it is not usable, or gone.
+
+    """
+    found = await asyncio.to_thread(load_copies_identity, config.data_dir)
+    if found is not None:
+        return found
+    older = identity_file(config.data_dir)
+    try:
+        held, is_older = await older.load(), not await older.has_copies_note()
+    finally:
+        await older.close()
+    # Another process that starts for the first time makes both, this one first.
+    found = await asyncio.to_thread(load_copies_identity, config.data_dir)
+    if found is not None or not held:
+        return found
+    if not is_older:
+        raise copies_missing(config)
+    return await asyncio.to_thread(make_copies_identity, config.data_dir, held[0])
+
+
+async def _provide_router(catalog: Catalog, keyring: Keyring, data_dir: Path) -> None:
+    """Make sure that the keyring holds what the deployment seals to: a lost or exchanged identity
+    is a refusal, never a new one. A provider that is away is waited for later on.
+    """
+    # In this order: another process that starts now makes the identity first, then registers it.
+    known = await catalog.read(router_recipient)
+    try:
+        await keyring.refresh()
+        if not keyring.opening():
+            if known is not None:
+                raise ConfigError(
+                    f"the router's identity is missing from {data_dir}: restore it from a backup;"
+                    " without it the gateway can open nothing"
+                )
+            await keyring.make(CLASSIC, first=True)
+    except KeyProviderUnavailable as error:
+        if known is None:
             raise ConfigError(
-                f"the router's identity is missing from {data_dir}: restore it from a backup;"
-                " without it the gateway can open nothing"
-            )
-        identity = await asyncio.to_thread(make_identity, data_dir)
-    recipient = str(identity.recipient())
-    stored = await catalog.run(lambda c: register_router(c, recipient, identity.key_class))
-    if stored != recipient:
+                f"the first start needs the key provider, to make the router's identity: {error}"
+            ) from error
+        told = {"provider": keyring.state().provider, "reason": str(error)}
+        logger.error("key provider away", extra=told)  # noqa: TRY400 - known
+        return
+    registered = await _register(catalog, keyring)
+    if keyring.identity_for(registered) is None:
+        await keyring.refresh()  # another process may have made and activated it meanwhile
+    if keyring.identity_for(registered) is None:
         raise ConfigError(
-            f"the identity in {data_dir} is not the one that this deployment's objects are"
-            f" sealed to ({stored}): restore that one"
+            f"the identity in {data_dir / keyring.place} is not the one that this deployment's"
+            f" objects are sealed to ({registered}): restore that one"
         )
-    return identity
+
+
+async def _register(catalog: Catalog, keyring: Keyring) -> str:
+    """Return the recipient that the deployment seals to; the newest one is it from the first start
+    on.
+    """
+    held = [one for one in keyring.opening() if one.key_class == CLASSIC]
+    if not held:
+        raise ConfigError(
+            f"{keyring.place} must hold a {CLASSIC} identity: sessions take no others yet"
+        )
+    newest = str(held[-1].recipient())
+    return await catalog.run(lambda c: register_router(c, newest, CLASSIC))
 
 
 async def _provide_operator_token(catalog: Catalog, path: Path) -> None:

@@ -16,7 +16,6 @@ from crypto import (
     SEGMENT_LEAVES,
     SEGMENT_SIZE,
     CryptoError,
-    Identity,
     LeafMismatch,
     Opener,
     Secret,
@@ -32,9 +31,10 @@ from .catalog.objects import load_manifest, load_segment_page
 from .catalog.registry import KeyVersion, keys_of_reader
 from .damage import damage_told, record_damage_told
 from .errors import BlobCorrupt, BlobMissing, CIDSuperseded, Erased
+from .keyring import Keyring
 from .memory import Account, Budget
 from .raising import fresh
-from .records import Caller, Manifest, ObjectState, Segment
+from .records import ROUTER, Caller, Manifest, ObjectState, Segment
 
 Bytes = bytes | bytearray
 
@@ -91,7 +91,7 @@ class Reads:
         store: KeyedStore,
         threads: Executor,
         memory: Budget,
-        identity: Identity,
+        keyring: Keyring,
         payloads: str,
         store_of: Callable[[Collection[str] | None], KeyedStore | LastResort] | None = None,
     ) -> None:
@@ -103,7 +103,7 @@ class Reads:
         self._store_of = store_of or (lambda _backends: store)
         self._threads = threads
         self._memory = memory
-        self._identity = identity
+        self._keyring = keyring
         self._payloads = payloads
 
     async def manifest(self, object_id: str, pinned_cid: str | None) -> Manifest:
@@ -176,12 +176,15 @@ class Reads:
         """Yield the opened payload, each chunk after its tag was checked.
 
         Raises:
+            KeyProviderUnavailable: the router's keys are out of reach; before the first piece.
             Erased, NotFound, Busy, BlobMissing, BlobCorrupt, BackendUnavailable: as `sealed`.
 
         """
         manifest, head, segments = _readable(loaded or await self._load(object_id))
+        routers = [party.recipient for party in manifest.wrapped_for if party.role == ROUTER]
+        identities = await self._keyring.opening_for(routers)
         try:
-            opened = open_head(head, [self._identity])
+            opened = open_head(head, identities)
             opened.check_context(manifest.context())
         except CryptoError as error:
             raise record_damage_told(object_id, "the head does not open") from error

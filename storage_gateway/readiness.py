@@ -17,7 +17,8 @@ from .backends.probe_report import ProbeFinding, StoreReport
 from .backends.s3 import S3Store
 from .catalog import Catalog
 from .catalog.work import has_marker
-from .errors import BackendUnavailable, GatewayError, StorageFull
+from .errors import BackendUnavailable, GatewayError, KeyProviderUnavailable, StorageFull
+from .keyring import KeysState
 
 logger = logging.getLogger(__name__)
 
@@ -92,10 +93,12 @@ class Watch:
         check_room: Callable[[], None],
         clock: Callable[[], datetime],
         gateways: Sequence[IPFSGateway] = (),
+        keys: Callable[[], KeysState] | None = None,
     ) -> None:
         """``marker`` is the key of the stores' marker; ``check_room`` raises StorageFull, and may
-        block; ``clock`` tells the time in UTC.
+        block; ``clock`` tells the time in UTC; ``keys`` is `Keyring.state`.
         """
+        self._keys = keys
         self._gateways = [_Tried(gateway, clock) for gateway in gateways]
         self._catalog = catalog
         self._quorum = quorum
@@ -124,6 +127,10 @@ class Watch:
             checks[f"store {store.member.name}"] = room if outcome == OK else outcome
             if (outcome, room) == (OK, OK):
                 reached.add(store.member.domain)
+        if self._keys is not None:
+            # Whoever has no keys still serves sealed downloads: it is degraded, not unavailable.
+            keys = self._keys()
+            checks[f"key provider {keys.provider}"] = OK if keys.up else KeyProviderUnavailable.code
         ready = (process, catalog_outcome) == (OK, OK) and len(reached) >= self._quorum
         return Readiness(
             ready,

@@ -6,14 +6,15 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from crypto import CryptoError, Identity, intake_identity, parse_recipient
+from crypto import CryptoError, intake_identity, parse_recipient
 
 from .addresses import AddressError, parse_address
 from .catalog import Catalog
 from .catalog.sessions import NewToken, create_session, load_session, reissue_token
-from .errors import InvalidField
+from .errors import InvalidField, UnknownSession
 from .ids import check_scope_id
-from .records import ALL_OPEN, MINER, USER, Party, Session, TokenKind, Wanted
+from .keyring import Keyring
+from .records import ALL_OPEN, MINER, ROUTER, USER, Party, Session, TokenKind, Wanted
 from .tokens import new_token, token_digest
 
 logger = logging.getLogger(__name__)
@@ -50,19 +51,19 @@ class Sessions:
         self,
         catalog: Catalog,
         *,
-        identity: Identity,
+        keyring: Keyring,
         miners_max: int,
         token_lifetime_s: float,
         check_wanted: Callable[[Wanted], None] = lambda _wanted: None,
         bring_copy: Callable[[str], Awaitable[None]] = _bring_none,
     ) -> None:
-        """Take the router's identity; the limits come from the configuration.
+        """Take the router's identities; the limits come from the configuration.
 
         ``check_wanted`` is `WantedStores.check`; ``bring_copy`` returns once as many stores have
         the copy of the session of that id as must.
         """
         self._catalog = catalog
-        self._identity = identity
+        self._keyring = keyring
         self._miners_max = miners_max
         self._token_lifetime_s = token_lifetime_s
         self._check_wanted = check_wanted
@@ -83,6 +84,7 @@ class Sessions:
             InvalidField: an id, a recipient, a miner, the custody, or what is wanted of the stores
                 is not acceptable.
             SessionExists: the id is taken.
+            KeyProviderUnavailable: the router's keys are out of reach.
             CopiesLate: it is open, and not in as many stores as it must be; ask for new tokens.
 
         """
@@ -95,6 +97,7 @@ class Sessions:
         check_scope_id(session_id, "session_id")
         members = self._members(user_recipient, miners)
         self._check_wanted(wanted)
+        self._keyring.sealing()  # else the answer could not name the router's recipient
         secrets = {
             party: new_token(TokenKind.USER if party.role == USER else TokenKind.MINER)
             for party in members
@@ -132,9 +135,18 @@ class Sessions:
         """
         return await self._catalog.read(lambda c: load_session(c, session_id))
 
-    def intake_recipient(self, session_id: str) -> str:
-        """Return the router's recipient for files that are sealed before they are uploaded."""
-        return str(intake_identity(self._identity, session_id).recipient())
+    async def intake_recipient(self, session: Session) -> str:
+        """Return the router's recipient for files that are sealed before they are uploaded.
+
+        Raises:
+            KeyProviderUnavailable: the router's keys are out of reach.
+
+        """
+        router = session.party(ROUTER)
+        if router is None:
+            raise UnknownSession(f"session {session.session_id} has no router")
+        identity = await self._keyring.held_for(router.recipient)
+        return str(intake_identity(identity, session.session_id).recipient())
 
     async def reissue(self, session_id: str, miner: str | None) -> str:
         """Make a new token for the user, or for a miner, and revoke that party's earlier ones.

@@ -149,7 +149,7 @@ def _rebuild_pass(config: Config, parts: Parts, sealer: CopySealer) -> RebuildPa
             stores=[member.store for member in named],
             nodes=[node.name for node in parts.nodes],
             sealer=sealer,
-            recovery=recovery_identity(parts.identity),
+            recovery=recovery_identity(parts.copies_identity),
             prefix=parts.prefix,
             away=[member.name for member in named if not member.ready],
         )
@@ -171,7 +171,7 @@ def make_upkeep(
     """
     catalog, payloads = parts.catalog, parts.payloads
     with_names = named_members(parts)
-    sealer = CopySealer(parts.identity, parts.deployment_id)
+    sealer = CopySealer(parts.copies_identity, parts.deployment_id)
     high_water = HighWater(catalog, with_names, sealer=sealer, prefix=parts.prefix)
     return Upkeep(
         recovery=Recovery(
@@ -216,7 +216,7 @@ def make_upkeep(
             members=with_names,
             nodes=[node.name for node in parts.nodes],
             sealer=sealer,
-            recipient=recipient_of_copies(config, parts.identity),
+            recipient=recipient_of_copies(config, parts.copies_identity),
             prefix=parts.prefix,
             threads=threads,
             domains=config.copies - 1,

@@ -5,7 +5,7 @@ data folder at rest and beside a running gateway; changes nothing.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -70,7 +70,7 @@ class Checker:
         *,
         catalog: Catalog,
         shelves: Mapping[str, Shelf],
-        identity: Identity,
+        identities: Sequence[Identity],
         payloads: str,
         marker: str,
         scope: str = "",
@@ -86,7 +86,7 @@ class Checker:
         """
         self._catalog = catalog
         self._shelves = shelves
-        self._identity = identity
+        self._identities = identities
         self._payloads = payloads
         self._marker = marker
         self._scope = scope
@@ -103,7 +103,7 @@ class Checker:
         self._objects = ObjectChecker(
             catalog=catalog,
             shelves=shelves,
-            identity=identity,
+            identities=identities,
             payloads=payloads,
             report=self._report,
             on_bytes=self._verified,

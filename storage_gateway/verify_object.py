@@ -1,7 +1,7 @@
 """Checking one object: its head, its segments, and each copy of its payload, byte for byte."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
 from crypto import (
@@ -40,7 +40,7 @@ class ObjectChecker:
         *,
         catalog: Catalog,
         shelves: Mapping[str, Shelf],
-        identity: Identity,
+        identities: Sequence[Identity],
         payloads: str,
         report: CheckReport,
         on_bytes: Callable[[int], None],
@@ -49,7 +49,7 @@ class ObjectChecker:
         """Arguments are those of `verify.Checker`."""
         self._catalog = catalog
         self._shelves = shelves
-        self._identity = identity
+        self._identities = identities
         self._payloads = payloads
         self._report = report
         self._find = report.find
@@ -102,7 +102,7 @@ class ObjectChecker:
 
     def _check_head(self, urn: str, manifest: Manifest) -> OpenedHead:
         head = manifest.head or b""
-        opened = open_head(head, [self._identity])
+        opened = open_head(head, self._identities)
         opened.check_context(manifest.context())
         recipients = [s for s in opened.header.stanzas if stanza_class(s) is not None]
         if len(recipients) != len(manifest.wrapped_for):

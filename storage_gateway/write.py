@@ -45,13 +45,14 @@ from .catalog.sessions import load_session
 from .drafts import Draft, Payload, manifest_of, recipients_of
 from .failed import FailedUploads
 from .ids import new_random_id
+from .keyring import Keyring
 from .late import Late
 from .leaves import Measure, Part, chained, cut_leaves, floor_of, split_head
 from .memory import Budget
 from .placing import Placer, Produce
 from .producing import sealing, verifying
 from .raising import Together
-from .records import MINER, Manifest, Segment, Session, Slot, Wanted
+from .records import MINER, ROUTER, Manifest, Segment, Session, Slot, Wanted
 from .refusals import refusal_of
 from .room import Room
 from .roots import Roots
@@ -92,7 +93,7 @@ class Uploads:
         threads: Executor,
         memory: Budget,
         settler: Settler,
-        identity: Identity,
+        keyring: Keyring,
         instance_id: str,
         payloads: str,
         roots: Roots | None = None,
@@ -114,7 +115,7 @@ class Uploads:
         self._threads = threads
         self._memory = memory
         self._settler = settler
-        self._identity = identity
+        self._keyring = keyring
         self._instance_id = instance_id
         self._payloads = payloads
         self._roots = roots or Roots(catalog, (), payloads=payloads)
@@ -168,18 +169,20 @@ class Uploads:
 
         Raises:
             Busy: there was no memory for it in time; nothing was read.
+            KeyProviderUnavailable: the router's keys are out of reach; nothing was read.
             RequestError, ServiceError: the upload was refused or failed; nothing of it is kept.
 
         """
+        draft = self._draft(slot, session)
+        identity = await self._router_of(draft)
         async with self._memory.admit(floor_of(size, CHUNK_SIZE)) as memory:
-            draft = self._draft(slot, session)
 
             @cache
             def sealed_head() -> SealedHead:
                 context = draft.context()
                 made = new_head(recipients_of(draft.parties), context=context, meta=meta)
                 # Opened again with the router's identity: what does not open is never committed.
-                open_head(made.head, [self._identity]).check_context(context)
+                open_head(made.head, [identity]).check_context(context)
                 return made
 
             return await self._take_in(
@@ -209,19 +212,20 @@ class Uploads:
 
         Raises:
             EnvelopeRefused, FileKeyReused: it is not acceptable.
-            Busy, RequestError, ServiceError: as `seal`.
+            Busy, KeyProviderUnavailable, RequestError, ServiceError: as `seal`.
 
         """
         draft = self._draft(slot, session)
+        identity = await self._router_of(draft)
         try:
             async with self._memory.admit(floor_of(size, SEALED_CHUNK_SIZE)) as memory:
                 head, rest = await split_head(body)
                 # Of this session alone: a file that was sealed for another one, and lay on a disk
                 # that somebody else reads, must not be opened for whoever sends it here first.
-                intake = intake_identity(self._identity, slot.session_id)
+                intake = intake_identity(identity, slot.session_id)
                 context = draft.context()
                 adopted = adopt_head(head, intake, recipients_of(draft.parties), context=context)
-                open_head(adopted.head, [self._identity]).check_context(context)
+                open_head(adopted.head, [identity]).check_context(context)
                 return await self._take_in(
                     draft,
                     Payload(
@@ -249,6 +253,11 @@ class Uploads:
             wanted=session.wanted,
             store=self._store_of(session.wanted),
         )
+
+    async def _router_of(self, draft: Draft) -> Identity:
+        """Return the identity of the router's version that the draft is sealed to."""
+        (router,) = (party.recipient for party in draft.parties if party.role == ROUTER)
+        return await self._keyring.sealing_for(router)
 
     async def _take_in(self, draft: Draft, payload: Payload) -> Manifest:
         owner = Ownership(draft.payload_id, self._instance_id, FIRST_INSTANCE_FENCE)

@@ -22,6 +22,7 @@ from storage_gateway.catalog.sessions import create_session, load_session, regis
 from storage_gateway.catalog.work import load_deployment, start_instance
 from storage_gateway.errors import BackendUnavailable, BlobMissing, GatewayError
 from storage_gateway.ids import new_random_id
+from storage_gateway.keyring import Keyring
 from storage_gateway.memory import Budget
 from storage_gateway.read import Reads
 from storage_gateway.records import INPUT, USER, Manifest, Party, Session, Slot
@@ -187,7 +188,7 @@ def use_cases(
             threads=threads,
             memory=Budget(MEMORY_BYTES, wait_s=1),
             settler=settler,
-            identity=router,
+            keyring=Keyring.of(router),
             instance_id=instance_id,
             payloads=PAYLOADS,
         ),
@@ -204,7 +205,7 @@ def use_cases(
             store=store,
             threads=threads,
             memory=Budget(MEMORY_BYTES, wait_s=1),
-            identity=router,
+            keyring=Keyring.of(router),
             payloads=PAYLOADS,
         ),
     )

@@ -20,7 +20,7 @@ async def readyz(request: web.Request) -> web.Response:
     """``GET /readyz``: every part that a request needs works; 503 otherwise.
 
     ``degraded``: a store is out of reach, and those that must have a payload are not; or one is in
-    a state in which it would not be taken into use.
+    a state in which it would not be taken into use; or the router's keys are out of reach.
     """
     readiness = await request.app[SERVICES].check_ready()
     status = ("ok" if readiness.well else "degraded") if readiness.ready else "unavailable"

@@ -73,7 +73,7 @@ async def create_session(request: web.Request, _caller: Caller) -> web.Response:
         miners=[MinerEntry(m.id, m.recipient) for m in body.parties.miners],
         wanted=Wanted(None if body.backends is None else tuple(body.backends), body.write_quorum),
     )
-    intake = services.sessions.intake_recipient(opened.session.session_id)
+    intake = await services.sessions.intake_recipient(opened.session)
     document = session_json(opened.session, intake)
     document["tokens"] = {"user": opened.user_token, "miners": opened.miner_tokens}
     return web.json_response(
@@ -90,7 +90,7 @@ async def show_session(request: web.Request, _caller: Caller) -> web.Response:
     """``GET /v1/sessions/{session}``."""
     services = request.app[SERVICES]
     session = await services.sessions.get(request.match_info["session"])
-    intake = services.sessions.intake_recipient(session.session_id)
+    intake = await services.sessions.intake_recipient(session)
     return web.json_response(session_json(session, intake))
 
 

@@ -5,7 +5,7 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -18,9 +18,9 @@ from storage_gateway.catalog.copies import mark_bad
 from storage_gateway.catalog.sessions import router_recipient
 from storage_gateway.catalog.work import find_deployment
 from storage_gateway.config import Config, ConfigError, load_config
-from storage_gateway.custody import load_identity
 from storage_gateway.errors import BlobMissing, GatewayError
 from storage_gateway.findings import CheckReport
+from storage_gateway.keyring import load_all
 from storage_gateway.logs import configure_logs
 from storage_gateway.markers import marker_key
 from storage_gateway.parts import CATALOG_FILE, open_catalog, payloads_prefix
@@ -61,8 +61,8 @@ def check(options: argparse.Namespace) -> int:
 
 
 def _check(config: Config, *, mends: bool, quiet: bool) -> tuple[CheckReport, Mended | None]:
-    identity = load_identity(config.data_dir)
-    if identity is None:
+    identities = asyncio.run(load_all(config))
+    if not identities:
         raise ConfigError(f"the router's identity is missing from {config.data_dir}")
     with ExitStack() as opened:
         catalog = open_catalog(config, as_it_is=True)
@@ -73,13 +73,13 @@ def _check(config: Config, *, mends: bool, quiet: bool) -> tuple[CheckReport, Me
                 f"{config.data_dir} holds no deployment yet: its first start did not get that far"
             )
         known = catalog.read_blocking(router_recipient)
-        if known != str(identity.recipient()):
+        if known not in [str(identity.recipient()) for identity in identities]:
             raise ConfigError(
                 f"the identity in {config.data_dir} is not the one that this deployment's objects"
                 f" are sealed to ({known}): restore that one"
             )
         shelves = opened.enter_context(_open_shelves(config, marker_key(deployment_id), catalog))
-        checking = _Checking(catalog, shelves, identity, deployment_id, quiet=quiet)
+        checking = _Checking(catalog, shelves, identities, deployment_id, quiet=quiet)
         report = checking.check(mark=mends)
         if not mends:
             return report, None
@@ -98,14 +98,14 @@ class _Checking:
         self,
         catalog: Catalog,
         shelves: Mapping[str, Shelf],
-        identity: Identity,
+        identities: Sequence[Identity],
         deployment_id: str,
         *,
         quiet: bool,
     ) -> None:
         self._catalog = catalog
         self._shelves = shelves
-        self._identity = identity
+        self._identities = identities
         self._deployment_id = deployment_id
         self._quiet = quiet
         self.marked = 0
@@ -115,7 +115,7 @@ class _Checking:
         checker = Checker(
             catalog=self._catalog,
             shelves=self._shelves,
-            identity=self._identity,
+            identities=self._identities,
             payloads=payloads_prefix(self._deployment_id),
             marker=marker_key(self._deployment_id),
             on_bad=self._mark if mark else _leave,

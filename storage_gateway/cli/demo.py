@@ -17,9 +17,9 @@ from typing import Any
 
 import aiohttp
 
-from crypto import Identity, X25519Identity
+from crypto import Identity, X25519Identity, parse_identities
 from storage_gateway.client import Client, ClientError, Source, Target, read_token
-from storage_gateway.custody import OPERATOR_TOKEN_FILE, load_identity
+from storage_gateway.custody import IDENTITY_FILE, OPERATOR_TOKEN_FILE, read_secret
 
 from .demo_proofs import (
     Digest,
@@ -216,7 +216,7 @@ class _Story:
         self._say(f"{label:<36} {size:>13,} bytes {seconds:8.3f} s {rate:9.1f} MB/s")
 
     async def _show_who_opens(self, user: Client, objects: dict[str, dict[str, Any]]) -> None:
-        router = load_identity(self._data_dir)
+        (router,) = parse_identities(read_secret(self._data_dir / IDENTITY_FILE))
         readers: dict[str, Identity | None] = {"router": router, **self._identities}
         self._say("\nwho can open what (tried with each identity)")
         for label, answer in objects.items():

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from crypto import (
+    CLASSIC,
     CopySealer,
     CryptoError,
     Identity,
@@ -31,12 +32,18 @@ from storage_gateway.catalog.work import find_deployment as deployment_of
 from storage_gateway.catalog.work import load_deployment, record_marker
 from storage_gateway.compare import Compare, CompareReport
 from storage_gateway.config import Config, ConfigError, load_config
-from storage_gateway.custody import load_identity, read_secret, recipient_of_copies
-from storage_gateway.deployments import NamedStore, deployments_in, has_our_copy
+from storage_gateway.custody import COPIES_FILE, read_secret, recipient_of_copies
+from storage_gateway.deployments import (
+    NamedStore,
+    deployments_in,
+    has_copies,
+    has_our_copy,
+)
 from storage_gateway.errors import BackendUnavailable, BlobMissing, GatewayError
 from storage_gateway.findings import Finding
+from storage_gateway.keyring import copies_missing, load_all
 from storage_gateway.markers import marker_key
-from storage_gateway.parts import MAIN, open_catalog
+from storage_gateway.parts import MAIN, find_copies_identity, open_catalog
 from storage_gateway.pins import pins_in
 from storage_gateway.rebuild import LOST_FOR_GOOD, Rebuild, RebuildReport
 from storage_gateway.stores import OpenStore, open_stores
@@ -132,12 +139,7 @@ def _do(
 async def _run(
     config: Config, options: argparse.Namespace, run: Run, command: str, *, new: bool
 ) -> RebuildReport | CompareReport:
-    identity = load_identity(config.data_dir)
-    if identity is None:
-        raise ConfigError(
-            f"the router's identity is missing from {config.data_dir}: restore it from a backup;"
-            " without it nothing can be opened, and no copy be trusted"
-        )
+    identity, routers = await _identities_of(config)
     async with AsyncExitStack() as stack:
         catalog = open_catalog(config, as_it_is=not new, rebuilding=new)
         stack.push_async_callback(asyncio.to_thread, catalog.close)
@@ -152,7 +154,7 @@ async def _run(
             raise ConfigError(f"the catalog is that of deployment {known}, not of {named}")
         deployment = known or await _look_for_deployment(config, identity, recovery, named)
         if new:
-            await catalog.run(partial(_register, deployment=deployment, identity=identity))
+            await catalog.run(partial(_register, deployment=deployment, routers=routers))
         stores = await open_stores(config, marker_key(deployment), stack, pins_in(catalog))
         with_names = _named(stores)
         away = []
@@ -161,11 +163,14 @@ async def _run(
                 away.append(store.name)
             elif new:
                 await catalog.run(partial(record_marker, backend=store.name))
+        sealer = CopySealer(identity, deployment)
+        if known and options.recovery_identity is None and recovery is not None:
+            await _require_ours(with_names, sealer, recovery)
         opened = _Opened(
             catalog=catalog,
             stores=with_names,
             nodes=tuple(s.name for s in stores if not isinstance(s, LocalStore | S3Store)),
-            sealer=CopySealer(identity, deployment),
+            sealer=sealer,
             recipient=recipient_of_copies(config, identity),
             recovery=recovery,
             prefix=f"{deployment}/{MAIN}/",
@@ -173,6 +178,20 @@ async def _run(
         )
         with progress(None, command, quiet=options.quiet, unit=" copies") as advance:
             return await run(opened, advance)
+
+
+async def _identities_of(config: Config) -> tuple[Identity, tuple[Identity, ...]]:
+    """Return the identity of the manifest copies, and the router's."""
+    identity = await find_copies_identity(config)
+    if identity is None:
+        raise copies_missing(config)
+    routers = await load_all(config)
+    if not routers:
+        raise ConfigError(
+            f"the router's identity is missing from {config.data_dir}: restore it from a backup;"
+            " without it nothing can be opened"
+        )
+    return identity, routers
 
 
 async def _is_ours(store: NamedStore, deployment: str) -> bool:
@@ -189,13 +208,27 @@ async def _is_ours(store: NamedStore, deployment: str) -> bool:
     return True
 
 
-def _register(connection: Connection, deployment: str, identity: Identity) -> None:
+async def _require_ours(
+    stores: Sequence[NamedStore], sealer: CopySealer, recovery: Identity
+) -> None:
+    """With another identity than the one that signed them, every copy would seem to be forged."""
+    deployment = sealer.deployment
+    if await has_our_copy(stores, deployment, sealer, recovery):
+        return
+    if await has_copies(stores, deployment):
+        raise ConfigError(
+            f"the identity in {COPIES_FILE} is not the one that signed any copy which the stores"
+            " hold: restore that one"
+        )
+
+
+def _register(connection: Connection, deployment: str, routers: Sequence[Identity]) -> None:
     load_deployment(connection, deployment)
-    recipient = str(identity.recipient())
-    if (known := register_router(connection, recipient, identity.key_class)) != recipient:
+    held = [str(router.recipient()) for router in routers if router.key_class == CLASSIC]
+    if not held or (known := register_router(connection, held[-1], CLASSIC)) not in held:
         raise ConfigError(
             f"the identity in the data folder is not the one that this deployment's objects are"
-            f" sealed to ({known}): restore that one"
+            f" sealed to ({known if held else 'a classic one'}): restore that one"
         )
 
 
@@ -215,8 +248,8 @@ def _recovery_of(config: Config, file: Path | None, identity: Identity) -> Ident
 async def _look_for_deployment(
     config: Config, identity: Identity, recovery: Identity | None, named: str | None
 ) -> str:
-    """Return the deployment whose copies our router's identity signed: before it is written down
-    anywhere whose catalog this is.
+    """Return the deployment whose copies our identity signed: before it is written down anywhere
+    whose catalog this is.
     """
     if recovery is None:
         raise ConfigError("recovery_recipient is set: give --recovery-identity FILE")
@@ -232,7 +265,7 @@ async def _look_for_deployment(
                 ours.append(each)
     if named is not None and not ours:
         raise ConfigError(
-            f"no store holds a copy of deployment {named} that this router's identity signed"
+            f"no store holds a copy of deployment {named} that this identity of the copies signed"
             f" (deployments found: {', '.join(sorted(found)) or 'none'})"
         )
     if len(ours) != 1:

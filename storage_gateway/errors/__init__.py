@@ -12,7 +12,7 @@
     |  `- BodyTooLarge, BodyIncomplete, BodyTimeout
     `- ServiceError ........ the service is at fault; Retry-After where trying again helps
        |- Draining, Busy, CatalogUnavailable, BackendUnavailable, IntentLost, StorageFull
-       |- StaleParties, PlacementImpossible
+       |- StaleParties, PlacementImpossible, KeyProviderUnavailable
        `- BlobMissing, BlobCorrupt, InternalError
 
 ``detail`` goes to the caller and to logs: it never holds a key, a token, a header or a payload.
@@ -82,6 +82,7 @@ from .service import (
     CopiesLate,
     Draining,
     IntentLost,
+    KeyProviderUnavailable,
     PlacementImpossible,
     StaleParties,
     StorageFull,
@@ -118,6 +119,7 @@ __all__ = [
     "KeyExists",
     "KeyInUse",
     "KeyNotYours",
+    "KeyProviderUnavailable",
     "KeyStateSkipped",
     "KeyUnproven",
     "MalformedHTTP",

@@ -38,6 +38,18 @@ class BackendUnavailable(ServiceError):
     title = "Storage backend unavailable"
 
 
+class KeyProviderUnavailable(ServiceError):
+    """The place that keeps the router's identities does not answer, or refuses."""
+
+    code = "key_provider_unavailable"
+    title = "The router's keys are out of reach"
+    remedy = (
+        "Wait and try again; sealed downloads (Accept: application/age) are answered meanwhile. An"
+        " operator looks at the key provider, and at the log for what it said."
+    )
+    retry_after_s = 5
+
+
 class PlacementImpossible(ServiceError):
     """A session wants stores, or a quorum of them, that the deployment does not have any more."""
 

@@ -88,7 +88,7 @@ def _check(trial: Trial, shelves: Mapping[str, Shelf]) -> CheckReport:
     checker = Checker(
         catalog=world.catalog.inner,
         shelves=shelves,
-        identity=world.parts.identity,
+        identities=world.parts.keyring.opening(),
         payloads=world.parts.payloads,
         marker=marker_key(world.parts.deployment_id),
         scope=world.prefix,

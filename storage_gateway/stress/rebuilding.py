@@ -12,7 +12,6 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from crypto import CopySealer, Identity, recovery_identity
 from storage_gateway.backend_settings import IPFSBackend
-from storage_gateway.catalog.sessions import register_router
 from storage_gateway.catalog.tables import metadata, objects, outbox
 from storage_gateway.catalog.work import load_deployment, record_marker
 from storage_gateway.errors import Erased, SlotTaken
@@ -20,6 +19,7 @@ from storage_gateway.rebuild import Rebuild, RebuildReport
 
 from .load import MINER, Customer, Member
 from .record import OK
+from .run_parts import register_keyring
 from .run_stores import RunStore
 from .trial import Trial
 from .world import GatewayLike, Reachable, World
@@ -50,7 +50,7 @@ def named_stores(trial: Trial) -> list[RunStore]:
 
 def opening(world: World) -> tuple[CopySealer, Identity]:
     """Return what makes the copies of the run, and what opens them."""
-    identity = world.parts.identity
+    identity = world.parts.copies_identity
     return CopySealer(identity, world.parts.deployment_id), recovery_identity(identity)
 
 
@@ -120,7 +120,7 @@ async def lose_catalog(world: World) -> None:
         load_deployment(connection, parts.deployment_id)
         for each in world.stores:
             record_marker(connection, each.name)
-        register_router(connection, str(parts.identity.recipient()), parts.identity.key_class)
+        register_keyring(connection, parts.keyring)
 
     await world.catalog.inner.run(unit)
 

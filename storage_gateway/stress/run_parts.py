@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from crypto import Identity
+from crypto import CLASSIC, X25519Identity
 from storage_gateway.backends import KeyedStore, Member, Replicas
 from storage_gateway.backends.ipfs import IPFSStore
 from storage_gateway.bad_copies import BadCopies
@@ -18,8 +18,10 @@ from storage_gateway.catalog import Catalog
 from storage_gateway.catalog.sessions import register_router
 from storage_gateway.catalog.work import load_deployment, record_marker
 from storage_gateway.config import Config
-from storage_gateway.custody import make_identity
+from storage_gateway.custody import make_copies_identity
 from storage_gateway.database_url import DatabaseURL
+from storage_gateway.key_provider import identity_file
+from storage_gateway.keyring import Keyring
 from storage_gateway.markers import make_marker, marker_key
 from storage_gateway.parts import Parts, payloads_prefix, stress_namespace
 from storage_gateway.pins import pins_in
@@ -51,7 +53,8 @@ class RunParts:
     """The same, with their faults."""
     store: KeyedStore
     """What they make together."""
-    identity: Identity = field(repr=False)
+    keyring: Keyring = field(repr=False)
+    copies_identity: X25519Identity = field(repr=False)
     deployment_id: str
     run_id: str
     clock: RunClock
@@ -61,7 +64,8 @@ class RunParts:
         return Parts(
             catalog=catalog,
             store=store,
-            identity=self.identity,
+            keyring=self.keyring,
+            copies_identity=self.copies_identity,
             deployment_id=self.deployment_id,
             namespace=stress_namespace(self.run_id),
             replicas=self.store if isinstance(self.store, Replicas) else None,
@@ -113,13 +117,40 @@ async def open_run_parts(
     bad_copies = BadCopies(catalog, payloads_prefix(deployment_id, stress_namespace(run_id)))
     opened.push_async_callback(bad_copies.close)
     store = join_stores(config, members, opened, on_bad=bad_copies.note)
-    identity: Identity = await asyncio.to_thread(make_identity, config.data_dir)
+    copies_identity = await asyncio.to_thread(make_copies_identity, config.data_dir)
+    keyring = await _run_keyring(config.data_dir)
 
     def prepare(connection: Connection) -> None:
         load_deployment(connection, deployment_id)
         for name in store.names:
             record_marker(connection, name)
-        register_router(connection, str(identity.recipient()), identity.key_class)
+        register_keyring(connection, keyring)
 
     await catalog.run(prepare)
-    return RunParts(catalog, stores, members, store, identity, deployment_id, run_id, clock)
+    return RunParts(
+        catalog,
+        stores,
+        members,
+        store,
+        keyring,
+        copies_identity,
+        deployment_id,
+        run_id,
+        clock,
+    )
+
+
+async def _run_keyring(folder: Path) -> Keyring:
+    """Return the run's own identities: made by the first of its processes."""
+    keys = identity_file(folder)
+    try:
+        await keys.make(CLASSIC, first=True)
+        return Keyring.of(*await keys.load())
+    finally:
+        await keys.close()
+
+
+def register_keyring(connection: Connection, keyring: Keyring) -> None:
+    """Have a catalog know the newest identity of a run as the router's."""
+    newest = keyring.opening()[-1]
+    register_router(connection, str(newest.recipient()), newest.key_class)

@@ -251,7 +251,7 @@ async def open_world(
             clock=plain.clock,
             sessions=Sessions(
                 plain.catalog,
-                identity=plain.identity,
+                keyring=plain.keyring,
                 miners_max=config.miners_max,
                 token_lifetime_s=config.token_lifetime_s,
             ),

@@ -14,15 +14,17 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from storage_gateway import custody, parts
+from crypto import CLASSIC
+from storage_gateway import custody, key_provider, parts
 from storage_gateway.backends import LocalStore
 from storage_gateway.backends.fs import RealFs
 from storage_gateway.catalog import SQLiteCatalog
 from storage_gateway.catalog.sessions import register_router, set_operator_token
 from storage_gateway.config import Config, ConfigError
-from storage_gateway.custody import OPERATOR_TOKEN_FILE, make_identity, write_secret
+from storage_gateway.custody import OPERATOR_TOKEN_FILE, make_copies_identity, write_secret
 from storage_gateway.database_url import parse_database_url
 from storage_gateway.errors import CatalogUnavailable
+from storage_gateway.key_provider import identity_file
 from storage_gateway.markers import make_marker
 from storage_gateway.parts import CATALOG_FILE, Parts, open_parts
 from tests.databases import ON_POSTGRESQL, databases
@@ -87,9 +89,11 @@ async def test_first_starts_in_step_make_one_deployment(tmp_path: Path) -> None:
 
     async with all_opened(tmp_path, 2 * PROCESSES) as several:
         ids = {one.deployment_id for one in several}
-        routers = {str(one.identity.recipient()) for one in several}
+        held = [one.keyring.opening() for one in several]
+        routers = {str(identity.recipient()) for identities in held for identity in identities}
+        signers = {str(one.copies_identity.recipient()) for one in several}
 
-    assert (1, 1) == (len(ids), len(routers))
+    assert (1, 1, 1) == (len(ids), len(routers), len(signers))
     assert ids == {path.name for path in (tmp_path / "store").iterdir()}
     assert [] == list(tmp_path.glob("*.tmp"))
 
@@ -100,7 +104,10 @@ async def test_a_secret_of_another_process_counts_once_its_name_is_durable(
     """It may be seen before it is; after a power cut the catalog would then know a lost file."""
     data_dir = tmp_path / "data"
     await asyncio.to_thread(data_dir.mkdir, 0o700)
-    await asyncio.to_thread(make_identity, data_dir)
+    await asyncio.to_thread(make_copies_identity, data_dir)
+    keys = identity_file(data_dir)
+    await keys.make(CLASSIC)
+    await keys.close()
     await asyncio.to_thread(write_secret, data_dir / OPERATOR_TOKEN_FILE, "t" * 43)
     order: list[str] = []
 
@@ -112,13 +119,14 @@ async def test_a_secret_of_another_process_counts_once_its_name_is_durable(
         order.append("token")
         set_operator_token(connection, digest)
 
-    monkeypatch.setattr(custody, "sync_folder", lambda path: order.append(path.name))
+    for module in (custody, key_provider):
+        monkeypatch.setattr(module, "sync_folder", lambda path: order.append(path.name))
     monkeypatch.setattr(parts, "register_router", register)
     monkeypatch.setattr(parts, "set_operator_token", set_token)
     async with opened(data_dir):
         pass
 
-    assert [tmp_path.name, "data", "router", "data", "token"] == order
+    assert [tmp_path.name, "data", "data", "router", "data", "token"] == order
 
 
 async def test_markers_that_are_made_at_once_are_one(tmp_path: Path) -> None:

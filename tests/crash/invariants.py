@@ -25,7 +25,7 @@ def violations(world: World) -> list[str]:
     checker = Checker(
         catalog=StepCatalog(world, lambda _step: None),
         shelves={name: Disk(name, root, world.fs) for name, root in world.roots.items()},
-        identity=ROUTER,
+        identities=[ROUTER],
         payloads=PAYLOADS,
         marker=MARKER,
     )

@@ -29,6 +29,7 @@ from tests.commands import Done, command
 from tests.gateway import open_session, running_gateway
 
 IDENTITY = "router-identity.txt"
+COPIES = "copies-identity.txt"
 TOKEN = "operator-token"
 CATALOG = "catalog.sqlite3"
 
@@ -154,11 +155,12 @@ SPOILED = {
     "an empty identity file": Spoiled(
         lambda d, _: (d / IDENTITY).write_text(""), (IDENTITY, "no identity")
     ),
-    "two identities": Spoiled(
-        lambda d, a: (d / IDENTITY).write_text(
-            (d / IDENTITY).read_text() + (a / IDENTITY).read_text()
-        ),
-        (IDENTITY, "exactly one"),
+    "the copies' identity is gone": Spoiled(
+        lambda d, _: (d / COPIES).unlink(), (COPIES, "restore it from a backup")
+    ),
+    "two identities for the copies": Spoiled(
+        lambda d, a: (d / COPIES).write_text((d / COPIES).read_text() + (a / COPIES).read_text()),
+        (COPIES, "exactly one"),
     ),
     "an identity of a class that sessions do not take": Spoiled(
         lambda d, _: (d / IDENTITY).write_text(f"{HybridIdentity.generate().to_text()}\n"),

@@ -20,7 +20,7 @@ from storage_gateway.catalog.high_water import high_water, is_behind, set_behind
 from storage_gateway.catalog.outbox import Due, copy_came, expect_copy, is_due
 from storage_gateway.catalog.tables import intents, objects, outbox, slots
 from storage_gateway.compare import Compare, CompareReport
-from storage_gateway.custody import IDENTITY_FILE, recipient_of_copies
+from storage_gateway.custody import COPIES_FILE, recipient_of_copies
 from storage_gateway.high_water import mark_key
 from storage_gateway.manifest_copies import OBJECT, SESSION, CopyName
 from storage_gateway.stores import STORE_FOLDER
@@ -195,7 +195,7 @@ async def test_a_head_that_a_restored_store_has_again_is_told_and_removed(
 async def test_the_wrong_identity_completes_no_catalog(lost: Lost, tmp_path: Path) -> None:
     """It would refuse all that is newer, and call the rest whole."""
     assert 0 == (await rebuilt(lost.data_dir)).status
-    identity = lost.data_dir / IDENTITY_FILE
+    identity = lost.data_dir / COPIES_FILE
     right = await asyncio.to_thread(identity.read_text)
     wrong = format_identity_file(X25519Identity.generate(), datetime.now(UTC))
     await asyncio.to_thread(identity.write_text, wrong)
@@ -340,9 +340,9 @@ async def compared(gateway: RunningGateway) -> CompareReport:
     return await Compare(
         catalog=parts.catalog,
         stores=[member.store for member in parts.members],
-        sealer=CopySealer(parts.identity, parts.deployment_id),
-        recipient=recipient_of_copies(gateway.gateway._config, parts.identity),
-        recovery=recovery_identity(parts.identity),
+        sealer=CopySealer(parts.copies_identity, parts.deployment_id),
+        recipient=recipient_of_copies(gateway.gateway._config, parts.copies_identity),
+        recovery=recovery_identity(parts.copies_identity),
         prefix=parts.prefix,
     ).run()
 

@@ -373,7 +373,7 @@ async def test_a_check_asks_no_gateway_and_expects_nothing_of_it(
         checker = Checker(
             catalog=parts.catalog,
             shelves={n: Disk(n, tmp_path / "disk", RealFs()) for n in ("disk", "node")},
-            identity=parts.identity,
+            identities=parts.keyring.opening(),
             payloads=parts.payloads,
             marker=parts.marker,
         )

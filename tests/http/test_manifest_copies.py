@@ -87,8 +87,8 @@ async def test_a_copy_is_in_every_store_before_the_answer(folders: Folders) -> N
         found = await copies(folders, gateway, NAMES[0])
         assert found == await copies(folders, gateway, NAMES[1])
         parts = gateway.gateway.parts
-        sealer = CopySealer(parts.identity, parts.deployment_id)
-        recovery = recovery_identity(parts.identity)
+        sealer = CopySealer(parts.copies_identity, parts.deployment_id)
+        recovery = recovery_identity(parts.copies_identity)
         said = [decode_copy(sealer.open(k, data, recovery)) for k, data in found.items()]
         stored = await gateway.catalog.read(lambda c: load_copy(c, OBJECT, object_id))
     assert stored in said

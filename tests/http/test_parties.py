@@ -38,7 +38,7 @@ async def _fill(gateway: RunningGateway, session: OpenSession) -> dict[str, dict
 
 async def test_who_can_open_what_was_sealed(gateway: RunningGateway, session: OpenSession) -> None:
     documents = await _fill(gateway, session)
-    router = gateway.gateway.services.uploads._identity
+    (router,) = gateway.gateway.parts.keyring.opening()
     everyone: dict[str, Identity] = {
         "user": session.user,
         "router": router,
@@ -130,12 +130,13 @@ async def test_a_manifest_shows_parties_and_no_key_material(
     gateway: RunningGateway, session: OpenSession
 ) -> None:
     documents = await _fill(gateway, session)
+    (router,) = gateway.gateway.parts.keyring.opening()
     shown = await fetch(gateway, documents["result"]["urn"], session.miner_token, part="/manifest")
     sealed = (await fetch(gateway, documents["result"]["urn"], session.miner_token)).body
 
     wrapped_for = {(p["role"], p.get("miner")): p["recipient"] for p in shown.json()["wrapped_for"]}
     assert {
-        ("router", None): str(gateway.gateway.services.uploads._identity.recipient()),
+        ("router", None): str(router.recipient()),
         ("user", None): str(session.user.recipient()),
         ("miner", MINER): str(session.miner.recipient()),
     } == wrapped_for

@@ -25,6 +25,7 @@ NEVER_ANSWERED: dict[type[GatewayError], str] = {
     errors.CatalogBehind: "only to passes that would destroy something: they stop, and say so",
 }
 PROVOKED_ELSEWHERE: dict[type[GatewayError], str] = {
+    errors.KeyProviderUnavailable: "takes a key provider: tests/http/test_key_providers.py",
     errors.CopiesLate: "takes a store without copies: tests/http/test_manifest_copies.py",
     **dict.fromkeys(
         (

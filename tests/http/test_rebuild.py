@@ -48,7 +48,7 @@ from storage_gateway.catalog.tables import (
     tokens,
     wraps,
 )
-from storage_gateway.custody import IDENTITY_FILE
+from storage_gateway.custody import COPIES_FILE, IDENTITY_FILE
 from storage_gateway.high_water import parse_mark
 from storage_gateway.manifest_copies import OBJECT, CopyName
 from storage_gateway.parts import CATALOG_FILE
@@ -230,8 +230,8 @@ async def lost(tmp_path: Path) -> Lost:
             gateway.data_dir,
             made["urn"],
             gone["urn"],
-            CopySealer(parts.identity, parts.deployment_id),
-            recovery_identity(parts.identity),
+            CopySealer(parts.copies_identity, parts.deployment_id),
+            recovery_identity(parts.copies_identity),
             parts.prefix,
         )
         kept = await asyncio.to_thread(lost.file(gone["urn"], 1).read_bytes)
@@ -329,19 +329,22 @@ async def test_an_older_copy_brings_nothing_erased_back(lost: Lost, tmp_path: Pa
         assert not await asyncio.to_thread(lost.file(lost.erased_urn, 1).exists)
 
 
-async def test_without_the_router_there_is_no_rebuild(lost: Lost) -> None:
-    identity = lost.data_dir / IDENTITY_FILE
+@pytest.mark.parametrize("name", [COPIES_FILE, IDENTITY_FILE])
+async def test_without_an_identity_there_is_no_rebuild(lost: Lost, name: str) -> None:
+    identity = lost.data_dir / name
     await asyncio.to_thread(identity.rename, identity.with_name("elsewhere"))
     done = await rebuilt(lost.data_dir)
     assert (1, b"") == (done.status, done.out)
     assert "restore it from a backup" in done.err
 
 
-async def test_with_another_router_nothing_is_taken_for_ours(lost: Lost, tmp_path: Path) -> None:
+async def test_with_another_identity_of_copies_nothing_is_taken_for_ours(
+    lost: Lost, tmp_path: Path
+) -> None:
     async with running_gateway(tmp_path / "other"):
         pass
-    other = tmp_path / "other" / "data" / IDENTITY_FILE
-    await asyncio.to_thread(other.replace, lost.data_dir / IDENTITY_FILE)
+    other = tmp_path / "other" / "data" / COPIES_FILE
+    await asyncio.to_thread(other.replace, lost.data_dir / COPIES_FILE)
     done = await rebuilt(lost.data_dir)
     assert 1 == done.status
     assert "name the right one with --deployment" in done.err

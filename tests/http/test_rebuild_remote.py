@@ -21,7 +21,7 @@ from crypto import CopySealer, X25519Identity, format_identity_file, recovery_id
 from storage_gateway.catalog import Unit
 from storage_gateway.catalog.high_water import is_behind
 from storage_gateway.catalog.outbox import is_due
-from storage_gateway.custody import load_identity
+from storage_gateway.custody import load_copies_identity
 from storage_gateway.manifest_copies import OBJECT, CopyName
 from tests.commands import Done, command_beside
 from tests.databases import databases
@@ -293,7 +293,7 @@ async def test_a_copy_of_a_newer_program_lets_nothing_older_back(folders: Folder
     """It may be a tombstone: what it says is not known, but that it is ours."""
     made = await made_in(folders.path, folders.backends(), b"content")
     prefix, object_id = f"{made.deployment}/main/", made.urn.rpartition(":")[2]
-    identity = await asyncio.to_thread(load_identity, made.data_dir)
+    identity = await asyncio.to_thread(load_copies_identity, made.data_dir)
     assert identity is not None
     key = CopyName(OBJECT, object_id, 2).below(prefix)
     sealer = CopySealer(identity, made.deployment)

@@ -86,7 +86,7 @@ def checker(folders: Folders, gateway: RunningGateway) -> Checker:
     return Checker(
         catalog=parts.catalog,
         shelves={name: Disk(name, folders.path / name, RealFs()) for name in NAMES},
-        identity=parts.identity,
+        identities=parts.keyring.opening(),
         payloads=parts.payloads,
         marker=parts.marker,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from crypto import X25519Identity, open_head
-from storage_gateway.custody import IDENTITY_FILE, OPERATOR_TOKEN_FILE
+from storage_gateway.custody import COPIES_FILE, IDENTITY_FILE, OPERATOR_TOKEN_FILE
 from storage_gateway.logs import JSONFormatter
 from storage_gateway.records import TokenKind
 from storage_gateway.tokens import new_token
@@ -187,7 +187,7 @@ async def test_no_secret_is_logged_answered_or_stored(
         for path in gateway.data_dir.rglob("*")
         if path.is_file()
     }
-    kept_on_purpose = {IDENTITY_FILE, OPERATOR_TOKEN_FILE}
+    kept_on_purpose = {COPIES_FILE, IDENTITY_FILE, OPERATOR_TOKEN_FILE}
     stored = [data for name, data in files.items() if name not in kept_on_purpose]
     catalog = databases.stored_bytes(gateway.data_dir)
     stored += catalog

@@ -87,7 +87,7 @@ async def check(folders: Folders, gateway: RunningGateway) -> CheckReport:
     checker = Checker(
         catalog=parts.catalog,
         shelves={name: Disk(name, folders.path / name, RealFs()) for name in DOMAINS},
-        identity=parts.identity,
+        identities=parts.keyring.opening(),
         payloads=parts.payloads,
         marker=parts.marker,
     )

@@ -18,6 +18,7 @@ from storage_gateway.catalog import SQLiteCatalog
 from storage_gateway.catalog.tables import graves, objects
 from storage_gateway.catalog.work import renew_instance
 from storage_gateway.config import Config
+from storage_gateway.keyring import Keyring
 from storage_gateway.parts import Parts
 from tests.gateway import leftovers
 from tests.http.raw import Answer, connected, exchange, request
@@ -218,7 +219,8 @@ class RealDriver:
                 self._path / "catalog.sqlite3", clock=lambda ms: ms + self._moved_ms
             ),
             store=LocalStore(self._path / "store"),
-            identity=ROUTER,
+            keyring=Keyring.of(ROUTER),
+            copies_identity=ROUTER,
             deployment_id=DEPLOYMENT,
         )
         config = Config(

@@ -7,6 +7,7 @@ from pathlib import Path
 from storage_gateway.app import Gateway
 from storage_gateway.config import Config
 from storage_gateway.errors import GatewayError
+from storage_gateway.keyring import Keyring
 from storage_gateway.parts import Parts
 
 from .database import Database, SimulatedCatalog
@@ -75,7 +76,8 @@ class Node:
         parts = Parts(
             catalog=SimulatedCatalog(self.database, process),
             store=SimulatedStore(self.shelf, process),
-            identity=ROUTER,
+            keyring=Keyring.of(ROUTER),
+            copies_identity=ROUTER,
             deployment_id=DEPLOYMENT,
         )
         self._gateway = gateway = Gateway(CONFIG, parts)

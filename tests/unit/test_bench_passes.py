@@ -34,7 +34,7 @@ async def _check(folder: Path) -> CheckReport:
         checker = Checker(
             catalog=parts.catalog,
             shelves={each.name: shelf_of(each.bare, loop) for each in parts.members},
-            identity=parts.identity,
+            identities=parts.keyring.opening(),
             payloads=parts.payloads,
             marker=parts.marker,
         )

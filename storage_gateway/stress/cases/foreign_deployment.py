@@ -104,7 +104,7 @@ async def _make_other(trial: Trial) -> _Other:
         parts = await open_parts(config, opened)
         sessions = Sessions(
             parts.catalog,
-            identity=parts.identity,
+            keyring=parts.keyring,
             miners_max=config.miners_max,
             token_lifetime_s=config.token_lifetime_s,
         )

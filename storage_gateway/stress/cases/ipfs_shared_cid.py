@@ -76,7 +76,8 @@ async def run(trial: Trial, parameters: IPFSSharedCID) -> None:
 async def _make_twins(trial: Trial, customer: Customer, pinned: Pinned, body: Body) -> _Twins:
     """Send a sealed file that is given up when all of it is stored, and send it again."""
     session_id = customer.member.session_id
-    recipient = trial.world.sessions.intake_recipient(session_id)
+    session = await trial.world.sessions.get(session_id)
+    recipient = await trial.world.sessions.intake_recipient(session)
     sealed = await asyncio.to_thread(_sealed, body, recipient)
     task_id = trial.next_task()
     trial.ledger.offer(customer.member, task_id, INPUT, body)
