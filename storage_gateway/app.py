@@ -243,7 +243,7 @@ class Gateway:
             instance_id=self._instance.instance_id,
             kinds={
                 "rewrap": Rewrap(
-                    parts.catalog, threads=self._threads, identities=lambda: [parts.identity]
+                    parts.catalog, threads=self._threads, identities=parts.keyring.opening
                 ),
             },
             hold_lease=self._instance.hold,

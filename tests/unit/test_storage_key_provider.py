@@ -91,13 +91,23 @@ async def test_what_people_wrote_into_it_stays(file: IdentityFile, tmp_path: Pat
     assert "# ours, of 2025" in path.read_text()
 
 
+def _link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/null")
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir(0o700)
+
+
 SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "not text": (lambda p: p.write_bytes(b"\xff\xfe"), "not text"),
     "no identity": (lambda p: p.write_text("# nothing\n"), "no identity"),
     "half an identity": (lambda p: p.write_text("AGE-SECRET-KEY-1ABC\n"), "line 1"),
     "open to others": (lambda p: p.chmod(0o644), "chmod 600"),
-    "a link": (lambda p: (p.unlink(), p.symlink_to("/dev/null")), "cannot be read"),
-    "a folder": (lambda p: (p.unlink(), p.mkdir(0o700)), "cannot be read"),
+    "a link": (_link, "cannot be read"),
+    "a folder": (_folder, "cannot be read"),
 }
 
 
