@@ -67,6 +67,7 @@ from crypto.possession import Challenger
 from crypto.primitives import Buffer, Random
 from crypto.ranges import RangeOpener, Read
 from crypto.rewrap import AdoptedHead, adopt_head, rewrap
+from crypto.scrypt import open_with_passphrase, seal_with_passphrase
 from crypto.sealer import Run, Sealer
 from crypto.secret import Secret
 from crypto.x25519 import X25519Identity, X25519Recipient
@@ -150,6 +151,7 @@ __all__ = [
     "open_envelope",
     "open_file",
     "open_head",
+    "open_with_passphrase",
     "opened_size",
     "parse_context",
     "parse_header",
@@ -159,6 +161,7 @@ __all__ = [
     "rewrap",
     "scan_head",
     "seal",
+    "seal_with_passphrase",
     "sealed_size",
     "segment_of",
     "segment_offset",

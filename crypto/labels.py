@@ -13,6 +13,9 @@ HEADER_MAC: Final = b"header"
 PAYLOAD: Final = b"payload"
 X25519_WRAP: Final = b"age-encryption.org/v1/X25519"
 
+# age v1, before the salt of scrypt.
+SCRYPT_WRAP: Final = b"age-encryption.org/v1/scrypt"
+
 # age v1, HPKE info.
 HYBRID_WRAP: Final = b"age-encryption.org/mlkem768x25519"
 

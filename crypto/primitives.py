@@ -1,6 +1,6 @@
 """Bytes in, bytes out: HKDF, HMAC, one-shot AEAD, canonical base64, drawn randomness.
 
-Besides `sealer`, `opener`, `curve`, `x25519`, `hybrid` and `copies` no module touches
+Besides `sealer`, `opener`, `curve`, `x25519`, `hybrid`, `scrypt` and `copies` no module touches
 `cryptography`.
 """
 
