@@ -70,6 +70,7 @@ from crypto.rewrap import AdoptedHead, adopt_head, rewrap
 from crypto.scrypt import open_with_passphrase, seal_with_passphrase
 from crypto.sealer import Run, Sealer
 from crypto.secret import Secret
+from crypto.seeded import SALT_SIZE, SEED_SIZE_MIN, seeded_identity
 from crypto.x25519 import X25519Identity, X25519Recipient
 
 __all__ = [
@@ -83,7 +84,9 @@ __all__ = [
     "LEAF_SIZE",
     "LEAF_TAG_SIZE",
     "NONCE_SIZE",
+    "SALT_SIZE",
     "SEALED_CHUNK_SIZE",
+    "SEED_SIZE_MIN",
     "SEGMENT_LEAVES",
     "SEGMENT_SIZE",
     "STANZAS_MAX",
@@ -163,6 +166,7 @@ __all__ = [
     "seal",
     "seal_with_passphrase",
     "sealed_size",
+    "seeded_identity",
     "segment_of",
     "segment_offset",
     "stanza_class",

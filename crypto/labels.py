@@ -32,6 +32,9 @@ COPY_NAMES: Final = b"storage-gateway/copy-names-v1"
 POSSESSION: Final = b"storage-gateway/possession-v1"
 COPY_RANDOM: Final = b"storage-gateway/copy-random-v1"
 
+# Ours, HKDF info under a seed; the class of the identity follows it.
+ROUTER_SEED: Final = b"storage-gateway/router-seed-v1"
+
 STANZA_CONTEXT: Final = CONTEXT.decode("ascii")
 STANZA_META: Final = META.decode("ascii")
 STANZA_X25519: Final = "X25519"

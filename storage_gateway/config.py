@@ -28,7 +28,7 @@ from .backend_settings import (
     with_offchain,
 )
 from .database_url import DatabaseURL, parse_database_url
-from .key_settings import KeySettings, check_keys
+from .key_settings import KeySettings, check_keys, with_seed
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
@@ -306,6 +306,7 @@ def load_config(
     backends = with_offchain(settings.get("backends"), environment)
     if backends is not None:
         settings["backends"] = backends
+    settings = with_seed(settings, environment)
     if "data_dir" not in settings:
         raise ConfigError(
             "no data folder: give --data-dir DIR, or set GATEWAY_DATA_DIR, or data_dir in the file"

@@ -188,74 +188,39 @@ class _locked:  # noqa: N801 - reads as what it is: with _locked(path)
         os.close(self._descriptor)
 
 
-class IdentityFile:
-    """The identities in a file as age-keygen writes it, sealed or not."""
+class SealedText:
+    """The text of a file that several processes change, sealed where it lies."""
 
     def __init__(self, path: Path, wrapping: Wrapping | None = None) -> None:
         """``wrapping`` is what it is sealed with; none: it is as readable as its mode says."""
-        self.name = "file" if wrapping is None else wrapping.name
-        self.place = path.name
         self._path = path
         self._file = SecretFile(path)
-        self._wrapping = wrapping or _Plain(path)
+        self.wrapping = wrapping or _Plain(path)
 
     async def close(self) -> None:
-        """See `KeyProvider.close`."""
+        """Give up what is open."""
         self._file.close()
-        await self._wrapping.close()
+        await self.wrapping.close()
 
-    async def load(self) -> tuple[Identity, ...]:
-        """See `KeyProvider.load`."""
-        _, text = await self._read()
-        return () if text is None else tuple(self._parse(text))
+    async def read(self) -> str | None:
+        """Return the text; None: there is no file. Raises ConfigError, KeyProviderUnavailable."""
+        return (await self._read())[1]
 
-    async def has_copies_note(self) -> bool:
-        """Tell whether it was written by a gateway that keeps an identity for manifest copies."""
-        _, text = await self._read()
-        return text is not None and COPIES_NOTE in text
+    async def change(self, change: Callable[[str | None], str | None]) -> str:
+        """Change the text; return what it is by then. None of ``change``: it stays as it is.
 
-    async def make(self, key_class: str, *, first: bool = False) -> Identity:
-        """See `KeyProvider.make`."""
-        made = new_identity(key_class)
+        Raises:
+            ConfigError, KeyProviderUnavailable: it is not changed, as far as is known.
 
-        def added(text: str | None) -> str | None:
-            # Also where nobody asks for the first: what holds none any more is not begun anew.
-            held = () if text is None else self._parse(text)
-            if first and _of_class(held, key_class):
-                return None
-            entry = format_identity_file(made, datetime.now(UTC))
-            return entry if text is None else f"{text.rstrip()}\n{entry}"
-
-        text = await self._change(added)
-        held = self._parse(text)
-        return made if made in held else _of_class(held, key_class)[0]
-
-    async def drop(self, recipient: str) -> None:
-        """See `KeyProvider.drop`."""
-
-        def without(text: str | None) -> str | None:
-            held = [] if text is None else self._parse(text)
-            kept = [one for one in held if str(one.recipient()) != recipient]
-            if text is None or len(kept) == len(held):
-                return None
-            if not kept:
-                raise ConfigError(f"{self._path}: the only identity is not erased: make one first")
-            return _without(text, recipient)
-
-        await self._change(without)
-
-    async def _change(self, change: Callable[[str | None], str | None]) -> str:
-        """Change the text of the file; return what it is by then. None: it may stay as it is."""
+        """
         for _ in range(CHANGES_MAX):
             data, text = await self._read()
             new = change(text)
             if new is None:
                 return text or ""
-            new = _with_note(new)
-            self._parse(new)
-            wrapped = await self._wrapping.wrap(new.encode())
+            wrapped = await self.wrapping.wrap(new.encode())
             # What would not open again is not written over what does.
-            if await self._wrapping.unwrap(wrapped) != new.encode():
+            if await self.wrapping.unwrap(wrapped) != new.encode():
                 raise KeyProviderUnavailable("what it sealed does not open to the same again")
             if await self._file.exchange(data, wrapped):
                 return new
@@ -266,9 +231,62 @@ class IdentityFile:
         if data is None:
             return None, None
         try:
-            return data, (await self._wrapping.unwrap(data)).decode()
+            return data, (await self.wrapping.unwrap(data)).decode()
         except UnicodeDecodeError:
-            raise ConfigError(f"{self._path} is no identity file: it is not text") from None
+            raise ConfigError(f"{self._path} is not what it should be: it is not text") from None
+
+
+class IdentityFile:
+    """The identities in a file as age-keygen writes it, sealed or not."""
+
+    def __init__(self, path: Path, wrapping: Wrapping | None = None) -> None:
+        """``wrapping`` is what it is sealed with."""
+        self.place = path.name
+        self._path = path
+        self._text = SealedText(path, wrapping)
+        self.name = self._text.wrapping.name
+
+    async def close(self) -> None:
+        """See `KeyProvider.close`."""
+        await self._text.close()
+
+    async def load(self) -> tuple[Identity, ...]:
+        """See `KeyProvider.load`."""
+        text = await self._text.read()
+        return () if text is None else tuple(self._parse(text))
+
+    async def has_copies_note(self) -> bool:
+        """Tell whether it was written by a gateway that keeps an identity for manifest copies."""
+        return COPIES_NOTE in (await self._text.read() or "")
+
+    async def make(self, key_class: str, *, first: bool = False) -> Identity:
+        """See `KeyProvider.make`."""
+        made = new_identity(key_class)
+
+        def added(text: str | None) -> str | None:
+            # Also where nobody asks for the first: what holds none any more is not begun anew.
+            held = () if text is None else self._parse(text)
+            if first and of_class(held, key_class):
+                return None
+            entry = format_identity_file(made, datetime.now(UTC))
+            return _with_note(entry if text is None else f"{text.rstrip()}\n{entry}")
+
+        held = self._parse(await self._text.change(added))
+        return made if made in held else of_class(held, key_class)[0]
+
+    async def drop(self, recipient: str) -> None:
+        """See `KeyProvider.drop`."""
+
+        def without(text: str | None) -> str | None:
+            held = [] if text is None else self._parse(text)
+            kept = [one for one in held if str(one.recipient()) != recipient]
+            if text is None or len(kept) == len(held):
+                return None
+            if not kept:
+                raise only_one(self._path)
+            return _with_note(_without(text, recipient))
+
+        await self._text.change(without)
 
     def _parse(self, text: str) -> list[Identity]:
         try:
@@ -289,6 +307,11 @@ class _Plain:
         return text
 
     async def unwrap(self, data: bytes) -> bytes:
+        if data.startswith(SEALED_MAGIC):
+            raise ConfigError(
+                f"{self._path} is sealed with a passphrase: set key_passphrase_file to the file"
+                " that holds it"
+            )
         return data
 
     async def close(self) -> None:
@@ -311,7 +334,7 @@ class HeldKeys:
 
     async def make(self, key_class: str, *, first: bool = False) -> Identity:
         """See `KeyProvider.make`."""
-        if first and (held := _of_class(self._held, key_class)):
+        if first and (held := of_class(self._held, key_class)):
             return held[0]
         made = new_identity(key_class)
         self._held = (*self._held, made)
@@ -325,6 +348,8 @@ class HeldKeys:
         """See `KeyProvider.close`."""
 
 
+SEALED_MAGIC = b"age-encryption.org/v1"
+"""What an age file begins with."""
 COPIES_NOTE = "# manifest copies: copies-identity.txt"
 """In a file that a gateway wrote which keeps another identity for manifest copies: the oldest one
 here is not that of the copies then."""
@@ -335,12 +360,18 @@ def new_identity(key_class: str) -> Identity:
     return X25519Identity.generate() if key_class == CLASSIC else HybridIdentity.generate()
 
 
+def only_one(path: Path) -> ConfigError:
+    """Return what to raise where nothing would be left."""
+    return ConfigError(f"{path}: the only identity is not erased: make one first")
+
+
 def identity_file(data_dir: Path, wrapping: Wrapping | None = None) -> IdentityFile:
     """Return the identity file of a data folder."""
     return IdentityFile(data_dir / IDENTITY_FILE, wrapping)
 
 
-def _of_class(identities: Sequence[Identity], key_class: str) -> list[Identity]:
+def of_class(identities: Sequence[Identity], key_class: str) -> list[Identity]:
+    """Return those of a class."""
     return [identity for identity in identities if identity.key_class == key_class]
 
 

@@ -15,12 +15,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from crypto import Identity
+from crypto import SEED_SIZE_MIN, Identity, Secret
 
 from .config import Config, ConfigError
-from .custody import COPIES_FILE
+from .custody import COPIES_FILE, IDENTITY_FILE, read_secret
 from .errors import KeyProviderUnavailable
-from .key_provider import HeldKeys, KeyProvider, identity_file
+from .key_passphrase import Passphrase
+from .key_provider import HeldKeys, IdentityFile, KeyProvider, identity_file
+from .key_seed import SeedKeys
+from .key_settings import too_short
+from .key_transit import Transit
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +34,8 @@ RETRY_S = 5.0
 """How soon a provider that did not answer is asked again, at the latest."""
 MISSING_S = 1.0
 """So long after a question it is not asked again for an identity that it did not tell of."""
-OK = "ok"
+SALTS_FILE = "router-salts.txt"
+TRANSIT_FILE = "router-identity.transit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,7 +311,39 @@ def provider_of(config: Config) -> KeyProvider:
         ConfigError: its secrets cannot be read.
 
     """
-    return identity_file(config.data_dir)
+    if config.key_provider == "seed":
+        return SeedKeys(config.data_dir / SALTS_FILE, _seed_of(config))
+    if config.key_provider == "transit":
+        return IdentityFile(config.data_dir / TRANSIT_FILE, Transit(config))
+    return identity_file(config.data_dir, passphrase_of(config))
+
+
+def passphrase_of(config: Config) -> Passphrase | None:
+    """Return what the identity file is sealed with, if it is; read from its file.
+
+    Raises:
+        ConfigError: it cannot be read, or is empty.
+
+    """
+    file = config.key_passphrase_file
+    if file is None:
+        return None
+    # Its one line, as a terminal would give it.
+    passphrase = read_secret(file).removesuffix("\n").removesuffix("\r")
+    if not passphrase:
+        raise ConfigError(f"{file} holds no passphrase")
+    return Passphrase(config.data_dir / IDENTITY_FILE, Secret(passphrase.encode()))
+
+
+def _seed_of(config: Config) -> Secret:
+    if config.key_seed is not None:
+        return config.key_seed
+    if config.key_seed_file is None:
+        raise ConfigError("key_provider seed has no seed")
+    seed = Secret(read_secret(config.key_seed_file).strip().encode())
+    if len(seed) < SEED_SIZE_MIN:
+        raise too_short(str(config.key_seed_file))
+    return seed
 
 
 def keyring_of(config: Config) -> Keyring:
@@ -336,7 +373,7 @@ async def load_all(config: Config) -> tuple[Identity, ...]:
         ConfigError, KeyProviderUnavailable
 
     """
-    keyring = keyring_of(config)
+    keyring = await asyncio.to_thread(keyring_of, config)
     try:
         await keyring.refresh()
         return keyring.opening()

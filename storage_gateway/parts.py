@@ -43,7 +43,7 @@ from .database_url import DatabaseURL
 from .errors import BackendUnavailable, KeyProviderUnavailable, TokenExpired
 from .ids import new_random_id
 from .key_provider import identity_file
-from .keyring import Keyring, copies_missing, keyring_of
+from .keyring import Keyring, copies_missing, keyring_of, passphrase_of
 from .markers import START_S_MAX, check_marker, marker_key, names_in
 from .pins import pins_in
 from .records import TokenKind
@@ -142,7 +142,7 @@ async def open_parts(
     for member, store in zip(members, stores, strict=True):
         await check_marker(catalog, member, store, deployment_id, alone=len(members) == 1)
     copies_identity = await _provide_copies_identity(catalog, config)
-    keyring = keyring_of(config)
+    keyring = await asyncio.to_thread(keyring_of, config)
     opened.push_async_callback(keyring.close)
     await _provide_router(catalog, keyring, config.data_dir)
     keyring.start()
@@ -219,7 +219,7 @@ async def find_copies_identity(config: Config) -> X25519Identity | None:
     found = await asyncio.to_thread(load_copies_identity, config.data_dir)
     if found is not None:
         return found
-    older = identity_file(config.data_dir)
+    older = identity_file(config.data_dir, await asyncio.to_thread(passphrase_of, config))
     try:
         held, is_older = await older.load(), not await older.has_copies_note()
     finally:

@@ -39,6 +39,7 @@ MAY_ASK = {
     "storage_gateway/cli/transfer.py": {"os.environ"},  # the token, which no option may carry
     "storage_gateway/custody.py": {"datetime.now"},  # as cli/offline
     "storage_gateway/key_provider.py": {"datetime.now"},  # as cli/offline
+    "storage_gateway/key_seed.py": {"datetime.now"},  # as cli/offline
     "storage_gateway/stores.py": {"datetime.now"},  # which signatures for S3 bear
     "storage_gateway/stress/children.py": {"os.environ"},  # what a run's processes inherit
 }

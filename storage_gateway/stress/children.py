@@ -19,6 +19,7 @@ from crypto import Secret
 from storage_gateway.backend_settings import OFFCHAIN
 from storage_gateway.config import ENVIRONMENT_PREFIX
 from storage_gateway.database_url import DatabaseURL
+from storage_gateway.key_settings import SEED_VARIABLE
 
 from .clearing import start_time
 from .orders import Order, Spec, Told
@@ -209,7 +210,7 @@ def _environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(ENVIRONMENT_PREFIX) and name not in OFFCHAIN
+        if not name.startswith(ENVIRONMENT_PREFIX) and name not in {*OFFCHAIN, SEED_VARIABLE}
     }
 
 

@@ -174,6 +174,10 @@ def run_config(config: Config, run_id: str, *, stores: int, quorum: int) -> Conf
         write_quorum=config.write_quorum if stores == 1 else quorum,
         catalog_url=None,  # of the deployment; the run's processes are told in another way
         catalog_password_file=None,
+        key_provider="file",  # the run has keys of its own
+        key_passphrase_file=None,
+        key_seed=None,
+        key_transit_token_file=None,
         enable_stress=False,
         workers=1,
         body_idle_s=BODY_IDLE_S,
