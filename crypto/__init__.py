@@ -53,7 +53,14 @@ from crypto.geometry import (
     segment_of,
     segment_offset,
 )
-from crypto.head import OpenedHead, SealedHead, new_bare_head, new_head, open_head
+from crypto.head import (
+    OpenedHead,
+    SealedHead,
+    check_types,
+    new_bare_head,
+    new_head,
+    open_head,
+)
 from crypto.header import Header, Stanza, parse_header, scan_head, stanza_class
 from crypto.hybrid import HybridIdentity, HybridRecipient
 from crypto.intake import intake_identity
@@ -140,6 +147,7 @@ __all__ = [
     "X25519Recipient",
     "adopt_head",
     "check_leaf",
+    "check_types",
     "chunk_count",
     "chunk_offset",
     "covering_chunks",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -21,8 +22,8 @@ from .api import (
     make_application,
 )
 from .backends import Member
+from .blind import BlindCustody
 from .blocks import Blocks
-from .catalog import Catalog
 from .catalog.blocks import record_blocks, record_none
 from .catalog.outbox import Due, is_copied
 from .config import Config, ConfigError, cannot_listen, url_of
@@ -34,7 +35,7 @@ from .indexing import Indexing
 from .instance import Instance
 from .jobs import Jobs
 from .key_states import Dwell
-from .late import LateUploads
+from .late import late_uploads
 from .line import Report, WorkerEnd
 from .manifest_copies import OBJECT, SESSION
 from .memory import Budget
@@ -212,7 +213,15 @@ class Gateway:
             registry=self._make_registry(parts),
             jobs=self._make_jobs(parts),
             uploads=self._uploads,
-            late=_late_uploads(config, catalog),
+            blind=BlindCustody(
+                config,
+                catalog,
+                self._uploads,
+                memory=memory["write"],
+                store_of=stores.for_writes,
+                bring_copy=partial(self._bring_copy, again=True),
+            ),
+            late=late_uploads(config, catalog),
             reads=Reads(
                 catalog=catalog,
                 store=store,
@@ -357,10 +366,10 @@ class Gateway:
         self.admin_url = f"http://{host}:{port}"
         logger.info("metrics are told", extra={"url": f"{self.admin_url}/metrics"})
 
-    async def _bring_copy(self, manifest: Manifest) -> None:
+    async def _bring_copy(self, manifest: Manifest, *, again: bool = False) -> None:
         if is_copied(manifest.slot.session_id):
             due = Due(OBJECT, manifest.object_id, manifest.generation)
-            await self.upkeep.outbox.acknowledge(due)
+            await self.upkeep.outbox.acknowledge(due, again=again)
 
     async def _bring_copy_of_session(self, session_id: str) -> None:
         if is_copied(session_id):  # of whatever generation it has by now, and perhaps again
@@ -372,14 +381,6 @@ class Gateway:
 
     async def _check_ready(self) -> Readiness:
         return await self._watch.check("draining" if self.services.draining else OK)
-
-
-def _late_uploads(config: Config, catalog: Catalog) -> LateUploads:
-    return LateUploads(
-        catalog,
-        answer_within_s=config.answer_within_s,
-        decide_within_s=config.decide_within_s,
-    )
 
 
 def _wanted_stores(config: Config, parts: Parts) -> WantedStores:

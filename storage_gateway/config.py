@@ -128,6 +128,11 @@ class Config(KeySettings, frozen=True, forbid_unknown_fields=True, kw_only=True)
     connections_max: Count = 1000
     drain_s: Seconds = 30.0
     token_lifetime_s: Seconds = 90 * 24 * 3600.0
+    reservation_s: Seconds = 7 * 86400.0
+    """How long an upload may begin for a reservation, where custody is blind."""
+    kept_header_s: Seconds = 7 * 86400.0
+    """How long a header that a session's user replaced is kept, unless the others confirm earlier
+    that they have opened the new one."""
 
     key_retiring_s: Annotated[float, msgspec.Meta(ge=0)] = 3600.0
     """How long a key version stays retiring before it can be disabled, and how long what others

@@ -2,23 +2,41 @@
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy import Connection
 
 from crypto import (
-    AdoptedHead,
     Context,
     Recipient,
-    SealedHead,
     opened_size,
     parse_recipient,
 )
 from urn import CID, DAGBuilder
 
 from .backends import KeyedStore
+from .catalog import Unit
 from .late import Late
 from .leaves import Part
 from .memory import Account
 from .placing import Produce
-from .records import Manifest, ObjectState, Party, Slot, Wanted
+from .records import ROUTER_CUSTODY, Manifest, ObjectState, Party, Slot, Wanted
+
+
+def do_nothing(_connection: Connection) -> None:
+    """Do nothing besides, in a transaction."""
+
+
+class MadeHead(Protocol):
+    """A head, made here or elsewhere, and what its file key is told from others by."""
+
+    @property
+    def head(self) -> bytes:
+        """Header and nonce."""
+
+    @property
+    def file_key_print(self) -> bytes:
+        """32 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +51,9 @@ class Draft:
     wanted: Wanted
     store: KeyedStore
     """What is wanted."""
+    custody: str = ROUTER_CUSTODY
+    on_commit: Unit[None] = do_nothing
+    """To be done in the transaction that commits it, before that."""
 
     def context(self) -> Context:
         """Return what its head's context stanza is made over."""
@@ -47,7 +68,7 @@ class Payload:
 
     parts: AsyncGenerator[Part]
     produce: Callable[[Part], Produce]
-    head: Callable[[], SealedHead | AdoptedHead]
+    head: Callable[[], MadeHead]
     memory: Account
     late: Late | None
 
@@ -59,7 +80,7 @@ def recipients_of(parties: tuple[Party, ...]) -> list[Recipient]:
 
 def manifest_of(
     draft: Draft,
-    head: SealedHead | AdoptedHead,
+    head: MadeHead,
     leaves: list[tuple[bytes, int]],
     on_node: Callable[[tuple[CID, bytes]], None] = lambda _node: None,
 ) -> Manifest:
@@ -88,4 +109,5 @@ def manifest_of(
         sequence=0,
         created_ms=0,
         backends=draft.wanted.backends,
+        custody=draft.custody,
     )

@@ -14,6 +14,7 @@ from typing import Any
 from .catalog import Catalog
 from .catalog.objects import Ownership
 from .catalog.outcomes import Outcome, begin_outcome, decide_overdue, note_failure
+from .config import Config
 from .errors import BackendUnavailable, GatewayError, InternalError, ServiceError
 from .records import Manifest, Slot
 
@@ -176,3 +177,12 @@ class Late:
             await self._catalog.run(lambda c: note_failure(c, outcome.object_id, code))
         except GatewayError as failure:
             logger.warning("failure not noted", extra={"code": failure.code})
+
+
+def late_uploads(config: Config, catalog: Catalog) -> LateUploads:
+    """Return what watches over late uploads as the configuration has it."""
+    return LateUploads(
+        catalog,
+        answer_within_s=config.answer_within_s,
+        decide_within_s=config.decide_within_s,
+    )

@@ -1,4 +1,6 @@
-"""How the parts of a body become sealed bytes: sealed here, or verified as they came."""
+"""How the parts of a body become sealed bytes: sealed here, verified as they came, or taken as they
+came, where nobody here could open them.
+"""
 
 from crypto import LEAF_CHUNKS, SEALED_CHUNK_SIZE, Opener, Sealer
 
@@ -31,3 +33,8 @@ def verifying(opener: Opener, part: Part) -> Produce:
         return part.data
 
     return produce
+
+
+def passing(part: Part) -> Produce:
+    """Return what leaves a part that came sealed as it is, unopened."""
+    return lambda: part.data

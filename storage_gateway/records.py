@@ -1,6 +1,7 @@
 """What the gateway knows about sessions and objects, as frozen records. Pure."""
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from crypto import Context, Secret
@@ -8,6 +9,11 @@ from crypto import Context, Secret
 USER = "user"
 ROUTER = "router"
 MINER = "miner"
+
+ROUTER_CUSTODY = "router"
+"""Of a session: the gateway is the router, and seals and opens."""
+BLIND = "blind"
+"""Of a session: its parties seal and open, and the gateway has no identity that opens anything."""
 
 INPUT = "input"
 OUTPUT = "output"
@@ -64,6 +70,15 @@ class Session:
             p for p in self.parties if p.role != MINER or direction == INPUT or p.miner == miner
         )
 
+    def at_present(self, wrapped_for: Sequence[Party]) -> tuple[Party, ...]:
+        """Return the same parties at their active key versions, in their order.
+
+        Who has none any more has no place; who came later has none either.
+        """
+        active = {(party.role, party.miner): party for party in self.parties}
+        places = [(party.role, party.miner) for party in wrapped_for]
+        return tuple(active[place] for place in places if place in active)
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -102,7 +117,7 @@ class Manifest:
     ``size`` counts plaintext bytes, ``payload_size`` the sealed chunks, ``sealed_size`` the whole
     age file (head and payload). ``head`` is None once the object is erased; ``sequence`` is the
     order of commits within the session, from 1; ``backends`` are the stores that the session wants
-    its payloads in, None where that is left to the deployment.
+    its payloads in, None where that is left to the deployment; ``custody`` is the session's.
     """
 
     object_id: str
@@ -121,6 +136,7 @@ class Manifest:
     sequence: int
     created_ms: int
     backends: tuple[str, ...] | None = None
+    custody: str = ROUTER_CUSTODY
 
     def context(self) -> Context:
         """Return what the head's context stanza must be made over."""
@@ -150,6 +166,8 @@ class TokenKind(enum.StrEnum):
     OPERATOR = "operator"
     USER = "user"
     MINER = "miner"
+    ROUTER = "router"
+    """The router of a session of blind custody; elsewhere that is the gateway."""
 
 
 @dataclass(frozen=True, slots=True)

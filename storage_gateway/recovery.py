@@ -14,6 +14,7 @@ from retention import ErasureStep, next_erasure_step
 
 from .backends import KeyedStore
 from .catalog import Catalog, now_ms
+from .catalog.blind import forget_old
 from .catalog.graves import ERASED, touch_grave
 from .catalog.outcomes import OVERDUE_S, decide_all_overdue, forget_outcomes, list_pending
 from .catalog.work import (
@@ -229,6 +230,7 @@ class Recovery:
 def _forget(connection: Connection) -> None:
     forget_dead_instances(connection)
     forget_outcomes(connection)
+    forget_old(connection)
 
 
 class _Pages:

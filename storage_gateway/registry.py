@@ -28,7 +28,7 @@ from .catalog.sessions import NewToken, load_session
 from .catalog.wraps import copies_due
 from .errors import InvalidField, KeyUnproven
 from .key_states import Dwell, KeyState
-from .records import MINER, ROUTER, Party, TokenKind
+from .records import MINER, Party, TokenKind
 from .tokens import new_token, token_digest
 
 logger = logging.getLogger(__name__)
@@ -182,14 +182,12 @@ class Registry:
                 copies_due(c),
             )
         )
-        found: dict[tuple[str, str | None, int], list[int]] = {}
+        found: dict[tuple[str, str | None, int, str], list[int]] = {}
         for party, _, heads, uploads in counted:
-            if (party.role == ROUTER) != (not session_id):
-                continue
             sums = found.setdefault(_place_of(party), [0, 0])
             sums[0] += heads
             sums[1] += uploads
-        census = [(key, *found.get((key.role, key.miner, key.version), (0, 0))) for key in keys]
+        census = [(key, *found.get(_place_of(key), (0, 0))) for key in keys]
         return [(key, heads, uploads) for key, heads, uploads in census], due
 
     async def rotate_router(self, recipient: Recipient) -> KeyVersion:
@@ -224,8 +222,9 @@ class Registry:
             await self._bring_copy(holder.session_id)
 
 
-def _place_of(party: Party) -> tuple[str, str | None, int]:
-    return party.role, party.miner, party.version
+def _place_of(party: Party | KeyVersion) -> tuple[str, str | None, int, str]:
+    # With the recipient: sessions of blind custody have routers of their own.
+    return party.role, party.miner, party.version, party.recipient
 
 
 def _recipient_of(text: str) -> Recipient:

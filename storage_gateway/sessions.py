@@ -14,12 +14,22 @@ from .catalog.sessions import NewToken, create_session, load_session, reissue_to
 from .errors import InvalidField, UnknownSession
 from .ids import check_scope_id
 from .keyring import Keyring
-from .records import ALL_OPEN, MINER, ROUTER, USER, Party, Session, TokenKind, Wanted
+from .records import (
+    ALL_OPEN,
+    BLIND,
+    MINER,
+    ROUTER,
+    ROUTER_CUSTODY,
+    USER,
+    Party,
+    Session,
+    TokenKind,
+    Wanted,
+)
 from .tokens import new_token, token_digest
 
 logger = logging.getLogger(__name__)
 
-CUSTODY_ROUTER = "router"
 KEY_CLASS = "classic"
 
 
@@ -38,6 +48,8 @@ class OpenedSession:
     session: Session
     user_token: str
     miner_tokens: dict[str, str]
+    router_token: str | None = None
+    """Of blind custody alone."""
 
 
 async def _bring_none(_session_id: str) -> None:
@@ -77,8 +89,9 @@ class Sessions:
         user_recipient: str,
         miners: Sequence[MinerEntry],
         wanted: Wanted = ALL_OPEN,
+        router_recipient: str | None = None,
     ) -> OpenedSession:
-        """Open a session.
+        """Open a session; one of blind custody has a router of its own, any other the gateway.
 
         Raises:
             InvalidField: an id, a recipient, a miner, the custody, or what is wanted of the stores
@@ -88,20 +101,17 @@ class Sessions:
             CopiesLate: it is open, and not in as many stores as it must be; ask for new tokens.
 
         """
-        if custody != CUSTODY_ROUTER:
-            raise InvalidField(
-                f"custody must be '{CUSTODY_ROUTER}'; others are not there yet", field="custody"
-            )
+        if custody not in {ROUTER_CUSTODY, BLIND}:
+            raise InvalidField(f"custody must be '{ROUTER_CUSTODY}' or '{BLIND}'", field="custody")
+        own_router = _own_router(custody, router_recipient)
         if session_id is None:
             session_id = f"s{base64.b32encode(os.urandom(10)).decode().lower()}"
         check_scope_id(session_id, "session_id")
-        members = self._members(user_recipient, miners)
+        members = self._members(user_recipient, miners) + own_router
         self._check_wanted(wanted)
-        self._keyring.sealing()  # else the answer could not name the router's recipient
-        secrets = {
-            party: new_token(TokenKind.USER if party.role == USER else TokenKind.MINER)
-            for party in members
-        }
+        if custody != BLIND:
+            self._keyring.sealing()  # else the answer could not name the router's recipient
+        secrets = {party: new_token(TokenKind(party.role)) for party in members}
         tokens = [
             NewToken(token_digest(token), TokenKind(party.role), party.miner)
             for party, token in secrets.items()
@@ -124,6 +134,7 @@ class Sessions:
             session=session,
             user_token=secrets[members[0]],
             miner_tokens={p.miner: secrets[p] for p in members if p.miner is not None},
+            router_token=next((secrets[p] for p in own_router), None),
         )
 
     async def get(self, session_id: str) -> Session:
@@ -148,14 +159,16 @@ class Sessions:
         identity = await self._keyring.held_for(router.recipient)
         return str(intake_identity(identity, session.session_id).recipient())
 
-    async def reissue(self, session_id: str, miner: str | None) -> str:
-        """Make a new token for the user, or for a miner, and revoke that party's earlier ones.
+    async def reissue(self, session_id: str, miner: str | None, *, router: bool = False) -> str:
+        """Make a new token for a miner, the router of blind custody, or else the user, and revoke
+        that party's earlier ones.
 
         Raises:
             UnknownSession: no such session or party.
 
         """
         kind = TokenKind.USER if miner is None else TokenKind.MINER
+        kind = TokenKind.ROUTER if router else kind
         token = new_token(kind)
         stored = NewToken(token_digest(token), kind, miner)
         await self._catalog.run(
@@ -186,6 +199,20 @@ class Sessions:
         if len(set(addresses)) != len(addresses):
             raise InvalidField("the same miner is named twice", field="parties.miners")
         return members
+
+
+def _own_router(custody: str, recipient: str | None) -> list[Party]:
+    """Return the router that a session brings, if its custody is such that it must."""
+    if custody == BLIND and recipient is None:
+        raise InvalidField(
+            "a session of blind custody names its router: the gateway is not",
+            field="parties.router",
+        )
+    if custody != BLIND and recipient is not None:
+        raise InvalidField("the gateway is the router of this custody", field="parties")
+    if recipient is None:
+        return []
+    return [_party(ROUTER, None, recipient, "parties.router.recipient")]
 
 
 def _party(role: str, miner: str | None, text: str, field: str) -> Party:

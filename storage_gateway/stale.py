@@ -25,6 +25,7 @@ def check_sealed(
 
     """
     own = [key for key in keys if (key.role, key.miner) == (caller.kind.value, caller.miner)]
+    own = [key for key in own if key.session_id]  # the deployment's router is nobody's party
     wrapped = next((p for p in manifest.wrapped_for if _is_of(p, caller)), None)
     sealed = next((key for key in own if wrapped is not None and key.is_of(wrapped)), None)
     current = _current(own, manifest.key_class)

@@ -11,6 +11,7 @@ from crypto import (
     Identity,
     LeafMismatch,
     OpenedHead,
+    Opener,
     check_leaf,
     open_head,
     opened_size,
@@ -19,12 +20,13 @@ from crypto import (
 from urn import DAGBuilder
 
 from .backends import Shelf
+from .blind_heads import check_head
 from .catalog import Catalog
 from .catalog.copies import BAD, PENDING, PLACED, load_placements
 from .catalog.objects import load_segments
 from .errors import BlobCorrupt, BlobMissing, GatewayError
 from .findings import CONFIGURE, MOVE_AWAY, RESTORE_CATALOG, CheckReport
-from .records import Manifest, Segment
+from .records import BLIND, Manifest, Segment
 from .roots import ROOT
 from .verify_copies import CopiesSeen
 
@@ -100,8 +102,13 @@ class ObjectChecker:
             for name in placed | bad
         }
 
-    def _check_head(self, urn: str, manifest: Manifest) -> OpenedHead:
+    def _check_head(self, urn: str, manifest: Manifest) -> OpenedHead | None:
+        """Check the head; return it opened, None where no identity here opens it."""
         head = manifest.head or b""
+        if manifest.custody == BLIND:
+            check_head(head, manifest.wrapped_for, manifest.key_class)
+            self._check_sizes(urn, manifest)
+            return None
         opened = open_head(head, self._identities)
         opened.check_context(manifest.context())
         recipients = [s for s in opened.header.stanzas if stanza_class(s) is not None]
@@ -111,10 +118,13 @@ class ObjectChecker:
         if opened.file_key_print != manifest.file_key_print:
             detail = "the head holds another file key than the manifest says"
             self._find("head", urn, detail, RESTORE_CATALOG)
-        if len(head) + manifest.payload_size != manifest.sealed_size:
+        self._check_sizes(urn, manifest)
+        return opened
+
+    def _check_sizes(self, urn: str, manifest: Manifest) -> None:
+        if len(manifest.head or b"") + manifest.payload_size != manifest.sealed_size:
             detail = "head and payload do not add up to the sealed size"
             self._find("size", urn, detail, RESTORE_CATALOG)
-        return opened
 
     def _check_placed(
         self, urn: str, segments: tuple[Segment, ...], placed: Mapping[str, Collection[int]]
@@ -130,7 +140,7 @@ class ObjectChecker:
         self,
         manifest: Manifest,
         segments: tuple[Segment, ...],
-        opened: OpenedHead,
+        opened: OpenedHead | None,
         stored: tuple[str, Collection[int]],
         copies: CopiesSeen,
     ) -> None:
@@ -139,7 +149,7 @@ class ObjectChecker:
         shelf = self._shelves[store]
         prefix = f"{self._payloads}{manifest.payload_id}/"
         unlisted = self._check_segments(copies, stored, prefix, segments)
-        opener = opened.opener()
+        opener = None if opened is None else opened.opener()
         dag = DAGBuilder()
         done = 0
         are_tagged = True
@@ -158,8 +168,7 @@ class ObjectChecker:
                 are_tagged = False
             done += size
             last = index * LEAF_SIZE + size == manifest.payload_size
-            plaintext = bytearray(opened_size(size))
-            opener.open_run_into(index * LEAF_CHUNKS, sealed, plaintext, last=last)
+            _open(opener, index, sealed, last=last)
             dag.add_leaf(segment.leaf_digests[at], size)
             self._report.bytes_verified += size
             self._on_bytes(size)
@@ -206,6 +215,13 @@ class ObjectChecker:
             detail = f"stored in store {store}, but no segment names it"
             self._find("orphan", key, detail, MOVE_AWAY)
         return unlisted
+
+
+def _open(opener: Opener | None, index: int, sealed: bytes, *, last: bool) -> None:
+    """Open a leaf, if there is what opens it. Raises PayloadError."""
+    if opener is not None:
+        plaintext = bytearray(opened_size(len(sealed)))
+        opener.open_run_into(index * LEAF_CHUNKS, sealed, plaintext, last=last)
 
 
 def _said(error: Exception) -> str:

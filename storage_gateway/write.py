@@ -185,7 +185,7 @@ class Uploads:
                 open_head(made.head, [identity]).check_context(context)
                 return made
 
-            return await self._take_in(
+            return await self.take_in(
                 draft,
                 Payload(
                     cut_leaves(body, IN_CLEAR, memory, size=size),
@@ -226,7 +226,7 @@ class Uploads:
                 context = draft.context()
                 adopted = adopt_head(head, intake, recipients_of(draft.parties), context=context)
                 open_head(adopted.head, [identity]).check_context(context)
-                return await self._take_in(
+                return await self.take_in(
                     draft,
                     Payload(
                         cut_leaves(chained(rest, body), AS_SEALED, memory, size=size),
@@ -259,7 +259,13 @@ class Uploads:
         (router,) = (party.recipient for party in draft.parties if party.role == ROUTER)
         return await self._keyring.sealing_for(router)
 
-    async def _take_in(self, draft: Draft, payload: Payload) -> Manifest:
+    async def take_in(self, draft: Draft, payload: Payload) -> Manifest:
+        """Place a payload and commit it as the draft has it; `seal` and `adopt` end so.
+
+        Raises:
+            RequestError, ServiceError, CryptoError: it was refused or failed, and is settled.
+
+        """
         owner = Ownership(draft.payload_id, self._instance_id, FIRST_INSTANCE_FENCE)
         progress = _Progress()
         self._settler.working.add(draft.payload_id)
@@ -271,6 +277,7 @@ class Uploads:
             roots = self._roots.expected(draft.store.names, placer.leaf_count)
 
             def unit(connection: Connection) -> Manifest:
+                draft.on_commit(connection)
                 expect_roots(connection, draft.payload_id, roots)
                 self._record_blocks(connection, draft.payload_id, unrecorded, nodes)
                 return commit_upload(

@@ -23,7 +23,7 @@ LOOK = web.RequestKey("look", object)
 """What a route's look into the catalog has found."""
 
 OPERATOR = frozenset({TokenKind.OPERATOR})
-PARTIES = frozenset({TokenKind.USER, TokenKind.MINER})
+PARTIES = frozenset({TokenKind.USER, TokenKind.MINER, TokenKind.ROUTER})
 EVERYONE_KNOWN = OPERATOR | PARTIES
 
 

@@ -6,6 +6,7 @@ from storage_gateway.records import TokenKind
 
 from .access import EVERYONE_KNOWN, OPERATOR, PARTIES, Route
 from .block_handlers import get_block
+from .header_handlers import confirm_header, make_reservation, replace_header, show_header
 from .health_handlers import healthz, readyz
 from .job_handlers import (
     JOBS,
@@ -32,8 +33,10 @@ from .object_handlers import (
     erase_object,
     get_object,
     look_at_input,
+    look_at_input_to_come,
     look_at_object,
     look_at_output,
+    look_at_output_to_come,
     show_manifest,
     upload,
 )
@@ -52,8 +55,10 @@ _USER = frozenset({TokenKind.USER})
 _MINER = frozenset({TokenKind.MINER})
 
 SESSION = "/v1/sessions/{session}"
+TASK = f"{SESSION}/tasks/{{task}}"
 OBJECT = "/v1/objects/{urn}"
 JOB = f"{JOBS}/{{job}}"
+HEADER = f"{OBJECT}/header"
 STRESS_RUN = "/v1/stress/runs/{run}"
 
 ROUTES = (
@@ -74,6 +79,8 @@ ROUTES = (
     Route("GET", f"{SESSION}/uploads/{{upload}}", EVERYONE_KNOWN, show_upload, look_at_upload),
     Route("POST", f"{SESSION}/tasks/{{task}}/input", OPERATOR | _USER, upload, look_at_input),
     Route("POST", f"{SESSION}/tasks/{{task}}/output", OPERATOR | _MINER, upload, look_at_output),
+    Route("POST", f"{TASK}/input/reservations", _USER, make_reservation, look_at_input_to_come),
+    Route("POST", f"{TASK}/output/reservations", _MINER, make_reservation, look_at_output_to_come),
     Route("GET", OBJECT, PARTIES, get_object, look_at_object),
     Route("HEAD", OBJECT, PARTIES, get_object, look_at_object),
     Route("DELETE", OBJECT, OPERATOR | _USER, erase_object),
@@ -86,6 +93,9 @@ ROUTES = (
     Route("GET", f"{JOB}/failures", OPERATOR | _USER, show_failures),
     Route("GET", "/v1/admin/keys", OPERATOR, show_router_keys),
     Route("POST", "/v1/admin/keys/states", OPERATOR, change_router_state),
+    Route("GET", HEADER, PARTIES, show_header),
+    Route("PATCH", HEADER, _USER, replace_header),
+    Route("POST", f"{HEADER}/confirmations", PARTIES, confirm_header),
     Route("POST", "/v1/admin/passes/{pass}", OPERATOR, run_pass),
     Route("GET", "/v1/stress", OPERATOR, list_cases),
     Route("POST", "/v1/stress/{case}", OPERATOR, start_run),

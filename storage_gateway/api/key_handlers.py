@@ -8,7 +8,7 @@ from aiohttp import web
 from storage_gateway.catalog.registry import ROUTER_ITSELF, Holder, KeyVersion
 from storage_gateway.errors import Forbidden, InvalidField
 from storage_gateway.key_states import KeyState
-from storage_gateway.records import MINER, USER, Caller, TokenKind
+from storage_gateway.records import MINER, ROUTER, USER, Caller, TokenKind
 
 from .body import read_json
 from .pace import pace_of
@@ -149,10 +149,14 @@ def _holder_of(request: web.Request, caller: Caller, party: str, miner: str | No
     session_id = request.match_info["session"]
     if party == MINER:
         holder = Holder(session_id, MINER, address_of(miner or "", "miner"))
-    elif party == USER and miner is None:
-        holder = Holder(session_id, USER, None)
+    elif party in {USER, ROUTER} and miner is None:
+        # A router that is no party of the session is not found: it is the deployment's.
+        holder = Holder(session_id, party, None)
     else:
-        raise InvalidField("party must be 'user', or 'miner' with 'miner'", field="party")
+        raise InvalidField(
+            "party must be 'user', 'router' (of blind custody), or 'miner' with 'miner'",
+            field="party",
+        )
     own = (caller.kind.value, caller.miner) == (holder.role, holder.miner)
     if caller.kind is not TokenKind.OPERATOR and not own:
         raise Forbidden("the token belongs to another party")

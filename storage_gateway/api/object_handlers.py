@@ -8,10 +8,19 @@ from aiohttp import hdrs, web
 from sqlalchemy import Connection
 
 from crypto import Meta, MetaError
+from storage_gateway.blind import Pending, pending_of
 from storage_gateway.catalog import Unit
+from storage_gateway.catalog.blind import Reservation
 from storage_gateway.catalog.objects import load_manifest
 from storage_gateway.catalog.outcomes import Outcome
-from storage_gateway.errors import Erased, Forbidden, InvalidField, SlotBusy, SlotTaken
+from storage_gateway.errors import (
+    Erased,
+    Forbidden,
+    InvalidField,
+    ReservationUsed,
+    SlotBusy,
+    SlotTaken,
+)
 from storage_gateway.ids import check_scope_id
 from storage_gateway.late import Late
 from storage_gateway.read import Loaded, check_pin
@@ -29,16 +38,16 @@ from storage_gateway.stale import check_opened, check_sealed
 from urn import mint
 
 from .access import LOOK, check_known
+from .blind_requests import check_custody, offered_kind, reserved
 from .body import read_pieces
 from .late_handlers import or_pending, pending_response, told_where
 from .pace import pace_of
 from .representations import (
     PLAINTEXT_TYPE,
     SEALED_TYPE,
-    manifest_json,
     name_of,
     object_json,
-    preferred,
+    pending_json,
 )
 from .sending import matches, send_pieces
 from .services import SERVICES
@@ -46,16 +55,18 @@ from .session_handlers import address_of
 
 HELD_RECIPIENT = "Held-Recipient"
 """A header by which a reader may say which recipient's identity it holds."""
+Looked = tuple[Slot, Session, Reservation | None]
+"""A slot, its session, and the reservation that a sealed upload is for where custody is blind."""
 
 
-def look_at_input(request: web.Request, caller: Caller) -> Unit[tuple[Slot, Session]]:
+def look_at_input(request: web.Request, caller: Caller) -> Unit[Looked]:
     """Look at the slot of an input."""
     if "miner" in request.query:
         raise InvalidField("an input belongs to no miner", field="miner")
     return _look_at(request, caller, INPUT, None)
 
 
-def look_at_output(request: web.Request, caller: Caller) -> Unit[tuple[Slot, Session]]:
+def look_at_output(request: web.Request, caller: Caller) -> Unit[Looked]:
     """Look at the slot of an output, that of the miner who writes it."""
     named = request.query.get("miner")
     miner = None if named is None else address_of(named, "miner")
@@ -68,19 +79,39 @@ def look_at_output(request: web.Request, caller: Caller) -> Unit[tuple[Slot, Ses
     return _look_at(request, caller, OUTPUT, miner)
 
 
+def look_at_input_to_come(request: web.Request, caller: Caller) -> Unit[Looked]:
+    """Look at the slot that an input is to be sealed for."""
+    return _look_at(request, caller, INPUT, None, comes=False)
+
+
+def look_at_output_to_come(request: web.Request, caller: Caller) -> Unit[Looked]:
+    """Look at the slot that an output of the caller's is to be sealed for."""
+    return _look_at(request, caller, OUTPUT, caller.miner, comes=False)
+
+
 def _look_at(
-    request: web.Request, caller: Caller, direction: str, miner: str | None
-) -> Unit[tuple[Slot, Session]]:
+    request: web.Request,
+    caller: Caller,
+    direction: str,
+    miner: str | None,
+    *,
+    comes: bool = True,
+) -> Unit[Looked]:
     task_id = check_scope_id(request.match_info["task"], "task")
     slot = Slot(request.match_info["session"], task_id, direction, miner)
     look = request.app[SERVICES].uploads.look(slot)
 
-    def unit(connection: Connection) -> tuple[Slot, Session]:
+    def unit(connection: Connection) -> Looked:
         try:
             with _holder_named():
-                return slot, look(connection)
+                # Before the slot: whoever sends the same again is told of the reservation.
+                reservation = reserved(request, slot)(connection) if comes else None
+                session = look(connection)
         except SlotBusy as error:
             raise told_where(error, caller)(connection) from None
+        if comes:
+            check_custody(request, session, reservation)
+        return slot, session, reservation
 
     return unit
 
@@ -90,20 +121,21 @@ def _holder_named() -> Iterator[None]:
     """Name who holds a slot as callers know it."""
     try:
         yield
-    except SlotTaken as error:
-        name = mint(str(error.extensions["object_id"]))
-        raise SlotTaken(error.detail, urn=name.urn) from None
+    except (SlotTaken, ReservationUsed) as error:
+        object_id = error.extensions.get("object_id")
+        named = {} if object_id is None else {"urn": mint(str(object_id)).urn}
+        raise type(error)(error.detail, **named) from None
 
 
 async def upload(request: web.Request, caller: Caller) -> web.Response:
     """``POST /v1/sessions/{session}/tasks/{task}/input`` and ``…/output``."""
-    slot, session = cast("tuple[Slot, Session]", request[LOOK])
+    looked = cast("Looked", request[LOOK])
     services = request.app[SERVICES]
 
     async def take_in(late: Late) -> Manifest:
         # Under way until its end, also when its request was answered before.
         with services.under_way.request():
-            return await _take_in(request, slot, session, late)
+            return await _take_in(request, looked, late)
 
     try:
         with _holder_named():
@@ -117,11 +149,15 @@ async def upload(request: web.Request, caller: Caller) -> web.Response:
     return web.json_response(document, status=201, headers={"Location": location})
 
 
-async def _take_in(request: web.Request, slot: Slot, session: Session, late: Late) -> Manifest:
+async def _take_in(request: web.Request, looked: Looked, late: Late) -> Manifest:
+    slot, session, reservation = looked
     services = request.app[SERVICES]
     config, uploads, size = services.config, services.uploads, request.content_length
     body = read_pieces(request, bytes_max=config.object_bytes_max, pace=pace_of(config))
     async with aclosing(body):
+        if reservation is not None:
+            blind = services.blind
+            return await blind.take_in(reservation, session, body, size=size, late=late)
         if request.content_type == SEALED_TYPE:
             return await uploads.adopt(slot, session, body, size=size, late=late)
         meta = _meta_of(request)
@@ -155,8 +191,7 @@ async def get_object(request: web.Request, caller: Caller) -> web.StreamResponse
     check_pin(manifest, name.cid)
     if manifest.state is not ObjectState.COMMITTED:
         raise Erased("the object was erased")
-    accept = ", ".join(request.headers.getall(hdrs.ACCEPT, []))
-    kind = preferred(accept, (SEALED_TYPE, PLAINTEXT_TYPE))
+    kind = offered_kind(request, manifest)
     sealed = kind == SEALED_TYPE
     if sealed:
         check_sealed(manifest, caller, loaded.keys, request.headers.get(HELD_RECIPIENT))
@@ -185,10 +220,15 @@ async def get_object(request: web.Request, caller: Caller) -> web.StreamResponse
 
 async def show_manifest(request: web.Request, caller: Caller) -> web.Response:
     """``GET /v1/objects/{urn}/manifest``, of an erased object too."""
-    manifest = await _manifest_for(request, caller)
-    return web.json_response(
-        manifest_json(manifest), headers={"Cache-Control": "private, no-cache"}
-    )
+    name = name_of(request)
+
+    def look(connection: Connection) -> Pending:
+        return pending_of(connection, load_manifest(connection, name.object_id))
+
+    pending = await request.app[SERVICES].catalog.read(or_pending(look, name.object_id, caller))
+    check_known(pending.manifest.slot, caller)
+    check_pin(pending.manifest, name.cid)
+    return web.json_response(pending_json(pending), headers={"Cache-Control": "private, no-cache"})
 
 
 async def erase_object(request: web.Request, caller: Caller) -> web.Response:

@@ -1,10 +1,13 @@
 """What a caller is sent: JSON forms of sessions and objects, names, content negotiation."""
 
+import base64
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from aiohttp import web
 
+from storage_gateway.blind import Pending
+from storage_gateway.catalog.blind import Reservation
 from storage_gateway.errors import ForeignName, InvalidURN, NotAcceptable
 from storage_gateway.records import MINER, ROUTER, USER, Manifest, Session
 from urn import ForeignName as ForeignURN
@@ -22,11 +25,11 @@ def timestamp(moment: int | datetime) -> str:
     return text.replace("+00:00", "Z")
 
 
-def session_json(session: Session, intake: str) -> dict[str, object]:
+def session_json(session: Session, intake: str | None) -> dict[str, object]:
     """Return a session with its parties, without any token.
 
-    ``intake`` is what the router's party is shown with: the recipient for sealed uploads. What the
-    session leaves to the deployment is null.
+    ``intake`` is what the router's party is shown with: the recipient for sealed uploads; None: its
+    own, as the session has it. What the session leaves to the deployment is null.
     """
     by_role = {p.role: p for p in session.parties if p.role != MINER}
     return {
@@ -38,7 +41,10 @@ def session_json(session: Session, intake: str) -> dict[str, object]:
         "write_quorum": session.wanted.write_quorum,
         "parties": {
             "user": {"recipient": by_role[USER].recipient, "version": by_role[USER].version},
-            "router": {"recipient": intake, "version": by_role[ROUTER].version},
+            "router": {
+                "recipient": intake or by_role[ROUTER].recipient,
+                "version": by_role[ROUTER].version,
+            },
             "miners": [
                 {"id": p.miner, "recipient": p.recipient, "version": p.version}
                 for p in session.parties
@@ -74,6 +80,32 @@ def manifest_json(manifest: Manifest) -> dict[str, object]:
         "payload_id": manifest.payload_id,
         "payload_size": manifest.payload_size,
         "wrapped_for": [party.as_json() for party in manifest.wrapped_for],
+    }
+
+
+def pending_json(pending: Pending) -> dict[str, object]:
+    """Return the whole manifest, and whom its head would be wrapped for now.
+
+    ``parties_id`` stands for that set: who sends a new head names it.
+    """
+    return manifest_json(pending.manifest) | {
+        "rewrap_pending": pending.is_pending,
+        "rewrap_for": [party.as_json() for party in pending.parties],
+        "parties_id": pending.wrap_id,
+    }
+
+
+def reservation_json(reservation: Reservation) -> dict[str, object]:
+    """Return all that is needed to seal an upload: names, the context's bytes, whom for."""
+    context = reservation.context().canonical()
+    return {
+        "urn": mint(reservation.object_id).urn,
+        "payload_id": reservation.payload_id,
+        "session_id": reservation.slot.session_id,
+        "context": base64.b64encode(context).decode("ascii"),
+        "key_class": reservation.key_class,
+        "recipients": [{"miner": None} | party.as_json() for party in reservation.parties],
+        "expires": timestamp(reservation.expires_ms),
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from storage_gateway.blind import BlindCustody
 from storage_gateway.blocks import Blocks
 from storage_gateway.catalog import Catalog
 from storage_gateway.config import Config
@@ -59,6 +60,7 @@ class Services:
     registry: Registry
     jobs: Jobs
     uploads: Uploads
+    blind: BlindCustody
     late: LateUploads
     reads: Reads
     erasure: Erasure

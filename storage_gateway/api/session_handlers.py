@@ -5,18 +5,21 @@ from typing import Annotated
 
 import msgspec
 from aiohttp import web
+from sqlalchemy import Connection
 
 from storage_gateway.addresses import AddressError, parse_address
+from storage_gateway.blind import is_pending
 from storage_gateway.catalog.objects import list_objects
+from storage_gateway.catalog.pending import awaiting_rewrap
 from storage_gateway.catalog.stress_runs import CONTROL_SESSIONS
 from storage_gateway.errors import InvalidField
-from storage_gateway.records import Caller, Manifest, TokenKind, Wanted
+from storage_gateway.records import BLIND, Caller, Manifest, Session, TokenKind, Wanted
 from storage_gateway.sessions import MinerEntry
 
 from .body import read_json
 from .pace import pace_of
-from .representations import object_json, session_json
-from .services import SERVICES
+from .representations import object_json, pending_json, session_json
+from .services import SERVICES, Services
 
 PAGE_DEFAULT = 100
 _SEQUENCE = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
@@ -35,6 +38,7 @@ class _Miner(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Parties(msgspec.Struct, forbid_unknown_fields=True):
     user: _Party
+    router: _Party | None = None
     miners: list[_Miner] = []
 
 
@@ -72,10 +76,13 @@ async def create_session(request: web.Request, _caller: Caller) -> web.Response:
         user_recipient=body.parties.user.recipient,
         miners=[MinerEntry(m.id, m.recipient) for m in body.parties.miners],
         wanted=Wanted(None if body.backends is None else tuple(body.backends), body.write_quorum),
+        router_recipient=None if body.parties.router is None else body.parties.router.recipient,
     )
-    intake = await services.sessions.intake_recipient(opened.session)
-    document = session_json(opened.session, intake)
-    document["tokens"] = {"user": opened.user_token, "miners": opened.miner_tokens}
+    document = await _session_json(services, opened.session)
+    tokens: dict[str, object] = {"user": opened.user_token, "miners": opened.miner_tokens}
+    if opened.router_token is not None:
+        tokens["router"] = opened.router_token
+    document["tokens"] = tokens
     return web.json_response(
         document,
         status=201,
@@ -90,8 +97,13 @@ async def show_session(request: web.Request, _caller: Caller) -> web.Response:
     """``GET /v1/sessions/{session}``."""
     services = request.app[SERVICES]
     session = await services.sessions.get(request.match_info["session"])
-    intake = await services.sessions.intake_recipient(session)
-    return web.json_response(session_json(session, intake))
+    return web.json_response(await _session_json(services, session))
+
+
+async def _session_json(services: Services, session: Session) -> dict[str, object]:
+    is_ours = session.custody != BLIND
+    intake = await services.sessions.intake_recipient(session) if is_ours else None
+    return session_json(session, intake)
 
 
 async def reissue_token(request: web.Request, _caller: Caller) -> web.Response:
@@ -106,9 +118,14 @@ async def reissue_token(request: web.Request, _caller: Caller) -> web.Response:
     miner = None
     if body.party == TokenKind.MINER:
         miner = address_of(body.miner or "", "miner")
-    elif body.party != TokenKind.USER or body.miner is not None:
-        raise InvalidField("party must be 'user', or 'miner' with 'miner'", field="party")
-    token = await services.sessions.reissue(request.match_info["session"], miner)
+    elif body.party not in {TokenKind.USER, TokenKind.ROUTER} or body.miner is not None:
+        raise InvalidField(
+            "party must be 'user', 'router' (of blind custody), or 'miner' with 'miner'",
+            field="party",
+        )
+    token = await services.sessions.reissue(
+        request.match_info["session"], miner, router=body.party == TokenKind.ROUTER
+    )
     return web.json_response(
         {"party": body.party, "miner": miner, "token": token},
         status=201,
@@ -117,23 +134,37 @@ async def reissue_token(request: web.Request, _caller: Caller) -> web.Response:
 
 
 async def list_session_objects(request: web.Request, caller: Caller) -> web.Response:
-    """``GET /v1/sessions/{session}/objects``: a page, oldest first; ``next`` is the next cursor."""
+    """``GET /v1/sessions/{session}/objects``: a page, oldest first; ``next`` is the next cursor.
+
+    With ``pending=true`` those whose head is not wrapped for the current keys.
+    """
     services = request.app[SERVICES]
     session = await services.sessions.get(request.match_info["session"])
     limit = _limit_of(request, services.config.page_max)
     cursor = request.query.get("cursor")
     after = None if cursor is None else _position_of(cursor, session.session_id)
     output_of = caller.miner if caller.kind is TokenKind.MINER else None
-    manifests = await services.catalog.read(
-        lambda c: list_objects(
-            c, session.session_id, after=after, limit=limit + 1, output_of=output_of
+    pending = _pending_of(request)
+
+    def look(connection: Connection) -> list[Manifest]:
+        return list_objects(
+            connection,
+            session.session_id,
+            after=after,
+            limit=limit + 1,
+            output_of=output_of,
+            only=awaiting_rewrap(connection, session) if pending else None,
         )
-    )
+
+    manifests = await services.catalog.read(look)
     more = len(manifests) > limit
     page = manifests[:limit]
     return web.json_response(
         {
-            "objects": [object_json(manifest) for manifest in page],
+            "objects": [
+                pending_json(is_pending(session, manifest)) if pending else object_json(manifest)
+                for manifest in page
+            ],
             "next": _cursor_of(page[-1]) if more else None,
         }
     )
@@ -161,6 +192,13 @@ def _limit_of(request: web.Request, page_max: int) -> int:
     if not (well_formed and 1 <= int(text) <= page_max):
         raise InvalidField(f"limit must be a number from 1 to {page_max}", field="limit")
     return int(text)
+
+
+def _pending_of(request: web.Request) -> bool:
+    text = request.query.get("pending", "false")
+    if text not in {"true", "false"}:
+        raise InvalidField("pending must be 'true' or 'false'", field="pending")
+    return text == "true"
 
 
 def _cursor_of(manifest: Manifest) -> str:

@@ -60,7 +60,13 @@ _WANTED_BACKENDS = (
     .scalar_subquery()
     .label("backends")
 )
-MANIFESTS = select(objects, _WANTED_BACKENDS)
+_CUSTODY = (
+    select(sessions.c.custody)
+    .where(sessions.c.session_id == objects.c.session_id)
+    .scalar_subquery()
+    .label("custody")
+)
+MANIFESTS = select(objects, _WANTED_BACKENDS, _CUSTODY)
 _MANIFEST = Statement(MANIFESTS.where(_is(objects.c.object_id)))
 _IN_ORDER = select(segments).where(_is(segments.c.payload_id)).order_by(segments.c.segment)
 _SEGMENTS = Statement(_IN_ORDER)
@@ -310,6 +316,7 @@ def manifest_of_row(row: Any) -> Manifest:  # noqa: ANN401 - SQLAlchemy's row, o
         sequence=row.sequence,
         created_ms=row.created_ms,
         backends=backends_of(row),
+        custody=row.custody,
     )
 
 
@@ -368,17 +375,21 @@ def list_objects(
     after: tuple[str, int] | None,
     limit: int,
     output_of: str | None = None,
+    only: ColumnElement[bool] | None = None,
 ) -> list[Manifest]:
     """Return a page of manifests in the order of their commits, tombstones included.
 
     ``after`` is the session and sequence of the page before's last one. ``session_id`` None means
-    all sessions, one after the other. ``output_of`` leaves out the outputs of other miners.
+    all sessions, one after the other. ``output_of`` leaves out the outputs of other miners,
+    ``only`` whatever it is not true of.
     """
     query = MANIFESTS.order_by(objects.c.session_id, objects.c.sequence).limit(limit)
     if session_id is not None:
         query = query.where(objects.c.session_id == session_id)
     if output_of is not None:
         query = query.where(objects.c.miner.in_(("", output_of)))
+    if only is not None:
+        query = query.where(only)
     if after is not None:
         # As rows, not as two conditions: so the index is entered where the page begins.
         query = query.where(tuple_(objects.c.session_id, objects.c.sequence) > tuple_(*after))

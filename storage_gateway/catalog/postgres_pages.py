@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 LOCK_PATIENCE_MS = 200
 VACUUM_S_MAX = 300.0
 FULL_BYTES_MAX = 2 << 30
-"""Of the table of manifests, some two million. Larger ones are only vacuumed: no disk rewrites them
-in time. Their pages are not called clean."""
+"""Of the tables together, some two million manifests. Larger ones are only vacuumed: no disk
+rewrites them in time. Their pages are not called clean."""
 FULL_MS_MAX = 5_000
 """How long a rewrite may keep everybody out: shorter than a lease, and than a request waits."""
 WATCH_CLIENT_MS = 1000
@@ -43,9 +43,10 @@ REST_LATE_S = 3600.0
 """After a rewrite that could not be done in time, and kept everybody out for nothing."""
 LOCK_NOT_AVAILABLE = "55P03"
 QUERY_CANCELED = "57014"
-_TABLE = "objects"
+_TABLES = ("objects", "kept_headers")
+"""Those that hold heads."""
 _SIZE_AND_LIVING = f"""
-SELECT pg_table_size('{_TABLE}'), (
+SELECT {" + ".join(f"pg_table_size('{table}')" for table in _TABLES)}, (
     SELECT greatest(count(*), 1) FROM instances
     WHERE lease_until_ms > extract(epoch FROM clock_timestamp()) * 1000
 )
@@ -53,7 +54,7 @@ SELECT pg_table_size('{_TABLE}'), (
 
 
 class PageCleaner:
-    """Rewrites the one table that holds heads, when it is asked and may."""
+    """Rewrites the tables that hold heads, when it is asked and may."""
 
     def __init__(self, url: DatabaseURL) -> None:
         """Nobody is asked before `clean`."""
@@ -68,9 +69,9 @@ class PageCleaner:
         """The connection that is waited on, under a descriptor of our own."""
 
     def clean(self) -> bool:
-        """Rewrite the table; False when that must wait, or when a version is still needed.
+        """Rewrite the tables; False when that must wait, or when a version is still needed.
 
-        False, too, while the table is too large or the disk too slow: an operator's own VACUUM FULL
+        False, too, while they are too large or the disk too slow: an operator's own VACUUM FULL
         is not seen.
 
         Raises:
@@ -137,18 +138,19 @@ class PageCleaner:
             (size, self._living) = link.execute(_SIZE_AND_LIVING).fetchone() or (0, 1)
             if size > FULL_BYTES_MAX:
                 logger.warning("catalog too large to rewrite", extra={"bytes": size})
-                link.execute(f"VACUUM {_TABLE}")
+                link.execute(f"VACUUM {', '.join(_TABLES)}")
                 return False
             link.execute(f"SET statement_timeout = {FULL_MS_MAX}")
-            link.execute(f"VACUUM (FULL, VERBOSE) {_TABLE}")
-        return _kept_versions(details) == 0
+            link.execute(f"VACUUM (FULL, VERBOSE) {', '.join(_TABLES)}")
+        return _kept_versions(details) == [0] * len(_TABLES)
 
 
-def _kept_versions(details: list[str]) -> int | None:
-    """Return how many dead row versions VACUUM kept because a transaction may still see them.
+def _kept_versions(details: list[str]) -> list[int]:
+    """Return how many dead row versions VACUUM kept of each table because a transaction may still
+    see them.
 
     It tells nowhere else. The number comes first in the notice's detail, in every language that the
-    server speaks ("3 dead row versions cannot be removed yet."). None: it was not told.
+    server speaks ("3 dead row versions cannot be removed yet.").
     """
     told = (re.match(r"\D*(\d+)", detail) for detail in details)
-    return next((int(found.group(1)) for found in told if found), None)
+    return [int(found.group(1)) for found in told if found]

@@ -210,17 +210,20 @@ def dependents_of(connection: Connection, key: KeyVersion) -> int:
     total = copies_due(connection)
     for wrap in take_census(connection, key.session_id or None):
         if any(key.is_of(party) for party in wrap.parties):
-            total += wrap.heads + wrap.uploads
+            total += wrap.heads + wrap.kept + wrap.uploads + wrap.reserved
     return total
 
 
 def count_dependents(
     connection: Connection, session_id: str | None
 ) -> Iterator[tuple[Party, str, int, int]]:
-    """Yield for each party of each set: the session, how many heads, how many uploads."""
+    """Yield for each party of each set: the session, how many heads, those that were replaced and
+    are kept too, how many uploads, those that are reserved too.
+    """
     for wrap in take_census(connection, session_id):
         for party in wrap.parties:
-            yield party, wrap.session_id, wrap.heads, wrap.uploads
+            heads, uploads = wrap.heads + wrap.kept, wrap.uploads + wrap.reserved
+            yield party, wrap.session_id, heads, uploads
 
 
 def add_miner(

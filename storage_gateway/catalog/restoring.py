@@ -11,8 +11,9 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from storage_gateway.manifest_copies import OBJECT, SESSION, ObjectCopy, SessionCopy
 from storage_gateway.plan import IntentState
-from storage_gateway.records import ROUTER, ObjectState, Party
+from storage_gateway.records import BLIND, ROUTER, ObjectState, Party
 
+from .blind import custody_of, forget_blind
 from .copies import PENDING, PLACED
 from .graves import ERASED, dig_grave
 from .outbox import Due, expect_copy
@@ -150,6 +151,7 @@ def restore_object(
         _update_object(connection, copy)
     connection.execute(delete(intents).where(intents.c.payload_id == copy.payload_id))
     if copy.head is None:
+        forget_blind(connection, copy.object_id)
         # What it left in stores is looked for again, until they were seen clean.
         dig_grave(connection, copy.payload_id, copy.object_id, ERASED)
     else:
@@ -176,7 +178,8 @@ def _values_of(connection: Connection, copy: ObjectCopy) -> dict[str, object]:
     wrap_id = None
     if copy.head is not None:
         wrap_id = note_wrap(connection, copy.session_id, wrapped_for)
-        _know_router(connection, copy.key_class, wrapped_for)
+        if custody_of(connection, copy.session_id) != BLIND:
+            _know_router(connection, copy.key_class, wrapped_for)
     return {
         "state": (ObjectState.COMMITTED if copy.head is not None else ObjectState.ERASING).value,
         "generation": copy.generation,

@@ -11,13 +11,13 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from storage_gateway.key_states import KeyState
 from storage_gateway.manifest_copies import OBJECT
-from storage_gateway.records import Manifest, ObjectState, Party
+from storage_gateway.records import BLIND, Manifest, ObjectState, Party
 
 from .objects import MANIFESTS, manifest_of_row
 from .outbox import Due, expect_copy, is_copied
 from .sessions import DEPLOYMENT_SCOPE
 from .statements import Statement, key_of
-from .tables import key_versions, objects
+from .tables import key_versions, objects, sessions
 from .wraps import Wrap, note_wrap, take_census
 
 Keys = Mapping[tuple[str, str, str, str], tuple[int, str]]
@@ -80,7 +80,14 @@ def find_stale(connection: Connection, session_id: str | None = None) -> Iterato
         classes[(*place, row.version)] = row.key_class
         if row.state == KeyState.ACTIVE.value:
             keys[(*place, row.key_class)] = (row.version, row.recipient)
+    blind = set(
+        connection.execute(
+            select(sessions.c.session_id).where(sessions.c.custody == BLIND)
+        ).scalars()
+    )
     for wrap in take_census(connection, session_id):
+        if wrap.session_id in blind:
+            continue  # nothing here opens its heads
         wanted = tuple(_current(wrap, keys, classes))
         if wanted != wrap.parties:
             yield StaleWrap(wrap, wanted)

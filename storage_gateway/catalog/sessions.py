@@ -15,7 +15,16 @@ from storage_gateway.errors import (
     UnknownSession,
 )
 from storage_gateway.manifest_copies import SESSION
-from storage_gateway.records import ALL_OPEN, ROUTER, Caller, Party, Session, TokenKind, Wanted
+from storage_gateway.records import (
+    ALL_OPEN,
+    BLIND,
+    ROUTER,
+    Caller,
+    Party,
+    Session,
+    TokenKind,
+    Wanted,
+)
 
 from .clock import now_ms
 from .outbox import Due, expect_copy, is_copied
@@ -78,7 +87,8 @@ def create_session(
     token_lifetime_s: float,
     wanted: Wanted = ALL_OPEN,
 ) -> Session:
-    """Store a session with its parties and tokens; the router's party is the deployment's.
+    """Store a session with its parties and tokens. The router's party is the deployment's, unless
+    it is of blind custody: then it is among them.
 
     Raises:
         SessionExists: the id is taken.
@@ -172,7 +182,8 @@ def lock_session(connection: Connection, session_id: str) -> None:
 
 
 def load_session(connection: Connection, session_id: str) -> Session:
-    """Return a session with its active parties, the router's first, then user, then miners.
+    """Return a session with its active parties: the router of the deployment, then user, then
+    miners; of blind custody user, its own router, miners.
 
     Raises:
         UnknownSession: there is none of that id.
@@ -191,6 +202,7 @@ def load_session(connection: Connection, session_id: str) -> Session:
             Party(role=m.role, miner=miner_of(m.miner), version=m.version, recipient=m.recipient)
             for m in members
             if m.key_class == row.key_class
+            and not (row.custody == BLIND and m.session_id == DEPLOYMENT_SCOPE)
         ),
         wanted=Wanted(backends_of(row), row.write_quorum),
     )
@@ -263,7 +275,8 @@ def reissue_token(
     """
     lock_session(connection, session_id)  # as in `set_operator_token`
     session = load_session(connection, session_id)
-    if session.party(token.kind.value, token.miner) is None:
+    is_ours = token.kind is TokenKind.ROUTER and session.custody != BLIND
+    if is_ours or session.party(token.kind.value, token.miner) is None:
         raise UnknownSession(f"session {session_id} has no such party")
     connection.execute(
         update(tokens)

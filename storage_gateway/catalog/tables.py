@@ -17,7 +17,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """The number of the newest file in ``migrations/versions``: every change has one there."""
 
 metadata = MetaData()

@@ -9,13 +9,20 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Table, func, select
 
 from storage_gateway.manifest_copies import OBJECT
 from storage_gateway.records import Party
 
+from .blind_tables import kept_headers, reservations
+from .clock import now_ms
 from .statements import insert_once
-from .tables import intents, objects, outbox, wraps
+from .tables import (
+    intents,
+    objects,
+    outbox,
+    wraps,
+)
 
 _ID_SIZE = 20
 
@@ -31,6 +38,10 @@ class Wrap:
     """Of objects."""
     uploads: int
     """Under way."""
+    kept: int
+    """Heads that were replaced, and are kept until the parties have opened the new ones."""
+    reserved: int
+    """Uploads that are to come, sealed already perhaps."""
 
 
 def wrap_id_of(session_id: str, wrapped_for: Sequence[Party]) -> str:
@@ -54,20 +65,22 @@ def note_wrap(connection: Connection, session_id: str, wrapped_for: Sequence[Par
 
 def take_census(connection: Connection, session_id: str | None = None) -> Iterator[Wrap]:
     """Yield the sets of key versions that something is wrapped for, of a session or of all."""
-    heads, uploads = _count(connection, objects), _count(connection, intents)
+    counts = [_count(connection, table) for table in (objects, intents, kept_headers)]
+    waiting = reservations.c.used_ms.is_(None), reservations.c.expires_ms > now_ms(connection)
+    counts.append(_count(connection, reservations, *waiting))
     query = select(wraps)
     if session_id is not None:
         query = query.where(wraps.c.session_id == session_id)
     for row in connection.execute(query.order_by(wraps.c.wrap_id)):
-        there = heads.get(row.wrap_id, 0), uploads.get(row.wrap_id, 0)
+        there = [count.get(row.wrap_id, 0) for count in counts]
         if any(there):
             yield Wrap(row.wrap_id, row.session_id, parties_of(row.parties), *there)
 
 
-def _count(connection: Connection, table: Table) -> dict[str, int]:
+def _count(connection: Connection, table: Table, *only: ColumnElement[bool]) -> dict[str, int]:
     query = (
         select(table.c.wrap_id, func.count())
-        .where(table.c.wrap_id.is_not(None))
+        .where(table.c.wrap_id.is_not(None), *only)
         .group_by(table.c.wrap_id)
     )
     return {row[0]: row[1] for row in connection.execute(query)}

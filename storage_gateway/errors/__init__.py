@@ -9,10 +9,12 @@
     |  |- SlotBusy, SlotTaken, SessionExists, CIDSuperseded, FileKeyReused
     |  |- StaleKeyReader, StaleKeyWriter, KeyDisabled, KeyNotYours, PartyRemoved
     |  |- KeyExists, KeyUnproven, KeyStateSkipped, KeyDwelling, KeyInUse
+    |  |- BlindCustody, NotBlind, PreconditionRequired, GenerationMismatch
+    |  |- UnknownReservation, ReservationUsed, ReservationExpired
     |  `- BodyTooLarge, BodyIncomplete, BodyTimeout
     `- ServiceError ........ the service is at fault; Retry-After where trying again helps
        |- Draining, Busy, CatalogUnavailable, BackendUnavailable, IntentLost, StorageFull
-       |- StaleParties, PlacementImpossible, KeyProviderUnavailable
+       |- StaleParties (StaleReservation), PlacementImpossible, KeyProviderUnavailable
        `- BlobMissing, BlobCorrupt, InternalError
 
 ``detail`` goes to the caller and to logs: it never holds a key, a token, a header or a payload.
@@ -24,6 +26,17 @@ from .base import (
     InternalError,
     RequestError,
     ServiceError,
+)
+from .blind import (
+    BlindCustody,
+    GenerationMismatch,
+    HeaderMismatch,
+    NotBlind,
+    PreconditionRequired,
+    ReservationExpired,
+    ReservationUsed,
+    StaleReservation,
+    UnknownReservation,
 )
 from .envelope import (
     EnvelopeRefused,
@@ -90,6 +103,7 @@ from .service import (
 
 __all__ = [
     "BackendUnavailable",
+    "BlindCustody",
     "BlobCorrupt",
     "BlobMissing",
     "BodyIncomplete",
@@ -108,6 +122,8 @@ __all__ = [
     "ForeignContext",
     "ForeignName",
     "GatewayError",
+    "GenerationMismatch",
+    "HeaderMismatch",
     "HeaderTooLarge",
     "IntentLost",
     "InternalError",
@@ -125,12 +141,16 @@ __all__ = [
     "MalformedHTTP",
     "MethodNotAllowed",
     "NotAcceptable",
+    "NotBlind",
     "NotForRouter",
     "NotFound",
     "PartyRemoved",
     "PayloadRefused",
     "PlacementImpossible",
+    "PreconditionRequired",
     "RequestError",
+    "ReservationExpired",
+    "ReservationUsed",
     "ServiceError",
     "SessionExists",
     "SlotBusy",
@@ -138,11 +158,13 @@ __all__ = [
     "StaleKeyReader",
     "StaleKeyWriter",
     "StaleParties",
+    "StaleReservation",
     "StorageFull",
     "TokenExpired",
     "TooManyStanzas",
     "Unauthenticated",
     "UnknownJob",
+    "UnknownReservation",
     "UnknownSession",
     "UnsupportedEncoding",
     "UnsupportedMediaType",

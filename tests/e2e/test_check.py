@@ -401,7 +401,7 @@ def _exchange(identity: Path) -> None:
         (lambda f: shutil.rmtree(f.path / "store"), "store"),
         (lambda f: f.sql("DELETE FROM deployment"), "is empty: restore it"),
         (_first_start_cut_short, "no deployment"),
-        (lambda f: f.sql("PRAGMA user_version = 9"), "schema version 9"),
+        (lambda f: f.sql("PRAGMA user_version = 99"), "schema version 99"),
         (lambda f: (f.path / "catalog.sqlite3").write_text("x" * 9000), "not a database"),
     ],
 )

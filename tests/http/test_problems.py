@@ -42,6 +42,22 @@ PROVOKED_ELSEWHERE: dict[type[GatewayError], str] = {
         ),
         "take keys of several versions: tests/http/test_keys.py",
     ),
+    **dict.fromkeys(
+        (
+            errors.BlindCustody,
+            errors.HeaderMismatch,
+            errors.NotBlind,
+            errors.ReservationExpired,
+            errors.ReservationUsed,
+            errors.StaleReservation,
+            errors.UnknownReservation,
+        ),
+        "take a session of blind custody: tests/http/test_blind.py",
+    ),
+    **dict.fromkeys(
+        (errors.GenerationMismatch, errors.PreconditionRequired),
+        "take headers of blind custody: tests/http/test_blind_headers.py",
+    ),
     errors.UnknownJob: "tests/http/test_jobs.py",
     SchemaRefused: "takes a database role without a right: tests/stress/test_postgres.py",
 }
@@ -76,7 +92,9 @@ def test_every_error_has_an_entry() -> None:
 
 def test_every_error_says_what_to_do_under_a_code_of_its_own() -> None:
     answered = [*TABLE, *PROVOKED_ELSEWHERE]
-    codes = [kind.code for kind in answered]
+    codes = [kind.code for kind in answered if kind is not errors.StaleReservation]
+    # To the caller the same, but what is to be done about it.
+    assert errors.StaleParties.code == errors.StaleReservation.code
 
     assert len(codes) == len(set(codes))
     for kind in answered:

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, func, insert, select
 from crypto import CopySealer, Identity, X25519Identity, recovery_identity
 from storage_gateway.backends import LocalStore
 from storage_gateway.catalog import Catalog
+from storage_gateway.catalog.blind_tables import header_confirmations, kept_headers, reservations
 from storage_gateway.catalog.high_water import high_water, is_behind, raise_mark
 from storage_gateway.catalog.tables import (
     blocks,
@@ -80,8 +81,12 @@ LOST = (
     job_failures,
     instances,
     orphans,
+    reservations,
+    kept_headers,
+    header_confirmations,
 )
-"""What no copy holds; the command says so."""
+"""What no copy holds; the command says so. Of heads the newest comes back: one that was replaced,
+and was kept for who had not opened the new one, does not."""
 MADE_AGAIN = (deployment, markers, graves, roots, blocks, outbox)
 """What the gateway makes of what came back, or of its stores."""
 

@@ -108,6 +108,11 @@ ERASING = _row(
     foreign_user=NOT_KNOWN,
     foreign_miner=NOT_ALLOWED,
 )
+OF_BLIND_CUSTODY: Outcome = (409, "not_blind")
+"""Who may ask is told that this session is of another."""
+REWRAPPING = NO_TOKEN | OPERATOR_ALONE
+REWRAPPING |= {"operator": NOT_ALLOWED, "user": OF_BLIND_CUSTODY, "foreign_user": NOT_KNOWN}
+CONFIRMING: dict[str, Outcome] = dict.fromkeys(["user", "miner", "other_miner"], OF_BLIND_CUSTODY)
 STRESS = NO_TOKEN | OPERATOR_ALONE | {"operator": (404, "stress_disabled")}
 
 EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
@@ -165,6 +170,14 @@ EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
             foreign_miner=NOT_ALLOWED,
         ),
     },
+    ("POST", "/v1/sessions/{session}/tasks/{task}/input/reservations"): {
+        "": NO_TOKEN | OPERATOR_ALONE | {"operator": NOT_ALLOWED, "user": OF_BLIND_CUSTODY},
+    },
+    ("POST", "/v1/sessions/{session}/tasks/{task}/output/reservations"): {
+        "": NO_TOKEN
+        | OPERATOR_ALONE
+        | {"operator": NOT_ALLOWED, "miner": OF_BLIND_CUSTODY, "other_miner": OF_BLIND_CUSTODY},
+    },
     ("GET", "/v1/sessions/{session}/uploads/{upload}"): {
         "input": IN_SESSION,
         "output": IN_SESSION | {"other_miner": NOT_KNOWN},
@@ -175,6 +188,12 @@ EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
     ("GET", "/v1/objects/{urn}/manifest"): {
         "input": READING_INPUT | {"operator": 200},
         "output": READING_OUTPUT | {"operator": 200},
+    },
+    ("GET", "/v1/objects/{urn}/header"): {"input": READING_INPUT, "output": READING_OUTPUT},
+    ("PATCH", "/v1/objects/{urn}/header"): {"input": REWRAPPING, "output": REWRAPPING},
+    ("POST", "/v1/objects/{urn}/header/confirmations"): {
+        "input": READING_INPUT | CONFIRMING,
+        "output": READING_OUTPUT | CONFIRMING | {"other_miner": NOT_KNOWN},
     },
     ("POST", "/v1/admin/passes/{pass}"): {"": NO_TOKEN | OPERATOR_ALONE | {"operator": 200}},
     ("GET", "/v1/stress"): {"": STRESS},

@@ -143,7 +143,15 @@ INVALID: dict[str, tuple[Any, str]] = {
         {"parties": {"user": USER, "miners": [{"id": f"0x{i:040x}"} | USER for i in range(29)]}},
         "parties.miners",
     ),
-    "another custody": ({"parties": {"user": USER}, "custody": "blind"}, "custody"),
+    "another custody": ({"parties": {"user": USER}, "custody": "none"}, "custody"),
+    "blind custody without a router": (
+        {"parties": {"user": USER}, "custody": "blind"},
+        "parties.router",
+    ),
+    "blind custody with a hybrid router": (
+        {"parties": {"user": USER, "router": {"recipient": HYBRID}}, "custody": "blind"},
+        "parties.router.recipient",
+    ),
     "a custody of the wrong type": ({"parties": {"user": USER}, "custody": 1}, "custody"),
 }
 
