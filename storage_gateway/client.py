@@ -208,19 +208,28 @@ class Client:
         )
 
     async def download(
-        self, urn: str, target: Target, *, plaintext: bool = False, on_bytes: OnBytes
+        self,
+        urn: str,
+        target: Target,
+        *,
+        plaintext: bool = False,
+        held: str | None = None,
+        on_bytes: OnBytes,
     ) -> int:
         """Write an object to ``target``: the sealed age file, or the plaintext; return its size.
+
+        ``held`` is the recipient whose identity is to open it: the gateway then refuses a file that
+        it does not open.
 
         Raises:
             ClientError: the gateway refused, or the connection broke before the end.
 
         """
-        accept = "application/octet-stream" if plaintext else "application/age"
+        headers = {"Accept": "application/octet-stream" if plaintext else "application/age"}
+        if held is not None:
+            headers["Held-Recipient"] = held
         size = 0
-        async with self._session.get(
-            f"{self._url}{_path_of(urn)}", headers={"Accept": accept}
-        ) as answer:
+        async with self._session.get(f"{self._url}{_path_of(urn)}", headers=headers) as answer:
             await _raise_for_problem(answer)
             try:
                 async for piece in answer.content.iter_chunked(PIECE_SIZE):
@@ -245,6 +254,17 @@ class Client:
         """Erase an object."""
         return await self._json("DELETE", _path_of(urn))
 
+    async def ask(
+        self, method: str, path: str, document: object = None, *, members: AbstractSet[str]
+    ) -> dict[str, Any]:
+        """Ask any endpoint that answers JSON; the answer has at least ``members``.
+
+        Raises:
+            ClientError: the gateway refused.
+
+        """
+        return await self._json(method, path, json=document, members=members)
+
     async def stress(
         self, method: str, path: str, parameters: object = None, *, members: AbstractSet[str]
     ) -> dict[str, Any]:
@@ -254,7 +274,7 @@ class Client:
             ClientError: the gateway refused.
 
         """
-        return await self._json(method, f"/v1/stress{path}", json=parameters, members=members)
+        return await self.ask(method, f"/v1/stress{path}", parameters, members=members)
 
     async def _json(
         self,

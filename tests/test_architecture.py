@@ -31,7 +31,7 @@ MAY_ASK = {
     "storage_gateway/cli/backends.py": {"os.environ"},
     "storage_gateway/cli/check.py": {"os.environ"},
     "storage_gateway/cli/rebuild.py": {"os.environ"},
-    "storage_gateway/cli/gateway_commands.py": {"os.environ"},  # defaults that the help shows
+    "storage_gateway/cli/parsers.py": {"os.environ"},  # defaults that the help shows
     "storage_gateway/cli/offline.py": {"datetime.now"},  # the creation date in a key file
     "storage_gateway/cli/serve.py": {"os.environ"},
     "storage_gateway/cli/supervisor.py": {"os.environ"},  # what its workers inherit

@@ -2,10 +2,9 @@
 
 import argparse
 import json
-import os
 from pathlib import Path
 
-from .parsers import Commands, add_command
+from .parsers import Commands, add_client_options, add_command, add_gateway_options
 
 
 def add_gateway_commands(commands: Commands) -> None:
@@ -15,29 +14,6 @@ def add_gateway_commands(commands: Commands) -> None:
     _add_get(commands)
     _add_passes(commands)
     _add_stress(commands)
-
-
-def _add_gateway_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--url",
-        default=os.environ.get("GATEWAY_URL"),
-        help="base URL of the gateway (default $GATEWAY_URL)",
-    )
-    parser.add_argument(
-        "--token-file",
-        type=Path,
-        metavar="FILE",
-        help="file with the token (default: the token in $GATEWAY_TOKEN)",
-    )
-    parser.add_argument(
-        "--plain-http", action="store_true", help="send the token in clear over a network"
-    )
-
-
-def _add_client_options(parser: argparse.ArgumentParser) -> None:
-    _add_gateway_options(parser)
-    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def _add_passes(commands: Commands) -> None:
@@ -71,7 +47,7 @@ def _add_passes(commands: Commands) -> None:
         default=0,
         help="gc: so many payloads of a store may go, though they are suspiciously many",
     )
-    _add_client_options(running)
+    add_client_options(running)
     running.set_defaults(command=_passes_run)
 
 
@@ -97,7 +73,7 @@ def _add_session(commands: Commands) -> None:
         "  storage-gateway session open --user age1… --session 101 \\\n"
         "    --backend disk-a --backend bucket-1 --write-quorum 2 -o session.json",
     )
-    _add_gateway_options(opening)
+    add_gateway_options(opening)
     opening.add_argument("--user", required=True, metavar="RECIPIENT", help="the user's")
     opening.add_argument(
         "--miner",
@@ -143,7 +119,7 @@ def _add_put(commands: Commands) -> None:
         "  storage-gateway put --session 101 --task 7 --output result.json\n"
         "  tar c . | storage-gateway put --session 101 --task 8 -",
     )
-    _add_client_options(parser)
+    add_client_options(parser)
     parser.add_argument("--session", required=True, help="session id")
     parser.add_argument("--task", required=True, help="task id")
     parser.add_argument("--output", action="store_true", help="an output (default: an input)")
@@ -163,7 +139,7 @@ def _add_get(commands: Commands) -> None:
         "  storage-gateway get urn:blob:v4:… -i user.txt -o prompt.txt\n"
         "  storage-gateway get urn:blob:v4:… --plaintext > prompt.txt",
     )
-    _add_client_options(parser)
+    add_client_options(parser)
     parser.add_argument("urn", metavar="URN")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: stdout")
     how = parser.add_mutually_exclusive_group()
@@ -184,7 +160,7 @@ def _add_stress(commands: Commands) -> None:
     listing = add_command(
         verbs, "list", "Print the cases, and what each may break.", "  storage-gateway stress list"
     )
-    _add_client_options(listing)
+    add_client_options(listing)
     listing.set_defaults(command=_stress_list)
     running = add_command(
         verbs,
@@ -193,7 +169,7 @@ def _add_stress(commands: Commands) -> None:
         "  storage-gateway stress run tiny-objects\n"
         "  storage-gateway stress run slow-client --clients 8 --set idle_s=0.5 --json",
     )
-    _add_client_options(running)
+    add_client_options(running)
     running.add_argument("case", metavar="CASE")
     running.add_argument("--seed", type=int, help="of all choices (default: a new one)")
     running.add_argument("--duration", type=float, metavar="S", help="how long the load lasts")

@@ -1,7 +1,9 @@
 """How every command's parser begins: a summary, examples, and an end of its own."""
 
 import argparse
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from .output import redacted
@@ -29,3 +31,28 @@ def add_command(
         epilog=f"examples:\n{examples}" + (f"\n\n{ending}" if ending else ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def add_gateway_options(parser: argparse.ArgumentParser) -> None:
+    """Add which gateway is asked, and with which token."""
+    parser.add_argument(
+        "--url",
+        default=os.environ.get("GATEWAY_URL"),
+        help="base URL of the gateway (default $GATEWAY_URL)",
+    )
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="file with the token (default: the token in $GATEWAY_TOKEN)",
+    )
+    parser.add_argument(
+        "--plain-http", action="store_true", help="send the token in clear over a network"
+    )
+
+
+def add_client_options(parser: argparse.ArgumentParser) -> None:
+    """Add those, and how the answer is shown."""
+    add_gateway_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -7,16 +7,17 @@ import os
 import re
 import signal
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from crypto import Context, ContextError, CryptoError, Meta, MetaError
-from storage_gateway.client import Client, ClientError, read_token
+from crypto import Context, ContextError, CryptoError, Identity, Meta, MetaError
+from storage_gateway.client import Client, ClientError, Target, read_token
 from storage_gateway.config import is_loopback
+from storage_gateway.errors import KeyDisabled, KeyNotYours, StaleKeyReader
 from urn import ObjectName, URNError, parse_name
 
 from .exits import EXIT_INTERRUPTED
@@ -33,6 +34,8 @@ from .output import (
     progress,
 )
 
+_OTHER_KEY = frozenset({StaleKeyReader.code, KeyDisabled.code, KeyNotYours.code})
+"""Of these another identity may do."""
 _WORD = re.compile(r"[!-~]+")
 
 Work = Callable[[argparse.Namespace, str], Coroutine[None, None, int]]
@@ -167,7 +170,7 @@ async def _get(options: argparse.Namespace, token: str) -> int:
                 context = _context_of(options.urn, manifest)
                 # Ciphertext may touch a disk; plaintext goes to where it was asked for alone.
                 with tempfile.TemporaryFile() as sealed:
-                    await client.download(options.urn, sealed, on_bytes=advance)
+                    await _sealed_for(client, options.urn, sealed, identities, advance)
                     sealed.seek(0)
                     _, written = open_stream(
                         sealed, target, identities, lambda _count: None, context
@@ -175,3 +178,32 @@ async def _get(options: argparse.Namespace, token: str) -> int:
     if options.json:
         print(json.dumps({"urn": options.urn, "size": written, "file": str(options.output)}))
     return EXIT_OK
+
+
+async def _sealed_for(
+    client: Client,
+    urn: str,
+    target: Target,
+    identities: Sequence[Identity],
+    advance: Callable[[int], None],
+) -> None:
+    """Fetch a sealed file that one of the identities opens.
+
+    The gateway tells which version it is sealed for before a byte of it is sent. An identity of
+    another party may open it as well, of which the gateway cannot tell.
+    """
+    refused = None
+    for identity in identities:
+        held = str(identity.recipient())
+        try:
+            await client.download(urn, target, held=held, on_bytes=advance)
+        except ClientError as error:
+            if error.code not in _OTHER_KEY:
+                raise
+            if error.code != KeyNotYours.code:
+                refused = refused or error
+        else:
+            return
+    if refused is not None:
+        raise refused
+    await client.download(urn, target, on_bytes=advance)
