@@ -116,6 +116,7 @@ class Client:
         content_type: str = "application/octet-stream",
         filename: str | None = None,
         miner: str | None = None,
+        reservation: str | None = None,
         on_bytes: OnBytes = lambda _count: None,
         on_pending: OnPending = lambda _document: None,
     ) -> dict[str, Any]:
@@ -123,7 +124,7 @@ class Client:
 
         An upload that holds the slot and waits for its write quorum is waited for, and not this
         one sent: it may be the same, whose answer was lost. ``on_pending`` then finds ``earlier``
-        in the document.
+        in the document. ``reservation`` is the URN that a file of blind custody was sealed for.
 
         Raises:
             ClientError: the gateway refused, or the upload failed later; ``undecided`` when it
@@ -131,17 +132,13 @@ class Client:
                 that was waited for is committed.
 
         """
-        try:
-            check_scope_id(session_id, "session")
-            check_scope_id(task_id, "task")
-        except InvalidField as error:  # it could name another path
-            problem = {"code": error.code, "detail": error.detail, "remedy": error.remedy}
-            raise ClientError(problem) from None
-        query = {k: v for k, v in (("filename", filename), ("miner", miner)) if v is not None}
+        path = path_of_slot(session_id, task_id, direction)
+        named = {"filename": filename, "miner": miner, "reservation": reservation}
+        query = {name: value for name, value in named.items() if value is not None}
         try:
             answer = await self._json(
                 "POST",
-                f"/v1/sessions/{session_id}/tasks/{task_id}/{direction}",
+                path,
                 params=query,
                 data=_pieces(source, on_bytes),
                 headers={"Content-Type": content_type, "Expect": "100-continue"},
@@ -229,7 +226,7 @@ class Client:
         if held is not None:
             headers["Held-Recipient"] = held
         size = 0
-        async with self._session.get(f"{self._url}{_path_of(urn)}", headers=headers) as answer:
+        async with self._session.get(f"{self._url}{path_of(urn)}", headers=headers) as answer:
             await _raise_for_problem(answer)
             try:
                 async for piece in answer.content.iter_chunked(PIECE_SIZE):
@@ -248,22 +245,43 @@ class Client:
 
     async def manifest(self, urn: str) -> dict[str, Any]:
         """Return an object's manifest."""
-        return await self._json("GET", f"{_path_of(urn)}/manifest")
+        return await self._json("GET", f"{path_of(urn)}/manifest")
 
     async def erase(self, urn: str) -> dict[str, Any]:
         """Erase an object."""
-        return await self._json("DELETE", _path_of(urn))
+        return await self._json("DELETE", path_of(urn))
 
     async def ask(
-        self, method: str, path: str, document: object = None, *, members: AbstractSet[str]
+        self,
+        method: str,
+        path: str,
+        document: object = None,
+        *,
+        members: AbstractSet[str],
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
     ) -> dict[str, Any]:
-        """Ask any endpoint that answers JSON; the answer has at least ``members``.
+        """Ask any endpoint that answers JSON; the answer has at least ``members``. What is sent is
+        a document, or a ``body`` as it is.
 
         Raises:
             ClientError: the gateway refused.
 
         """
-        return await self._json(method, path, json=document, members=members)
+        return await self._json(
+            method, path, json=document, headers=headers, data=body, members=members
+        )
+
+    async def fetch(self, path: str) -> bytes:
+        """Return the few bytes of an answer as they are.
+
+        Raises:
+            ClientError: the gateway refused.
+
+        """
+        async with self._session.get(f"{self._url}{path}") as answer:
+            await _raise_for_problem(answer)
+            return await answer.read()
 
     async def stress(
         self, method: str, path: str, parameters: object = None, *, members: AbstractSet[str]
@@ -284,7 +302,7 @@ class Client:
         params: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
         json: object = None,
-        data: AsyncIterator[bytes] | None = None,
+        data: AsyncIterator[bytes] | bytes | None = None,
         members: AbstractSet[str] = MEMBERS_OF_ALL,
     ) -> dict[str, Any]:
         async with self._session.request(
@@ -306,9 +324,29 @@ class Client:
             )
 
 
-def _path_of(urn: str) -> str:
+def path_of(urn: str) -> str:
+    """Return the path of an object."""
     # The pin of a name, "?=cid=", would else begin a query.
     return f"/v1/objects/{quote(urn, ':')}"
+
+
+def path_of_session(session_id: str) -> str:
+    """Return the path of a session. Raises ClientError for what is no id."""
+    return f"/v1/sessions/{_checked(session_id, 'session')}"
+
+
+def path_of_slot(session_id: str, task_id: str, direction: str) -> str:
+    """Return the path that uploads go to. Raises ClientError for what is no id."""
+    return f"{path_of_session(session_id)}/tasks/{_checked(task_id, 'task')}/{direction}"
+
+
+def _checked(scope_id: str, field: str) -> str:
+    """Return an id that names no other path. Raises ClientError."""
+    try:
+        return check_scope_id(scope_id, field)
+    except InvalidField as error:
+        problem = {"code": error.code, "detail": error.detail, "remedy": error.remedy}
+        raise ClientError(problem) from None
 
 
 async def _raise_for_problem(answer: aiohttp.ClientResponse) -> None:

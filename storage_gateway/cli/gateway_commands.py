@@ -4,7 +4,13 @@ import argparse
 import json
 from pathlib import Path
 
-from .parsers import Commands, add_client_options, add_command, add_gateway_options
+from .parsers import (
+    Commands,
+    add_client_options,
+    add_command,
+    add_gateway_options,
+    add_known_recipients,
+)
 
 
 def add_gateway_commands(commands: Commands) -> None:
@@ -71,7 +77,8 @@ def _add_session(commands: Commands) -> None:
         "Open a session; its document has the tokens of its parties, which are shown this once.",
         "  storage-gateway session open --user age1… --miner 0x…=age1… -o session.json\n"
         "  storage-gateway session open --user age1… --session 101 \\\n"
-        "    --backend disk-a --backend bucket-1 --write-quorum 2 -o session.json",
+        "    --backend disk-a --backend bucket-1 --write-quorum 2 -o session.json\n"
+        "  storage-gateway session open --user age1… --router age1… -o session.json",
     )
     add_gateway_options(opening)
     opening.add_argument("--user", required=True, metavar="RECIPIENT", help="the user's")
@@ -84,6 +91,11 @@ def _add_session(commands: Commands) -> None:
         help="a miner's address and its recipient; once for each miner",
     )
     opening.add_argument("--session", metavar="ID", help="session id (default: a new one)")
+    opening.add_argument(
+        "--router",
+        metavar="RECIPIENT",
+        help="the router's: the session's custody is blind then, and the gateway opens nothing",
+    )
     opening.add_argument(
         "--backend",
         action="append",
@@ -114,10 +126,12 @@ def _add_put(commands: Commands) -> None:
     parser = add_command(
         commands,
         "put",
-        "Upload a file as a task's input or output; prints the URN.",
+        "Upload a file as a task's input or output; prints the URN. Where the session's custody is"
+        " blind it is sealed here.",
         "  storage-gateway put --session 101 --task 7 prompt.txt\n"
         "  storage-gateway put --session 101 --task 7 --output result.json\n"
-        "  tar c . | storage-gateway put --session 101 --task 8 -",
+        "  tar c . | storage-gateway put --session 101 --task 8 -\n"
+        "  storage-gateway put --session 101 --task 9 -R parties.txt prompt.txt",
     )
     add_client_options(parser)
     parser.add_argument("--session", required=True, help="session id")
@@ -126,6 +140,7 @@ def _add_put(commands: Commands) -> None:
     parser.add_argument("--miner", metavar="0x…", help="whose output (a miner's token implies it)")
     parser.add_argument("--sealed", action="store_true", help="FILE is an age file already")
     parser.add_argument("--content-type", default="application/octet-stream")
+    add_known_recipients(parser)
     parser.add_argument("file", metavar="FILE", help="what to upload; - for stdin")
     parser.set_defaults(command=_put)
 

@@ -3,9 +3,12 @@
 import argparse
 from pathlib import Path
 
-from .exits import help_text
-from .parsers import Commands, Parser, add_command
+from .exits import EXIT_USAGE, help_text
+from .output import fail
+from .parsers import Commands, Parser, add_command, add_gateway_options, add_known_recipients
 from .ranges import parse_range
+
+PARALLEL_MAX = 100
 
 
 def add_offline_commands(commands: Commands) -> None:
@@ -94,21 +97,43 @@ def _add_rewrap(commands: Commands) -> None:
     parser = _add(
         commands,
         "rewrap",
-        "Make another head for a sealed file, for other recipients; the payload stays.",
+        "Make another head for a sealed file, for other recipients; the payload stays. With"
+        " --pending: of all objects of a session of blind custody that are for outdated keys.",
         "  storage-gateway rewrap -i user.txt --current age1a… --current age1b… \\\n"
         "      --wanted age1a… --wanted age1c… object.age -o object2.age\n"
-        "  storage-gateway rewrap -i user.txt --current age1a… --wanted age1c… head > head2",
+        "  storage-gateway rewrap -i user.txt --current age1a… --wanted age1c… head > head2\n"
+        "  storage-gateway rewrap --pending --session 101 --identity user.txt --dry-run\n"
+        "  storage-gateway rewrap --pending --session 101 -i old.txt -i new.txt \\\n"
+        "      --url https://gateway.example --token-file user.token -R parties.txt",
     )
     _add_identity(parser)
     for option, text in (
         ("--current", "whom the file is sealed for, in the order of its stanzas; repeatable"),
         ("--wanted", "who shall open it from now on; repeatable"),
     ):
-        parser.add_argument(option, action="append", required=True, metavar="age1…", help=text)
+        parser.add_argument(option, action="append", default=[], metavar="age1…", help=text)
     parser.add_argument("--head-only", action="store_true", help="leave the payload out")
     _add_output(parser)
-    parser.add_argument("file", metavar="FILE", help="an age file, or a head alone; - for stdin")
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", help="an age file, or a head alone; - for stdin"
+    )
+    pending = parser.add_argument_group("with a gateway, for a session of blind custody")
+    pending.add_argument("--pending", action="store_true", help="all that is pending (the user)")
+    pending.add_argument("--session", metavar="ID", help="session id")
+    pending.add_argument("--dry-run", action="store_true", help="try all, and change nothing")
+    pending.add_argument(
+        "--parallel", type=_parallel, default=8, metavar="N", help="at one time (default 8)"
+    )
+    pending.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_known_recipients(pending)
+    add_gateway_options(pending)
     parser.set_defaults(command=_rewrap)
+
+
+def _parallel(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= PARALLEL_MAX):
+        raise argparse.ArgumentTypeError(f"a number from 1 to {PARALLEL_MAX}")
+    return int(text)
 
 
 def _add_inspect(commands: Commands) -> None:
@@ -202,9 +227,21 @@ def _open(options: argparse.Namespace) -> int:
 
 
 def _rewrap(options: argparse.Namespace) -> int:
+    if options.pending:
+        return _rewrap_pending(options)
     from .sealing import rewrap_file
 
     return rewrap_file(options)
+
+
+def _rewrap_pending(options: argparse.Namespace) -> int:
+    of_files = [options.current, options.wanted, options.file, options.output, options.head_only]
+    if any(of_files) or options.session is None:
+        fail("rewrap", "--pending takes --session, and no file, --current, --wanted or -o")
+        return EXIT_USAGE
+    from .rewrapping import rewrap_pending
+
+    return rewrap_pending(options)
 
 
 def _inspect(options: argparse.Namespace) -> int:

@@ -33,7 +33,7 @@ def add_command(
     )
 
 
-def add_gateway_options(parser: argparse.ArgumentParser) -> None:
+def add_gateway_options(parser: argparse._ActionsContainer) -> None:
     """Add which gateway is asked, and with which token."""
     parser.add_argument(
         "--url",
@@ -56,3 +56,16 @@ def add_client_options(parser: argparse.ArgumentParser) -> None:
     add_gateway_options(parser)
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def add_known_recipients(parser: argparse._ActionsContainer) -> None:
+    """Add the list of those whom a client seals for, whatever a gateway says."""
+    parser.add_argument(
+        "-R",
+        "--recipients-file",
+        action="append",
+        type=Path,
+        metavar="FILE",
+        help="blind custody: the parties' recipients, one a line, # comments; repeatable. Nobody"
+        " else is sealed for (default: whom the gateway names)",
+    )

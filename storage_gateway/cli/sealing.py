@@ -4,7 +4,7 @@ import argparse
 
 from crypto import Meta, Sealer, new_bare_head, rewrap
 
-from .exits import EXIT_OK, about
+from .exits import EXIT_OK, UsageFault, about
 from .keys import all_identities, all_recipients
 from .streams import (
     PIECE_SIZE,
@@ -59,6 +59,10 @@ def _push(source: Source, sealer: Sealer, target: Target) -> None:
 
 
 def _rewrap(options: argparse.Namespace) -> int:
+    if not (options.current and options.wanted and options.file):
+        raise UsageFault("give --current, --wanted and FILE; or --pending and --session")
+    if options.session or options.dry_run or options.json or options.recipients_file:
+        raise UsageFault("--session, --dry-run, --json and -R go with --pending")
     one_stdin([options.file, *options.identity])
     refuse_terminal(options.output, "a sealed file")
     identities = all_identities(options.identity)

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from storage_gateway.client import Client
+from storage_gateway.records import BLIND
 
 from .output import EXIT_OK, is_stdout, output_file
 from .transfer import talk
@@ -33,6 +34,9 @@ def _document_of(options: argparse.Namespace) -> dict[str, Any]:
             "miners": [{"id": miner, "recipient": recipient} for miner, recipient in options.miner],
         },
     }
+    if options.router is not None:
+        document["custody"] = BLIND
+        document["parties"]["router"] = {"recipient": options.router}
     optional = {
         "session_id": options.session,
         "backends": options.backend,

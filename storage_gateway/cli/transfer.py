@@ -15,12 +15,16 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from crypto import Context, ContextError, CryptoError, Identity, Meta, MetaError
-from storage_gateway.client import Client, ClientError, Target, read_token
+from storage_gateway.blind_client import BlindClient
+from storage_gateway.client import Client, ClientError, Source, Target, read_token
 from storage_gateway.config import is_loopback
 from storage_gateway.errors import KeyDisabled, KeyNotYours, StaleKeyReader
+from storage_gateway.records import BLIND, Slot
 from urn import ObjectName, URNError, parse_name
 
-from .exits import EXIT_INTERRUPTED
+from .blind import SealingSource, sealed_head_for
+from .exits import EXIT_INTERRUPTED, Failure
+from .keys import all_recipients
 from .offline import open_stream, read_identities
 from .output import (
     EXIT_FAILED,
@@ -89,7 +93,7 @@ def talk(name: str, options: argparse.Namespace, work: Work) -> int:
     except aiohttp.ClientError as error:
         fail(name, f"cannot talk to {options.url}: {error}")
         return EXIT_FAILED
-    except (CryptoError, OSError, UnicodeDecodeError, URNError) as error:
+    except (CryptoError, Failure, OSError, UnicodeDecodeError, URNError) as error:
         fail(name, error)
         return EXIT_FAILED
 
@@ -107,19 +111,41 @@ def _token_of(path: Path | None) -> str | None:
 
 
 async def _put(options: argparse.Namespace, token: str) -> int:
+    known = None if options.recipients_file is None else all_recipients([], options.recipients_file)
+    filename = None if options.file == "-" else Path(options.file).name
+    direction = "output" if options.output else "input"
     with (
         input_file(options.file) as source,
         progress(source.size, "put", quiet=options.quiet) as advance,
     ):
         async with Client(options.url, token) as client:
+            # Asked first: where custody is blind nothing in clear may even be offered.
+            blind = BlindClient(client)
+            session = await blind.session(options.session)
+            what: dict[str, Any] = {
+                "content_type": "application/age" if options.sealed else options.content_type,
+                "filename": filename,
+                "miner": options.miner,
+            }
+            sealed: Source = source
+            if session["custody"] == BLIND:
+                if options.sealed:
+                    fail("put", "the session's custody is blind: give the file unsealed, put seals")
+                    return EXIT_USAGE
+                reservation = await blind.reserve(options.session, options.task, direction)
+                meta = Meta(options.content_type, filename)
+                slot = Slot(options.session, options.task, direction, options.miner)
+                sealed = SealingSource(source, sealed_head_for(reservation, slot, meta, known))
+                what = {"content_type": "application/age", "reservation": reservation["urn"]}
+            elif known is not None:
+                fail("put", "the gateway seals for this session: -R is for blind custody")
+                return EXIT_USAGE
             answer = await client.upload(
                 options.session,
                 options.task,
-                "output" if options.output else "input",
-                source,
-                content_type="application/age" if options.sealed else options.content_type,
-                filename=None if options.file == "-" else Path(options.file).name,
-                miner=options.miner,
+                direction,
+                sealed,
+                **what,
                 on_bytes=advance,
                 on_pending=lambda document: _say_pending(document, quiet=options.quiet),
             )
