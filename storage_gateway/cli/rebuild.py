@@ -27,7 +27,12 @@ from storage_gateway.backends.pins import NoPins
 from storage_gateway.backends.s3 import S3Store
 from storage_gateway.catalog import Catalog
 from storage_gateway.catalog.copying import CopyRefused, refuse_living
-from storage_gateway.catalog.sessions import register_router
+from storage_gateway.catalog.registry import KeyVersion, list_keys
+from storage_gateway.catalog.sessions import (
+    DEPLOYMENT_SCOPE,
+    register_router,
+    router_recipient,
+)
 from storage_gateway.catalog.work import find_deployment as deployment_of
 from storage_gateway.catalog.work import load_deployment, record_marker
 from storage_gateway.compare import Compare, CompareReport
@@ -41,6 +46,7 @@ from storage_gateway.deployments import (
 )
 from storage_gateway.errors import BackendUnavailable, BlobMissing, GatewayError
 from storage_gateway.findings import Finding
+from storage_gateway.key_states import KeyState
 from storage_gateway.keyring import copies_missing, load_all
 from storage_gateway.markers import marker_key
 from storage_gateway.parts import MAIN, find_copies_identity, open_catalog
@@ -65,6 +71,7 @@ class _Opened:
     recipient: Recipient
     recovery: Identity | None = field(repr=False)
     prefix: str
+    routers: tuple[Identity, ...] = field(repr=False)
     away: tuple[str, ...]
     """Stores that do not answer."""
 
@@ -87,6 +94,13 @@ def rebuild(options: argparse.Namespace) -> int:
         )
         async for count in rebuild.steps():
             advance(count)
+        for key in await opened.catalog.run(partial(_settle_router, routers=opened.routers)):
+            rebuild.report.find(
+                "router",
+                f"version {key.version} of the router's key",
+                f"objects are sealed to {key.recipient}, and its identity is not held here",
+                "restore it from a backup: without it the gateway opens none of them",
+            )
         return rebuild.report
 
     return _do("catalog rebuild", options, run, print_=_print_rebuilt, new=True)
@@ -174,6 +188,7 @@ async def _run(
             recipient=recipient_of_copies(config, identity),
             recovery=recovery,
             prefix=f"{deployment}/{MAIN}/",
+            routers=routers,
             away=tuple(away),
         )
         with progress(None, command, quiet=options.quiet, unit=" copies") as advance:
@@ -224,12 +239,24 @@ async def _require_ours(
 
 def _register(connection: Connection, deployment: str, routers: Sequence[Identity]) -> None:
     load_deployment(connection, deployment)
-    held = [str(router.recipient()) for router in routers if router.key_class == CLASSIC]
-    if not held or (known := register_router(connection, held[-1], CLASSIC)) not in held:
+    known = router_recipient(connection)
+    if known is not None and known not in [str(router.recipient()) for router in routers]:
         raise ConfigError(
             f"the identity in the data folder is not the one that this deployment's objects are"
-            f" sealed to ({known if held else 'a classic one'}): restore that one"
+            f" sealed to ({known}): restore that one"
         )
+
+
+def _settle_router(connection: Connection, routers: Sequence[Identity]) -> list[KeyVersion]:
+    """Have a version of the router's key active, after those that objects name have come back with
+    their numbers; return those of them whose identity is not held.
+    """
+    held = [str(router.recipient()) for router in routers]
+    classic = [str(router.recipient()) for router in routers if router.key_class == CLASSIC]
+    if classic:
+        register_router(connection, classic[-1], CLASSIC)
+    keys = list_keys(connection, DEPLOYMENT_SCOPE)
+    return [k for k in keys if k.state is not KeyState.DESTROYED and k.recipient not in held]
 
 
 def _recovery_of(config: Config, file: Path | None, identity: Identity) -> Identity | None:
