@@ -9,6 +9,9 @@ import asyncio
 import base64
 import hmac
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +38,7 @@ from storage_gateway.key_passphrase import Passphrase
 from storage_gateway.key_provider import IdentityFile, KeyProvider
 from storage_gateway.key_seed import SeedKeys
 from storage_gateway.keyring import provider_of
+from tests.gateway import REPOSITORY
 from tests.servers.openbao import OpenBao
 
 PASSPHRASE, SEED = "a passphrase of the tests", "5eed" * 16
@@ -168,6 +172,93 @@ async def test_first_starts_at_once_make_one(place: Place) -> None:
     made = await asyncio.gather(*(one.make(CLASSIC, first=True) for one in several))
 
     assert 1 == len({text(one) for one in made}) == len(await (await place.open()).load())
+
+
+DYING = """
+import asyncio, os, sys
+from pathlib import Path
+from storage_gateway.config import load_config
+from storage_gateway.keyring import provider_of
+
+dies_at, steps = int(sys.argv[1]), 0
+
+def step(event, args):
+    global steps
+    named = [a for a in args if isinstance(a, (str, bytes, os.PathLike))]
+    if event in {"open", "os.rename", "os.remove", "os.link"} and any(
+        "router-" in os.fsdecode(a) for a in named
+    ):
+        steps += 1
+        if steps == dies_at:
+            os.kill(os.getpid(), 9)
+
+async def main():
+    config = load_config(file=None, environment=os.environ, options={})
+    provider = provider_of(config)
+    made = await provider.make("classic")
+    print("made", made.recipient(), flush=True)
+    await provider.drop(sys.argv[2])
+    print("dropped", sys.argv[2], flush=True)
+    await provider.close()
+
+sys.addaudithook(step)
+asyncio.run(main())
+"""
+
+
+def died(place: Place, step: int, drop: str) -> tuple[int, str]:
+    """Make a version and drop one in a process that dies at a step; return status and output."""
+    config = place.config
+    environment = {
+        f"GATEWAY_{name.upper()}": str(value)
+        for name in config.__struct_fields__
+        if name.startswith("key_") and (value := getattr(config, name)) is not None
+    }
+    environment |= {"GATEWAY_DATA_DIR": str(place.folder), "PATH": os.environ["PATH"]}
+    if config.key_seed is not None:
+        environment["GATEWAY_KEY_SEED"] = config.key_seed.expose().decode()
+    run = subprocess.run(
+        [sys.executable, "-c", DYING, str(step), drop],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+        env=environment,
+        timeout=60,
+    )
+    assert run.returncode in (0, -9), run.stderr
+    return run.returncode, run.stdout
+
+
+@pytest.mark.parametrize("place", ["file", "seed", "transit"], indirect=True)
+async def test_a_process_that_dies_at_any_step_loses_none(place: Place) -> None:
+    """And what it leaves behind does not keep what is dropped later."""
+    provider = await place.open()
+    old = await provider.make(CLASSIC)
+    deaths = 0
+    for step in range(1, 60):
+        gone = await provider.make(CLASSIC)
+        at_most = place.file.read_bytes()
+        status, out = await asyncio.to_thread(died, place, step, text(gone))
+        held = {text(one) for one in await provider.load()}
+        made = {line.split()[1] for line in out.splitlines() if line.startswith("made")}
+
+        assert {text(old), *made} <= held, step
+        assert not ("dropped" in out and text(gone) in held), step
+        for each in held - {text(old)}:
+            await provider.drop(each)
+        if place.kind == "seed":
+            salts = {line.split()[1].encode() for line in at_most.decode().splitlines()[2:]}
+            left = b"".join(path.read_bytes() for path in place.folder.iterdir())
+            assert 1 == sum(salt in left for salt in salts), step
+        assert [] == list(place.folder.glob("*.tmp"))
+        if status == 0:
+            break
+        deaths += 1
+    else:
+        pytest.fail("it never came to its end")
+
+    assert deaths >= 8, deaths
 
 
 async def test_only_a_plain_file_has_the_identities_in_clear(place: Place) -> None:

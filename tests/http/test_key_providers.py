@@ -40,6 +40,7 @@ from tests.http.steps import (
     upload_sealed,
     uploaded,
 )
+from tests.http.test_rebuild import lose_catalog, new_token
 from tests.servers.openbao import OpenBao
 
 AWAY = "key_provider_unavailable"
@@ -316,26 +317,14 @@ async def test_commands_say_that_it_is_away_and_work_when_it_is_back(site: Site)
     await start(site)
     done = await command_beside("check", "--data-dir", data_dir, environment=environment)
     assert (0, True) == (done.status, b"1 objects" in done.out), done
-    (data_dir / "catalog.sqlite3").unlink()
+    await asyncio.to_thread(lose_catalog, data_dir)
     command = ("catalog", "rebuild", "--data-dir", data_dir)
     done = await command_beside(*command, environment=environment)
     assert 0 == done.status, done
     async with site.running() as gateway:
-        assert BODY == await _opened_by_operator(gateway, urn, session)
-
-
-async def _opened_by_operator(gateway: RunningGateway, urn: str, session: OpenSession) -> bytes:
-    data = request(
-        "POST",
-        f"/v1/sessions/{session.session_id}/tokens",
-        gateway.operator_token,
-        headers=[("Content-Type", "application/json")],
-        body=b'{"party": "user"}',
-    )
-    token = (await exchange(gateway.address, data)).json()["token"]
-    answer = await fetch(gateway, urn, token, headers=[PLAINTEXT])
-    assert 200 == answer.status, answer
-    return answer.body
+        token = await new_token(gateway)
+        opened = await fetch(gateway, urn, token, headers=[PLAINTEXT])
+        assert (200, BODY) == (opened.status, opened.body)
 
 
 OTHERS: dict[str, dict[str, object]] = {
