@@ -11,8 +11,6 @@ from functools import partial
 
 from aiohttp import web
 
-from crypto import Challenger
-
 from .api import (
     ADMIN_HOST,
     GatewayRunner,
@@ -33,8 +31,7 @@ from .errors import BackendUnavailable, CatalogBehind
 from .ids import new_random_id
 from .indexing import Indexing
 from .instance import Instance
-from .jobs import Jobs
-from .key_states import Dwell
+from .key_services import make_jobs, make_registry
 from .late import late_uploads
 from .line import Report, WorkerEnd
 from .manifest_copies import OBJECT, SESSION
@@ -45,8 +42,6 @@ from .parts import Parts, open_parts
 from .read import Reads
 from .readiness import OK, Readiness, Watch
 from .records import ALL_OPEN, Manifest, Wanted
-from .registry import Registry
-from .rewrap import Rewrap
 from .room import require_room
 from .sessions import Sessions
 from .settle import Settler
@@ -199,6 +194,7 @@ class Gateway:
         self.recovery = self.upkeep.recovery
         self._uploads = self._make_uploads(parts, stores, settler, memory["write"])
         self._watch = self._watch_over(parts)
+        reads = self._make_reads(parts, stores, memory["read"])
         self.services = Services(
             config=config,
             catalog=catalog,
@@ -210,8 +206,16 @@ class Gateway:
                 check_wanted=stores.check,
                 bring_copy=self._bring_copy_of_session,
             ),
-            registry=self._make_registry(parts),
-            jobs=self._make_jobs(parts),
+            registry=make_registry(config, parts, bring_copy=self._bring_copy_of_session),
+            jobs=make_jobs(
+                config,
+                parts,
+                self._instance,
+                reads,
+                self._uploads,
+                threads=self._threads,
+                store_of=stores.for_writes,
+            ),
             uploads=self._uploads,
             blind=BlindCustody(
                 config,
@@ -222,15 +226,7 @@ class Gateway:
                 bring_copy=partial(self._bring_copy, again=True),
             ),
             late=late_uploads(config, catalog),
-            reads=Reads(
-                catalog=catalog,
-                store=store,
-                threads=self._threads,
-                keyring=parts.keyring,
-                memory=memory["read"],
-                payloads=payloads,
-                store_of=stores.for_parties,
-            ),
+            reads=reads,
             erasure=Erasure(catalog=catalog, settler=settler, bring_copy=self._bring_copy),
             upkeep=self.upkeep,
             check_ready=self._check_ready,
@@ -246,27 +242,15 @@ class Gateway:
             keys=parts.keyring.state,
         )
 
-    def _make_jobs(self, parts: Parts) -> Jobs:
-        return Jobs(
-            parts.catalog,
-            instance_id=self._instance.instance_id,
-            kinds={
-                "rewrap": Rewrap(
-                    parts.catalog, threads=self._threads, identities=parts.keyring.opening
-                ),
-            },
-            hold_lease=self._instance.hold,
-        )
-
-    def _make_registry(self, parts: Parts) -> Registry:
-        config = self._config
-        return Registry(
-            parts.catalog,
-            challenger=Challenger(parts.copies_identity),
-            dwell=Dwell(config.key_retiring_s, config.key_disabled_s),
-            miners_max=config.miners_max,
-            token_lifetime_s=config.token_lifetime_s,
-            bring_copy=self._bring_copy_of_session,
+    def _make_reads(self, parts: Parts, stores: WantedStores, memory: Budget) -> Reads:
+        return Reads(
+            catalog=parts.catalog,
+            store=parts.store,
+            threads=self._threads,
+            keyring=parts.keyring,
+            memory=memory,
+            payloads=parts.payloads,
+            store_of=stores.for_parties,
         )
 
     def _make_uploads(

@@ -137,6 +137,8 @@ class Config(KeySettings, frozen=True, forbid_unknown_fields=True, kw_only=True)
     key_retiring_s: Annotated[float, msgspec.Meta(ge=0)] = 3600.0
     """How long a key version stays retiring before it can be disabled, and how long what others
     seal to it is still taken: they may not have heard of the new one."""
+    read_grace_s: Seconds = 3600.0
+    """How long after an object was resealed what it had before stays for those who read it."""
     key_disabled_s: Annotated[float, msgspec.Meta(ge=0)] = 7 * 86400.0
     """How long one stays disabled before it can be destroyed: a mistake can be taken back."""
 

@@ -20,7 +20,7 @@ from .late import Late
 from .leaves import Part
 from .memory import Account
 from .placing import Produce
-from .records import ROUTER_CUSTODY, Manifest, ObjectState, Party, Slot, Wanted
+from .records import ROUTER, ROUTER_CUSTODY, Manifest, ObjectState, Party, Session, Slot, Wanted
 
 
 def do_nothing(_connection: Connection) -> None:
@@ -54,6 +54,15 @@ class Draft:
     custody: str = ROUTER_CUSTODY
     on_commit: Unit[None] = do_nothing
     """To be done in the transaction that commits it, before that."""
+    replaces: Manifest | None = None
+    """What it takes the place of: the object has its slot, and another payload."""
+    grace_s: float = 0.0
+    """How long that payload may be read then."""
+
+    @property
+    def router(self) -> str:
+        """The recipient of the router's version that it is sealed to."""
+        return next(party.recipient for party in self.parties if party.role == ROUTER)
 
     def context(self) -> Context:
         """Return what its head's context stanza is made over."""
@@ -71,6 +80,12 @@ class Payload:
     head: Callable[[], MadeHead]
     memory: Account
     late: Late | None
+
+
+def parties_kept(manifest: Manifest, session: Session) -> tuple[Party, ...]:
+    """Return those whom a head is wrapped for and who are parties still, with their active keys."""
+    found = (session.party(party.role, party.miner) for party in manifest.wrapped_for)
+    return tuple(party for party in found if party is not None)
 
 
 def recipients_of(parties: tuple[Party, ...]) -> list[Recipient]:

@@ -14,7 +14,7 @@ from urn import DAGBuilder, LeafError
 
 from .catalog import Catalog
 from .catalog.blocks import CommittedPayload, Node, index_blocks, list_unindexed
-from .catalog.objects import load_segment_page
+from .catalog.segments import load_segment_page
 from .errors import GatewayError
 
 logger = logging.getLogger(__name__)

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from .catalog import Catalog
+from .catalog import Catalog, now_ms
 from .catalog.jobs import (
     FailureRow,
     JobRow,
     JobState,
+    Scope,
+    Step,
     ask_job_to_stop,
     begin_job,
     claim_job,
@@ -38,33 +40,17 @@ AGAIN_MAX = 30
 """How often a job goes on after something that it needs was away."""
 
 
-class Step(Protocol):
-    """What was done at once."""
-
-    @property
-    def done(self) -> int:
-        """Objects that it did."""
-        ...
-
-    @property
-    def changed(self) -> int:
-        """Objects that had changed meanwhile, and stay as they are."""
-        ...
-
-    @property
-    def failures(self) -> tuple[FailureRow, ...]:
-        """Objects that it could not do."""
-        ...
-
-
 class Work(Protocol):
     """A kind of job."""
 
-    async def count(self, session_id: str | None) -> dict[str, int]:
+    repeats: bool
+    """Whether there may be more to do after its end, which it finds by itself."""
+
+    async def count(self, scope: Scope) -> dict[str, int]:
         """Return how many objects there are to do, by the session."""
         ...
 
-    def steps(self, session_id: str | None) -> AsyncIterator[Step]:
+    def steps(self, scope: Scope) -> AsyncIterator[Step]:
         """Do them, some at a time."""
         ...
 
@@ -79,9 +65,10 @@ class _Counts:
     changed: int = 0
     failed: int = 0
     seconds: float = 0.0
+    position: str = ""
     seen: set[str] = field(default_factory=set)
 
-    def as_json(self) -> dict[str, int | float | None]:
+    def as_json(self) -> dict[str, int | float | str | None]:
         """Return what is told of them."""
         rate = self.done / self.seconds if self.seconds > 0 else 0.0
         left = max(0, self.to_do - self.done - self.changed - self.failed)
@@ -92,6 +79,7 @@ class _Counts:
             "failed": self.failed,
             "per_s": round(rate, 1),
             "eta_s": round(left / rate, 1) if rate else None,
+            "position": self.position,
         }
 
 
@@ -120,7 +108,8 @@ class Jobs:
             InvalidField: there is no such kind.
 
         """
-        return await self._work(kind).count(session_id)
+        before_ms = await self._catalog.read(now_ms)
+        return await self._work(kind).count(Scope(session_id, before_ms))
 
     async def start(self, kind: str, session_id: str | None, rate: float) -> JobRow:
         """Begin a job; ``rate`` is how many objects a second it does at most, 0: as many as go.
@@ -235,7 +224,9 @@ class Jobs:
 
     async def _to_its_end(self, job: JobRow) -> None:
         counts = _Counts(
-            done=int(job.counts.get("done") or 0), changed=int(job.counts.get("changed") or 0)
+            done=int(job.counts.get("done") or 0),
+            changed=int(job.counts.get("changed") or 0),
+            position=str(job.counts.get("position") or ""),
         )
         state = JobState.FAILED
         try:
@@ -276,7 +267,8 @@ class Jobs:
 
     async def _go_through(self, job: JobRow, counts: _Counts) -> JobState:
         work, loop = self._work(job.kind), asyncio.get_running_loop()
-        left = sum((await work.count(job.session_id)).values())
+        scope = Scope(job.session_id, job.created_ms, counts.position)
+        left = sum((await work.count(scope)).values())
         counts.to_do = counts.done + counts.changed + left
         began, rate = loop.time(), float(job.parameters.get("rate") or 0.0)
         before, told_s = counts.seconds, -TOLD_S
@@ -284,9 +276,10 @@ class Jobs:
         did = 0
         while True:
             did_in_round = 0
-            async for step in work.steps(job.session_id):
+            async for step in work.steps(scope):
                 counts.done += step.done
                 counts.changed += step.changed
+                counts.position = step.position
                 failures += step.failures
                 counts.seen |= {failure.object_id for failure in step.failures}
                 counts.failed = len(counts.seen)
@@ -298,13 +291,13 @@ class Jobs:
                     if await self._tell(job, counts, failures) is JobState.STOPPING:
                         return JobState.STOPPED
                     failures = []
-                did += step.done + step.changed + len(step.failures)
+                did += step.objects
                 if rate:
                     await asyncio.sleep(max(0.0, began + did / rate - loop.time()))
             await self._tell(job, counts, failures)
             failures = []
             # A key may have been rotated meanwhile: until a round finds nothing that it can do.
-            if not did_in_round:
+            if not (work.repeats and did_in_round):
                 return JobState.DONE
 
     async def _tell(self, job: JobRow, counts: _Counts, failures: list[FailureRow]) -> JobState:

@@ -25,6 +25,7 @@ from .key_provider import HeldKeys, IdentityFile, KeyProvider, identity_file
 from .key_seed import SeedKeys
 from .key_settings import too_short
 from .key_transit import Transit
+from .records import ROUTER, Party
 
 logger = logging.getLogger(__name__)
 
@@ -186,6 +187,22 @@ class Keyring:
             await self._found(asked[0])
         every = self.opening()
         return tuple(self._held[each] for each in asked if each in self._held) or every
+
+    async def opening_to_rewrap(
+        self, current: Iterable[Party], wanted: Iterable[Party]
+    ) -> tuple[Identity, ...]:
+        """Return the identities that open the heads of ``current``, and check those that are made
+        for ``wanted``.
+
+        Raises:
+            KeyProviderUnavailable: as `opening`; or the provider does not hold the latter.
+
+        """
+        for party in wanted:
+            if party.role == ROUTER:
+                await self.held_for(party.recipient)
+        routers = [p.recipient for p in (*current, *wanted) if p.role == ROUTER]
+        return await self.opening_for(dict.fromkeys(routers))
 
     async def make(self, key_class: str, *, first: bool = False) -> Identity:
         """Have the provider make a version; see `KeyProvider.make`.

@@ -28,7 +28,7 @@ from .catalog import Catalog
 from .catalog.copies import stores_of
 from .catalog.high_water import is_behind
 from .catalog.leftovers import Named, find_named
-from .catalog.objects import load_segment_page
+from .catalog.segments import load_segment_page
 from .copies import check_copy
 from .errors import BackendUnavailable, BlobCorrupt, BlobMissing, StorageFull
 from .passes import Turn, run_passes, turn_at

@@ -12,6 +12,7 @@ from .backends import KeyedStore
 from .catalog import Catalog
 from .catalog.objects import load_manifest
 from .catalog.outbox import is_copied
+from .errors import NotFound
 from .manifest_copies import OBJECT, folder_of, parse_copy_name
 
 
@@ -34,15 +35,22 @@ class OldCopies:
         self._store = store
         self._prefix = prefix
 
-    async def has_any(self, object_id: str) -> bool:
-        """Tell whether a store has a copy of the object's manifest, of whatever generation.
+    async def has_newer(self, object_id: str) -> bool:
+        """Tell whether a store has a copy of the object's manifest that is newer than it is here.
 
         Raises:
-            BackendUnavailable
+            BackendUnavailable, CatalogUnavailable
 
         """
-        async for _ in self._store.list(folder_of(self._prefix, OBJECT, object_id)):
-            return True
+        try:
+            manifest = await self._catalog.read(partial(load_manifest, object_id=object_id))
+            known = manifest.generation
+        except NotFound:
+            known = 0
+        async for blob in self._store.list(folder_of(self._prefix, OBJECT, object_id)):
+            name = parse_copy_name(self._prefix, blob.key)
+            if name is None or name.generation > known:
+                return True
         return False
 
     async def look(self, object_id: str) -> Found:

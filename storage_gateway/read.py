@@ -27,8 +27,9 @@ from crypto import (
 from .backends import KeyedStore, Range
 from .backends.last_resort import LastResort
 from .catalog import Catalog, Unit
-from .catalog.objects import load_manifest, load_segment_page
+from .catalog.objects import load_manifest
 from .catalog.registry import KeyVersion, keys_of_reader
+from .catalog.segments import load_segment_page
 from .damage import damage_told, record_damage_told
 from .errors import BlobCorrupt, BlobMissing, CIDSuperseded, Erased
 from .keyring import Keyring
@@ -259,6 +260,8 @@ class Reads:
             now = await self._catalog.read(lambda c: load_manifest(c, manifest.object_id))
             if now.state is not ObjectState.COMMITTED:
                 raise Erased("the object was erased while it was read") from None
+            if now.payload_id != manifest.payload_id:
+                raise CIDSuperseded("the object was resealed long since", cid=now.cid) from None
 
         tell = partial(
             damage_told,

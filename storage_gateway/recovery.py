@@ -15,7 +15,7 @@ from retention import ErasureStep, next_erasure_step
 from .backends import KeyedStore
 from .catalog import Catalog, now_ms
 from .catalog.blind import forget_old
-from .catalog.graves import ERASED, touch_grave
+from .catalog.graves import ABORTED, SUPERSEDED, touch_grave
 from .catalog.outcomes import OVERDUE_S, decide_all_overdue, forget_outcomes, list_pending
 from .catalog.work import (
     Grave,
@@ -165,6 +165,9 @@ class Recovery:
         pages = _Pages(self._catalog)
         while page := await self._catalog.read(partial(list_graves, after=after, limit=PAGE)):
             for grave in page:
+                if (grave.doomed_until_ms or 0) > began_ms:
+                    report.graves_waiting += 1
+                    continue
                 try:
                     await self._clear_grave(grave, report, began_ms, pages)
                 except GatewayError as error:
@@ -182,7 +185,11 @@ class Recovery:
         found = [blob async for blob in self._store.list(prefix)]
         older, may_close = await self._older_copies(grave)
         # An aborted upload had no manifest, so there is no head to be cleaned away.
-        pages_clean = grave.reason != ERASED
+        pages_clean = grave.reason == ABORTED
+        if grave.reason == SUPERSEDED and not may_close:
+            # A catalog that was rebuilt now would name what is to be deleted.
+            report.graves_waiting += 1
+            return
         while True:
             step = next_erasure_step(
                 blobs_found=len(found) + len(older),
@@ -218,10 +225,10 @@ class Recovery:
                 return
 
     async def _older_copies(self, grave: Grave) -> tuple[list[str], bool]:
-        """Return the manifest copies that hold an erased object's head, and whether it may count as
-        erased: not before a store has its tombstone, nor do they go before.
+        """Return the manifest copies that hold a head that is gone, and whether it may count as
+        gone: not before a store has the copy that took their place, nor do they go before.
         """
-        if self._copies is None or grave.reason != ERASED:
+        if self._copies is None or grave.reason == ABORTED:
             return [], True
         found = await self._copies.look(grave.object_id)
         return (found.older if found.has_newest else []), found.has_newest

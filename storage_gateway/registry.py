@@ -10,7 +10,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from crypto import Challenger, CryptoError, PossessionError, Recipient, parse_recipient
+from crypto import (
+    CLASSIC,
+    HYBRID,
+    Challenger,
+    CryptoError,
+    PossessionError,
+    Recipient,
+    parse_recipient,
+)
 
 from .catalog import Catalog, now_ms
 from .catalog.registry import (
@@ -26,8 +34,9 @@ from .catalog.registry import (
 )
 from .catalog.sessions import NewToken, load_session
 from .catalog.wraps import copies_due
-from .errors import InvalidField, KeyUnproven
+from .errors import InvalidField, KeyInUse, KeyUnproven
 from .key_states import Dwell, KeyState
+from .keyring import Keyring
 from .records import MINER, Party, TokenKind
 from .tokens import new_token, token_digest
 
@@ -48,16 +57,20 @@ class Registry:
         catalog: Catalog,
         *,
         challenger: Challenger,
+        keyring: Keyring,
+        copies_key: str,
         dwell: Dwell,
         miners_max: int,
         token_lifetime_s: float,
         bring_copy: Callable[[str], Awaitable[None]],
     ) -> None:
-        """``bring_copy`` returns once as many stores have the copy of the session of that id as
-        must.
+        """``copies_key`` is the recipient of the identity that copies of manifests are made with;
+        ``bring_copy`` returns once as many stores have the copy of the session of that id as must.
         """
         self._catalog = catalog
         self._challenger = challenger
+        self._keyring = keyring
+        self._copies_key = copies_key
         self._dwell = dwell
         self._miners_max = miners_max
         self._token_lifetime_s = token_lifetime_s
@@ -190,23 +203,54 @@ class Registry:
         census = [(key, *found.get(_place_of(key), (0, 0))) for key in keys]
         return [(key, heads, uploads) for key, heads, uploads in census], due
 
-    async def rotate_router(self, recipient: Recipient) -> KeyVersion:
-        """Make a recipient, whose identity the key provider keeps, the router's active one.
+    async def rotate_router(self, key_class: str) -> KeyVersion:
+        """Have the key provider make an identity, and its recipient the router's active one.
+
+        One that the provider holds and nobody knows of is taken: a rotation died after it was made.
 
         Raises:
-            KeyExists: it was one before.
+            InvalidField: there is no such class.
+            KeyProviderUnavailable: the provider did not make it in time.
 
         """
+        if key_class not in (CLASSIC, HYBRID):
+            raise InvalidField(f"key_class must be {CLASSIC} or {HYBRID}", field="key_class")
+        await self._keyring.refresh()
+        known = {key.recipient for key in await self._catalog.read(lambda c: list_keys(c, ""))}
+        of_class = [i for i in self._keyring.opening() if i.key_class == key_class]
+        unknown = (i for i in of_class if str(i.recipient()) not in known)
+        identity = next(unknown, None) or await self._keyring.make(key_class)
         key = await self._catalog.run(
             partial(
                 add_key,
                 holder=ROUTER_ITSELF,
-                recipient=str(recipient),
-                key_class=recipient.key_class,
+                recipient=str(identity.recipient()),
+                key_class=key_class,
                 proven=True,
             )
         )
         await self._changed(ROUTER_ITSELF, "key registered", key)
+        return key
+
+    async def change_router_state(
+        self, version: int, state: KeyState, *, urgent: bool
+    ) -> KeyVersion:
+        """Bring a version of the router's key into another state; of one that is destroyed the
+        identity is gone for good.
+
+        Raises:
+            NotFound, KeyStateSkipped, KeyDwelling
+            KeyInUse: something is wrapped for it, or copies of manifests are made with it.
+            KeyProviderUnavailable: it is destroyed, and the identity is perhaps still held: again.
+
+        """
+        if state is KeyState.DESTROYED:
+            keys = await self._catalog.read(lambda c: list_keys(c, ""))
+            if any(k.version == version and k.recipient == self._copies_key for k in keys):
+                raise KeyInUse("copies of manifests are made with this key, and open with it")
+        key = await self.change_state(ROUTER_ITSELF, version, state, urgent=urgent)
+        if state is KeyState.DESTROYED:
+            await self._keyring.drop(key.recipient)
         return key
 
     async def _now_s(self) -> int:

@@ -29,9 +29,9 @@ from .backends.s3 import S3Store
 from .backends.spool import Spool
 from .catalog import Catalog
 from .catalog.copies import BAD, mark_bad, stores_of
-from .catalog.objects import load_segment_page
 from .catalog.repairs import BEFORE_ALL, CopyKey, CopyToMake, list_copies_to_make, mark_placed
 from .catalog.roots import expect_roots
+from .catalog.segments import load_segment_page
 from .copies import check_copy, leaf_ranges, read_leaf
 from .errors import (
     BackendUnavailable,

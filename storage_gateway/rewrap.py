@@ -6,16 +6,16 @@ of its object: what does not open, or belongs elsewhere, is counted and told, an
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from functools import partial
 
 from crypto import CryptoError, Identity, parse_recipient, rewrap
 
 from .catalog import Catalog
-from .catalog.jobs import FailureRow
+from .catalog.jobs import FailureRow, Scope, Step
 from .catalog.rewrapping import NewHead, StaleWrap, find_stale, list_wrapped, put_heads
+from .keyring import Keyring
 from .records import Manifest, Party
 
 logger = logging.getLogger(__name__)
@@ -24,41 +24,26 @@ PAGE = 200
 """Heads that are put in one transaction."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What was done with one page of heads."""
-
-    done: int
-    changed: int
-    """Were erased, or wrapped anew by somebody else, meanwhile."""
-    failures: tuple[FailureRow, ...]
-
-    @property
-    def heads(self) -> int:
-        """How many there were."""
-        return self.done + self.changed + len(self.failures)
-
-
 class Rewrap:
     """Wraps heads anew, for one gateway process."""
 
-    def __init__(
-        self, catalog: Catalog, *, threads: Executor, identities: Callable[[], Sequence[Identity]]
-    ) -> None:
-        """``identities`` returns what the router opens heads with; it may raise ServiceError."""
+    repeats = True
+
+    def __init__(self, catalog: Catalog, *, threads: Executor, keyring: Keyring) -> None:
+        """Nothing is looked at yet."""
         self._catalog = catalog
         self._threads = threads
-        self._identities = identities
+        self._keyring = keyring
 
-    async def count(self, session_id: str | None) -> dict[str, int]:
+    async def count(self, scope: Scope) -> dict[str, int]:
         """Return how many heads are to be wrapped anew, by the session."""
-        stale = await self._catalog.read(lambda c: list(find_stale(c, session_id)))
+        stale = await self._catalog.read(lambda c: list(find_stale(c, scope.session_id)))
         counts: dict[str, int] = {}
         for each in stale:
             counts[each.wrap.session_id] = counts.get(each.wrap.session_id, 0) + each.wrap.heads
         return {name: count for name, count in counts.items() if count}
 
-    async def steps(self, session_id: str | None) -> AsyncIterator[Step]:
+    async def steps(self, scope: Scope) -> AsyncIterator[Step]:
         """Wrap anew all heads of a session, or of all, that are not for active keys.
 
         Stopped between two steps it has lost nothing, and begins in front again: what is done is
@@ -68,7 +53,7 @@ class Rewrap:
             CatalogUnavailable, KeyProviderUnavailable
 
         """
-        for stale in await self._catalog.read(lambda c: list(find_stale(c, session_id))):
+        for stale in await self._catalog.read(lambda c: list(find_stale(c, scope.session_id))):
             after = ""
             read = partial(list_wrapped, wrap_id=stale.wrap.wrap_id, limit=PAGE)
             ahead = asyncio.create_task(self._catalog.read(partial(read, after=after)))
@@ -83,7 +68,8 @@ class Rewrap:
                 await asyncio.gather(ahead, return_exceptions=True)
 
     async def _wrap(self, stale: StaleWrap, page: Sequence[Manifest]) -> Step:
-        identities = list(self._identities())
+        wrap = stale.wrap
+        identities = await self._keyring.opening_to_rewrap(wrap.parties, stale.wanted)
         made = await asyncio.get_running_loop().run_in_executor(
             self._threads, partial(_made_of, page, _wanted_by_place(stale), identities)
         )

@@ -14,8 +14,9 @@ from crypto import SEGMENT_LEAVES
 
 from .backends.ipfs import IPFSStore
 from .catalog import Catalog
-from .catalog.objects import is_committed, load_segment_page
+from .catalog.objects import is_committed
 from .catalog.roots import RootKey, can_come, has_come, list_roots
+from .catalog.segments import load_segment_page
 from .errors import CatalogUnavailable, GatewayError
 
 logger = logging.getLogger(__name__)

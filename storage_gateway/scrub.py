@@ -20,8 +20,8 @@ from .backends import KeyedStore, Member
 from .backends.replica_reads import unseen
 from .catalog import Catalog
 from .catalog.copies import note_bad
-from .catalog.objects import load_segment_page
 from .catalog.scrubs import BEFORE_ALL, PlacedSegment, SegmentKey, list_segments_to_scrub
+from .catalog.segments import load_segment_page
 from .copies import check_copy
 from .errors import BackendUnavailable, BlobCorrupt, BlobMissing, CatalogUnavailable
 from .findings import remedy_of_copy

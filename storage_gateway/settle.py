@@ -135,7 +135,7 @@ class Settler:
         """See that it is an old catalog, if the upload was committed in a later one: its manifest
         is copied after that, and here it can be committed no more.
         """
-        if self._copies is not None and await self._copies.has_any(intent.object_id):
+        if self._copies is not None and await self._copies.has_newer(intent.object_id):
             if await self._catalog.run(set_behind):
                 told = {"payload_id": intent.payload_id, "object_id": intent.object_id}
                 logger.error(

@@ -23,7 +23,7 @@ from .backends import Shelf
 from .blind_heads import check_head
 from .catalog import Catalog
 from .catalog.copies import BAD, PENDING, PLACED, load_placements
-from .catalog.objects import load_segments
+from .catalog.segments import load_segments
 from .errors import BlobCorrupt, BlobMissing, GatewayError
 from .findings import CONFIGURE, MOVE_AWAY, RESTORE_CATALOG, CheckReport
 from .records import BLIND, Manifest, Segment

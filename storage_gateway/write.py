@@ -20,7 +20,6 @@ from crypto import (
     LEAF_SIZE,
     SEALED_CHUNK_SIZE,
     CryptoError,
-    Identity,
     Meta,
     SealedHead,
     adopt_head,
@@ -40,8 +39,10 @@ from .catalog.objects import (
     commit_upload,
     continue_upload,
 )
+from .catalog.resealing import begin_reseal, commit_reseal
 from .catalog.roots import expect_roots
 from .catalog.sessions import load_session
+from .commits import Commits
 from .drafts import Draft, Payload, manifest_of, recipients_of
 from .failed import FailedUploads
 from .ids import new_random_id
@@ -52,7 +53,7 @@ from .memory import Budget
 from .placing import Placer, Produce
 from .producing import sealing, verifying
 from .raising import Together
-from .records import MINER, ROUTER, Manifest, Segment, Session, Slot, Wanted
+from .records import MINER, Manifest, Segment, Session, Slot, Wanted
 from .refusals import refusal_of
 from .room import Room
 from .roots import Roots
@@ -116,6 +117,7 @@ class Uploads:
         self._memory = memory
         self._settler = settler
         self._keyring = keyring
+        self._commits = Commits(catalog, keyring)
         self._instance_id = instance_id
         self._payloads = payloads
         self._roots = roots or Roots(catalog, (), payloads=payloads)
@@ -173,28 +175,7 @@ class Uploads:
             RequestError, ServiceError: the upload was refused or failed; nothing of it is kept.
 
         """
-        draft = self._draft(slot, session)
-        identity = await self._router_of(draft)
-        async with self._memory.admit(floor_of(size, CHUNK_SIZE)) as memory:
-
-            @cache
-            def sealed_head() -> SealedHead:
-                context = draft.context()
-                made = new_head(recipients_of(draft.parties), context=context, meta=meta)
-                # Opened again with the router's identity: what does not open is never committed.
-                open_head(made.head, [identity]).check_context(context)
-                return made
-
-            return await self.take_in(
-                draft,
-                Payload(
-                    cut_leaves(body, IN_CLEAR, memory, size=size),
-                    lambda part: sealing(sealed_head().sealer, part),
-                    sealed_head,
-                    memory,
-                    late,
-                ),
-            )
+        return await self.seal_draft(self._draft(slot, session), body, meta, size=size, late=late)
 
     async def adopt(
         self,
@@ -216,7 +197,7 @@ class Uploads:
 
         """
         draft = self._draft(slot, session)
-        identity = await self._router_of(draft)
+        identity = await self._keyring.sealing_for(draft.router)
         try:
             async with self._memory.admit(floor_of(size, SEALED_CHUNK_SIZE)) as memory:
                 head, rest = await split_head(body)
@@ -239,6 +220,32 @@ class Uploads:
         except CryptoError as error:
             raise refusal_of(error) from error
 
+    async def seal_draft(
+        self, draft: Draft, body: Body, meta: Meta | None, *, size: int | None, late: Late | None
+    ) -> Manifest:
+        """Seal a plaintext body as the draft has it; as `seal`."""
+        identity = await self._keyring.sealing_for(draft.router)
+        async with self._memory.admit(floor_of(size, CHUNK_SIZE)) as memory:
+
+            @cache
+            def sealed_head() -> SealedHead:
+                context = draft.context()
+                made = new_head(recipients_of(draft.parties), context=context, meta=meta)
+                # Opened again with the router's identity: what does not open is never committed.
+                open_head(made.head, [identity]).check_context(context)
+                return made
+
+            return await self.take_in(
+                draft,
+                Payload(
+                    cut_leaves(body, IN_CLEAR, memory, size=size),
+                    lambda part: sealing(sealed_head().sealer, part),
+                    sealed_head,
+                    memory,
+                    late,
+                ),
+            )
+
     async def wait_settled(self) -> None:
         """Wait until every failed upload is settled, as far as it can be now, and soon."""
         await self._failed.wait()
@@ -253,11 +260,6 @@ class Uploads:
             wanted=session.wanted,
             store=self._store_of(session.wanted),
         )
-
-    async def _router_of(self, draft: Draft) -> Identity:
-        """Return the identity of the router's version that the draft is sealed to."""
-        (router,) = (party.recipient for party in draft.parties if party.role == ROUTER)
-        return await self._keyring.sealing_for(router)
 
     async def take_in(self, draft: Draft, payload: Payload) -> Manifest:
         """Place a payload and commit it as the draft has it; `seal` and `adopt` end so.
@@ -276,15 +278,18 @@ class Uploads:
             logger.debug("commit began", extra={"payload_id": draft.payload_id})
             roots = self._roots.expected(draft.store.names, placer.leaf_count)
 
-            def unit(connection: Connection) -> Manifest:
+            def commit(connection: Connection, manifest: Manifest) -> Manifest:
                 draft.on_commit(connection)
                 expect_roots(connection, draft.payload_id, roots)
                 self._record_blocks(connection, draft.payload_id, unrecorded, nodes)
-                return commit_upload(
+                make: Callable[..., Manifest] = commit_upload
+                if draft.replaces is not None:
+                    make = partial(commit_reseal, old=draft.replaces, grace_s=draft.grace_s)
+                return make(
                     connection, owner, manifest, placed=unrecorded, wanted=draft.store.names
                 )
 
-            committed = await self._catalog.run(unit)
+            committed = await self._commits.run(manifest, commit)
             logger.debug("upload committed", extra={"payload_id": draft.payload_id})
         except BaseException as error:
             self._settler.working.discard(draft.payload_id)
@@ -314,7 +319,9 @@ class Uploads:
             await self._room.require(draft.wanted)
 
             def unit(connection: Connection) -> None:
-                if index == 0:
+                if index == 0 and draft.replaces is not None:
+                    begin_reseal(connection, owner, draft.replaces, draft.parties)
+                elif index == 0:
                     begin_upload(
                         connection,
                         owner,

@@ -24,6 +24,7 @@ from .key_handlers import (
     change_router_state,
     register_key,
     remove_miner,
+    rotate_router,
     show_keys,
     show_router_keys,
 )
@@ -92,6 +93,7 @@ ROUTES = (
     Route("GET", f"{JOB}/events", OPERATOR | _USER, show_job_events),
     Route("GET", f"{JOB}/failures", OPERATOR | _USER, show_failures),
     Route("GET", "/v1/admin/keys", OPERATOR, show_router_keys),
+    Route("POST", "/v1/admin/keys", OPERATOR, rotate_router),
     Route("POST", "/v1/admin/keys/states", OPERATOR, change_router_state),
     Route("GET", HEADER, PARTIES, show_header),
     Route("PATCH", HEADER, _USER, replace_header),

@@ -5,7 +5,8 @@ from typing import Annotated, TypeVar
 import msgspec
 from aiohttp import web
 
-from storage_gateway.catalog.registry import ROUTER_ITSELF, Holder, KeyVersion
+from crypto import CLASSIC
+from storage_gateway.catalog.registry import Holder, KeyVersion
 from storage_gateway.errors import Forbidden, InvalidField
 from storage_gateway.key_states import KeyState
 from storage_gateway.records import MINER, ROUTER, USER, Caller, TokenKind
@@ -40,6 +41,10 @@ class _RouterState(msgspec.Struct, forbid_unknown_fields=True):
     version: Version
     state: KeyState
     urgent: bool = False
+
+
+class _RouterWish(msgspec.Struct, forbid_unknown_fields=True):
+    key_class: Text = CLASSIC
 
 
 class _NewMiner(msgspec.Struct, forbid_unknown_fields=True):
@@ -86,11 +91,18 @@ async def change_key_state(request: web.Request, caller: Caller) -> web.Response
     return web.json_response(key_json(key), headers=NO_STORE)
 
 
+async def rotate_router(request: web.Request, _caller: Caller) -> web.Response:
+    """``POST /v1/admin/keys``: a new active version of the router's own; the one before retires."""
+    wish = await _read(request, _RouterWish)
+    key = await request.app[SERVICES].registry.rotate_router(wish.key_class)
+    return web.json_response(key_json(key), status=201, headers=NO_STORE)
+
+
 async def change_router_state(request: web.Request, _caller: Caller) -> web.Response:
     """``POST /v1/admin/keys/states``: the same of the router's own."""
     wish = await _read(request, _RouterState)
-    key = await request.app[SERVICES].registry.change_state(
-        ROUTER_ITSELF, wish.version, wish.state, urgent=wish.urgent
+    key = await request.app[SERVICES].registry.change_router_state(
+        wish.version, wish.state, urgent=wish.urgent
     )
     return web.json_response(key_json(key), headers=NO_STORE)
 

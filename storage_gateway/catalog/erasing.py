@@ -6,7 +6,7 @@ from storage_gateway.records import Manifest, ObjectState
 
 from .blind import forget_blind
 from .clock import now_ms
-from .graves import ERASED, dig_grave
+from .graves import ERASED, dig_grave, hasten_graves
 from .objects import expect_copy_of, load_manifest
 from .statements import Statement
 from .tables import objects
@@ -38,6 +38,7 @@ def erase(connection: Connection, object_id: str) -> Manifest:
     now = now_ms(connection)
     if _ERASE.run(connection, {"object_id_is": object_id, "now_ms": now}).changed == 1:
         forget_blind(connection, object_id)
+        hasten_graves(connection, object_id)
         dig_grave(connection, manifest.payload_id, object_id, ERASED)
         manifest = load_manifest(connection, object_id)
         expect_copy_of(connection, manifest)

@@ -60,6 +60,34 @@ class FailureRow:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a job is about, and from where it goes on."""
+
+    session_id: str | None
+    """None: all sessions."""
+    before_ms: int
+    """What was committed later than that is new enough."""
+    position: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What was done at once."""
+
+    done: int
+    changed: int = 0
+    """Objects that had changed meanwhile, and stay as they are."""
+    failures: tuple[FailureRow, ...] = ()
+    position: str = ""
+    """Where to go on, for jobs whose objects do not tell what is done."""
+
+    @property
+    def objects(self) -> int:
+        """How many there were."""
+        return self.done + self.changed + len(self.failures)
+
+
 def _job_of(row: Any) -> JobRow:  # noqa: ANN401 - SQLAlchemy's row
     return JobRow(
         job_id=row.job_id,

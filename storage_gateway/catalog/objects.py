@@ -18,7 +18,6 @@ from sqlalchemy import (
     update,
 )
 
-from crypto import LEAF_TAG_SIZE, Secret
 from storage_gateway.errors import (
     FileKeyReused,
     IntentLost,
@@ -35,11 +34,9 @@ from .clock import now_ms
 from .copies import PENDING, PLACED
 from .outbox import Due, expect_copy, is_copied
 from .sessions import are_current, backends_of, lock_session
-from .statements import Found, Statement, insert_once, key_of, miner_of
+from .statements import Statement, insert_once, key_of, miner_of
 from .tables import instances, intents, objects, placements, segments, sessions, slots
 from .wraps import note_wrap, parties_of
-
-DIGEST_SIZE = 32
 
 
 def _is(*columns: Column[Any]) -> ColumnElement[bool]:
@@ -68,11 +65,6 @@ _CUSTODY = (
 )
 MANIFESTS = select(objects, _WANTED_BACKENDS, _CUSTODY)
 _MANIFEST = Statement(MANIFESTS.where(_is(objects.c.object_id)))
-_IN_ORDER = select(segments).where(_is(segments.c.payload_id)).order_by(segments.c.segment)
-_SEGMENTS = Statement(_IN_ORDER)
-_SEGMENT_PAGE = Statement(
-    _IN_ORDER.where(segments.c.segment >= bindparam("first"), segments.c.segment < bindparam("end"))
-)
 _NEXT_SEQUENCE = Statement(
     select((func.coalesce(func.max(objects.c.sequence), 0) + 1).label("next_sequence")).where(
         _is(objects.c.session_id)
@@ -202,7 +194,7 @@ def continue_upload(
 
     """
     require_intent(connection, owner)
-    _record_placed(connection, owner.payload_id, placed, wanted)
+    record_placed(connection, owner.payload_id, placed, wanted)
     _INSERT_SEGMENT.run(connection, {"payload_id": owner.payload_id, "segment": index})
 
 
@@ -218,9 +210,10 @@ def require_intent(connection: Connection, owner: Ownership) -> None:
         raise IntentLost("the upload was claimed by recovery")
 
 
-def _record_placed(
+def record_placed(
     connection: Connection, payload_id: str, placed: Sequence[Segment], wanted: Sequence[str]
 ) -> None:
+    """Record segments that are durable, and where; ``wanted`` are the stores they should be in."""
     for segment in placed:
         sealed = {
             "payload_id_is": payload_id,
@@ -253,18 +246,11 @@ def commit_upload(
         FileKeyReused: another object was sealed with this file key.
 
     """
-    removed = _END_INTENT.run(connection, owner.parameters())
-    # Commits of one session go one after the other, in the order of their sequence: whoever lists
-    # up to a number has seen all that will ever be below it.
-    lock_session(connection, manifest.slot.session_id)
-    now = now_ms(connection)  # after the waiting
-    living = {"instance_id_is": owner.instance_id, "now_ms": now}
-    lease = _LEASE.run(connection, living).first()
-    if removed.changed != 1 or lease is None:
-        raise IntentLost("the upload was claimed by recovery, or this process lost its lease")
+    end_intent(connection, owner, manifest.slot.session_id)
+    now = now_ms(connection)
     if not are_current(connection, manifest.slot.session_id, manifest.wrapped_for):
         raise StaleParties("a key of a party was retired while the upload was under way")
-    _record_placed(connection, owner.payload_id, placed, wanted)
+    record_placed(connection, owner.payload_id, placed, wanted)
     sequence = _NEXT_SEQUENCE.run(connection, {"session_id_is": manifest.slot.session_id}).value()
     wrap_id = note_wrap(connection, manifest.slot.session_id, manifest.wrapped_for)
     row = _object_row(manifest) | {"sequence": sequence, "created_ms": now, "wrap_id": wrap_id}
@@ -274,6 +260,23 @@ def commit_upload(
     return replace(manifest, sequence=sequence, created_ms=now)
 
 
+def end_intent(connection: Connection, owner: Ownership, session_id: str) -> None:
+    """Take the intent out, as a commit begins.
+
+    Raises:
+        IntentLost: the intent was claimed, or this instance's lease has run out.
+
+    """
+    removed = _END_INTENT.run(connection, owner.parameters())
+    # Commits of one session go one after the other, in the order of their sequence: whoever lists
+    # up to a number has seen all that will ever be below it.
+    lock_session(connection, session_id)
+    # After the waiting.
+    living = {"instance_id_is": owner.instance_id, "now_ms": now_ms(connection)}
+    if removed.changed != 1 or _LEASE.run(connection, living).first() is None:
+        raise IntentLost("the upload was claimed by recovery, or this process lost its lease")
+
+
 def expect_copy_of(connection: Connection, manifest: Manifest) -> None:
     """Note that a copy of the manifest, as it is now, is to come to the stores."""
     if is_copied(manifest.slot.session_id):
@@ -281,10 +284,14 @@ def expect_copy_of(connection: Connection, manifest: Manifest) -> None:
 
 
 def _object_row(manifest: Manifest) -> dict[str, object]:
-    return _slot_columns(manifest.slot) | {
-        "object_id": manifest.object_id,
-        "state": manifest.state.value,
-        "generation": manifest.generation,
+    named = {"object_id": manifest.object_id, "state": manifest.state.value}
+    row = _slot_columns(manifest.slot) | named | object_values(manifest)
+    return row | {"generation": manifest.generation}
+
+
+def object_values(manifest: Manifest) -> dict[str, object]:
+    """Return the columns of a manifest that its payload and its head make."""
+    return {
         "payload_id": manifest.payload_id,
         "head": manifest.head,
         "cid": manifest.cid,
@@ -336,36 +343,6 @@ def load_manifest(connection: Connection, object_id: str) -> Manifest:
 def is_committed(connection: Connection, payload_id: str) -> bool:
     """Tell whether the manifest of an object that was not erased names the payload."""
     return _COMMITTED.run(connection, {"payload_id_is": payload_id}).first() is not None
-
-
-def load_segments(connection: Connection, payload_id: str) -> tuple[Segment, ...]:
-    """Return a payload's segments in order."""
-    return _segments_of(_SEGMENTS.run(connection, {"payload_id_is": payload_id}))
-
-
-def load_segment_page(
-    connection: Connection, payload_id: str, *, first: int, count: int
-) -> tuple[Segment, ...]:
-    """Return so many segments from a number on, or fewer where there are no more, in order."""
-    bounds = {"payload_id_is": payload_id, "first": first, "end": first + count}
-    return _segments_of(_SEGMENT_PAGE.run(connection, bounds))
-
-
-def _segments_of(rows: Found) -> tuple[Segment, ...]:
-    return tuple(
-        Segment(
-            index=row.segment,
-            size=row.size or 0,
-            leaf_digests=_pieces(row.leaf_digests, DIGEST_SIZE),
-            tag_key=Secret(row.tag_key or b""),
-            leaf_tags=_pieces(row.leaf_tags, LEAF_TAG_SIZE),
-        )
-        for row in rows
-    )
-
-
-def _pieces(joined: bytes | None, size: int) -> tuple[bytes, ...]:
-    return tuple((joined or b"")[at : at + size] for at in range(0, len(joined or b""), size))
 
 
 def list_objects(

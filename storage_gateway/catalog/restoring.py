@@ -15,7 +15,7 @@ from storage_gateway.records import BLIND, ROUTER, ObjectState, Party
 
 from .blind import custody_of, forget_blind
 from .copies import PENDING, PLACED
-from .graves import ERASED, dig_grave
+from .graves import ERASED, SUPERSEDED, dig_grave
 from .outbox import Due, expect_copy
 from .roots import expect_roots
 from .sessions import lock_session, restore_router
@@ -143,12 +143,12 @@ def restore_object(
     wanted = _wanted_of(connection, copy.session_id)
     if wanted is None:
         return Restored.NO_SESSION
-    if row is not None and row.payload_id != copy.payload_id:
+    if not (row is not None and row.payload_id == copy.payload_id) and _is_taken(connection, copy):
         return Restored.CONFLICT
     if row is None and not _insert_object(connection, copy):
         return Restored.CONFLICT
     if row is not None:
-        _update_object(connection, copy)
+        _update_object(connection, copy, row.payload_id)
     connection.execute(delete(intents).where(intents.c.payload_id == copy.payload_id))
     if copy.head is None:
         forget_blind(connection, copy.object_id)
@@ -184,6 +184,12 @@ def _values_of(connection: Connection, copy: ObjectCopy) -> dict[str, object]:
         "state": (ObjectState.COMMITTED if copy.head is not None else ObjectState.ERASING).value,
         "generation": copy.generation,
         "head": copy.head,
+        "payload_id": copy.payload_id,
+        "cid": copy.cid,
+        "size": copy.size,
+        "payload_size": copy.payload_size,
+        "key_class": copy.key_class,
+        "file_key_print": copy.file_key_print,
         "sealed_size": copy.sealed_size,
         "wrapped_for": [party.as_json() for party in wrapped_for],
         "erased_ms": copy.erased_ms,
@@ -198,15 +204,17 @@ def _know_router(connection: Connection, key_class: str, wrapped_for: Sequence[P
             restore_router(connection, party, key_class)
 
 
+def _is_taken(connection: Connection, copy: ObjectCopy) -> bool:
+    """Tell whether another object has the payload or the file key."""
+    taken = select(objects.c.object_id).where(
+        objects.c.object_id != copy.object_id,
+        (objects.c.payload_id == copy.payload_id)
+        | (objects.c.file_key_print == copy.file_key_print),
+    )
+    return connection.execute(taken).first() is not None
+
+
 def _insert_object(connection: Connection, copy: ObjectCopy) -> bool:
-    taken = connection.execute(
-        select(objects.c.object_id).where(
-            (objects.c.payload_id == copy.payload_id)
-            | (objects.c.file_key_print == copy.file_key_print)
-        )
-    ).first()
-    if taken is not None:
-        return False
     in_session = objects.c.session_id == copy.session_id
     sequence = copy.sequence
     if connection.execute(
@@ -222,24 +230,23 @@ def _insert_object(connection: Connection, copy: ObjectCopy) -> bool:
         "task_id": copy.task_id,
         "direction": copy.direction,
         "miner": key_of(copy.miner),
-        "payload_id": copy.payload_id,
-        "cid": copy.cid,
-        "size": copy.size,
-        "payload_size": copy.payload_size,
-        "key_class": copy.key_class,
-        "file_key_print": copy.file_key_print,
         "sequence": sequence,
         "created_ms": copy.created_ms,
     }
     return insert_once(connection, objects, values)
 
 
-def _update_object(connection: Connection, copy: ObjectCopy) -> None:
+def _update_object(connection: Connection, copy: ObjectCopy, payload_id: str) -> None:
+    """Bring an object to a newer generation; the payload that it had may be another one."""
     connection.execute(
         update(objects)
         .where(objects.c.object_id == copy.object_id, objects.c.generation < copy.generation)
         .values(_values_of(connection, copy))
     )
+    if payload_id != copy.payload_id:
+        moved = update(slots).where(slots.c.payload_id == payload_id)
+        connection.execute(moved.values(payload_id=copy.payload_id))
+        dig_grave(connection, payload_id, copy.object_id, SUPERSEDED)
 
 
 def _restore_payload(

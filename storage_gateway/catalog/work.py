@@ -20,7 +20,7 @@ from storage_gateway.plan import IntentState
 from storage_gateway.records import ObjectState
 
 from .clock import now_ms
-from .graves import ABORTED, ERASED, dig_grave
+from .graves import ABORTED, dig_grave
 from .high_water import IS_BEHIND
 from .objects import Ownership
 from .statements import Statement, insert_once
@@ -147,6 +147,8 @@ _ERASED = Statement(
     .where(
         objects.c.object_id == bindparam("object_id_is"),
         objects.c.state == ObjectState.ERASING.value,
+        # Of the payloads that it has had another one may still lie there.
+        ~exists().where(graves.c.object_id == bindparam("object_id_is")),
     )
     .values(state=ObjectState.ERASED.value)
 )
@@ -172,6 +174,8 @@ class Grave:
     object_id: str
     reason: str
     buried_ms: int
+    doomed_until_ms: int | None = None
+    """Until then it may still be read."""
 
 
 def load_deployment(connection: Connection, candidate_id: str) -> str:
@@ -340,7 +344,7 @@ def bury_again(connection: Connection, payload_id: str, object_id: str) -> bool:
 def list_graves(connection: Connection, after: str, limit: int) -> list[Grave]:
     """Return a page of graves in the order of their payload ids."""
     return [
-        Grave(row.payload_id, row.object_id, row.reason, row.buried_ms)
+        Grave(row.payload_id, row.object_id, row.reason, row.buried_ms, row.doomed_until_ms)
         for row in _GRAVES.run(connection, {"after": after, "count": limit})
     ]
 
@@ -365,6 +369,6 @@ def close_grave(connection: Connection, grave: Grave, seen_clean: Collection[str
         return False
     for forget in _FORGET_PAYLOAD:
         forget.run(connection, {"payload_id_is": grave.payload_id})
-    if grave.reason == ERASED:
-        _ERASED.run(connection, {"object_id_is": grave.object_id})
+    # Of whatever reason: the last of an object's graves may be that of a payload it had before.
+    _ERASED.run(connection, {"object_id_is": grave.object_id})
     return True

@@ -14,7 +14,8 @@
     |  `- BodyTooLarge, BodyIncomplete, BodyTimeout
     `- ServiceError ........ the service is at fault; Retry-After where trying again helps
        |- Draining, Busy, CatalogUnavailable, BackendUnavailable, IntentLost, StorageFull
-       |- StaleParties (StaleReservation), PlacementImpossible, KeyProviderUnavailable
+       |- StaleParties (StaleReservation), ObjectChanged, PlacementImpossible
+       |- KeyProviderUnavailable
        `- BlobMissing, BlobCorrupt, InternalError
 
 ``detail`` goes to the caller and to logs: it never holds a key, a token, a header or a payload.
@@ -96,6 +97,7 @@ from .service import (
     Draining,
     IntentLost,
     KeyProviderUnavailable,
+    ObjectChanged,
     PlacementImpossible,
     StaleParties,
     StorageFull,
@@ -144,6 +146,7 @@ __all__ = [
     "NotBlind",
     "NotForRouter",
     "NotFound",
+    "ObjectChanged",
     "PartyRemoved",
     "PayloadRefused",
     "PlacementImpossible",

@@ -77,6 +77,13 @@ class IntentLost(ServiceError):
     remedy = "Send the upload again; nothing of this attempt was kept."
 
 
+class ObjectChanged(ServiceError):
+    """The object was erased, or got another head, while it was resealed."""
+
+    code = "object_changed"
+    title = "Object changed meanwhile"
+
+
 class StaleParties(ServiceError):
     """The parties of a session, or their keys, changed while an upload was sealed for them."""
 

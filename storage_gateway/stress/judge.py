@@ -13,7 +13,8 @@ from crypto import CryptoError, open_file
 from storage_gateway.backends import Shelf
 from storage_gateway.catalog.contents import read_contents
 from storage_gateway.catalog.copies import BAD, PLACED, load_placements
-from storage_gateway.catalog.objects import list_objects, load_segments
+from storage_gateway.catalog.objects import list_objects
+from storage_gateway.catalog.segments import load_segments
 from storage_gateway.errors import InternalError
 from storage_gateway.findings import CheckReport
 from storage_gateway.high_water import parse_mark

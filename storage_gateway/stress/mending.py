@@ -5,8 +5,8 @@ from functools import partial
 
 from crypto import LEAF_SIZE
 from storage_gateway.backends import KeyedStore
-from storage_gateway.catalog.objects import load_segments
 from storage_gateway.catalog.repairs import BEFORE_ALL, list_copies_to_make
+from storage_gateway.catalog.segments import load_segments
 from storage_gateway.errors import BlobMissing
 from storage_gateway.records import Segment
 from storage_gateway.repair import RepairReport

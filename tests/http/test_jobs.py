@@ -14,10 +14,8 @@ import aiohttp
 import pytest
 from sqlalchemy import Connection, select, update
 
-from crypto import NoIdentityMatch, X25519Identity, open_file
-from storage_gateway.catalog.registry import ROUTER_ITSELF, add_key
+from crypto import NoIdentityMatch, open_file
 from storage_gateway.catalog.tables import objects
-from storage_gateway.rewrap import Rewrap
 from tests.gateway import MINER, OpenSession, RunningGateway, eventually, open_session
 from tests.gateway import running_gateway as running
 from tests.http.steps import PLAINTEXT, fetch, uploaded
@@ -229,17 +227,12 @@ async def test_a_kind_that_is_not_there_is_refused(
 async def test_the_routers_key_is_rotated(gateway: RunningGateway, session: OpenSession) -> None:
     """Heads come to the router's new version; both identities are held meanwhile."""
     bodies = await filled(gateway, session)
-    new = X25519Identity.generate()
-    services = gateway.gateway.services
-    rewrap = services.jobs._kinds["rewrap"]
-    assert isinstance(rewrap, Rewrap)
-    held = [*rewrap._identities(), new]
-    rewrap._identities = lambda: held
-    await gateway.catalog.run(
-        lambda c: add_key(
-            c, ROUTER_ITSELF, recipient=str(new.recipient()), key_class="classic", proven=True
-        )
-    )
+    keyring = gateway.gateway.parts.keyring
+    (old,) = keyring.opening()
+    made = await ask(gateway, "POST", "/v1/admin/keys", gateway.operator_token, {})
+    assert (201, 2, "proven") == (made.status, made.json()["version"], made.json()["proof"])
+    new = keyring.identity_for(made.json()["recipient"])
+    assert new is not None
     job = await run_job(gateway, gateway.operator_token)
 
     assert len(bodies) == job["progress"]["done"]
@@ -247,4 +240,4 @@ async def test_the_routers_key_is_rotated(gateway: RunningGateway, session: Open
         sealed = (await fetch(gateway, urn, session.user_token)).body
         assert body == open_file(sealed, [new]) == open_file(sealed, [session.user])
         with pytest.raises(NoIdentityMatch):
-            open_file(sealed, held[:1])
+            open_file(sealed, [old])

@@ -18,6 +18,7 @@ from tests.gateway import RunningGateway, leftovers, open_session, running_gatew
 from tests.http.provocations import BODY_BYTES_MAX, LIMITS, TABLE, UNEXPECTED
 
 NEVER_ANSWERED: dict[type[GatewayError], str] = {
+    errors.ObjectChanged: "a job counts what changed meanwhile: storage_gateway/reseal.py",
     errors.GatewayError: "the root; only its subclasses are raised",
     _Absent: "only between the client of a gateway of IPFS and what counts its failures",
     errors.RequestError: "groups what the caller must change; only its subclasses are raised",

@@ -147,6 +147,7 @@ EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
     ("GET", "/v1/jobs/{job}/events"): {"": OWN_SESSIONS_JOB},
     ("GET", "/v1/jobs/{job}/failures"): {"": OWN_SESSIONS_JOB},
     ("GET", "/v1/admin/keys"): {"": NO_TOKEN | OPERATOR_ALONE | {"operator": 200}},
+    ("POST", "/v1/admin/keys"): {"": NO_TOKEN | OPERATOR_ALONE | {"operator": 201}},
     ("POST", "/v1/admin/keys/states"): {
         "": NO_TOKEN | OPERATOR_ALONE | {"operator": (409, "key_state_skipped")},
     },
@@ -293,6 +294,8 @@ async def _call(world: _World, route: Route, kind: str, task_id: str, token: str
     elif path.endswith("/admin/keys/states"):
         headers = [("Content-Type", "application/json")]
         body = b'{"version": 1, "state": "disabled"}'
+    elif path.endswith("/admin/keys") and route.method == "POST":
+        headers, body = [("Content-Type", "application/json")], b"{}"
     elif route.method == "POST" and "/admin/" not in path:
         headers = [("Content-Type", "application/json")]
         recipient = str(X25519Identity.generate().recipient())

@@ -12,7 +12,7 @@ from storage_gateway.backends.member import Member
 from storage_gateway.backends.replica_reads import ReplicaReads, _Asking
 from storage_gateway.backends.replicas import ReplicatedWriter
 from storage_gateway.catalog.copies import load_placements
-from storage_gateway.catalog.objects import _record_placed
+from storage_gateway.catalog.objects import record_placed
 from storage_gateway.errors import BackendUnavailable, BlobCorrupt, BlobMissing
 from storage_gateway.records import Segment
 
@@ -81,9 +81,9 @@ def a_beginning_counts_for_all(patch: pytest.MonkeyPatch) -> None:
         began = {n for n, has in load_placements(connection, payload_id).items() if 0 in has}
         began.update(*(segment.stores for segment in placed if segment.index == 0))
         claimed = [replace(s, stores=tuple({*s.stores, *began})) for s in placed]
-        _record_placed(connection, payload_id, claimed, wanted)
+        record_placed(connection, payload_id, claimed, wanted)
 
-    patch.setattr("storage_gateway.catalog.objects._record_placed", record)
+    patch.setattr("storage_gateway.catalog.objects.record_placed", record)
 
 
 def full_stores_are_fatal(patch: pytest.MonkeyPatch) -> None:
