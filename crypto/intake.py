@@ -10,18 +10,23 @@ from __future__ import annotations
 
 from crypto import labels
 from crypto.errors import IdentityError
+from crypto.hybrid import HybridIdentity
 from crypto.keys import Identity
 from crypto.primitives import derive
 from crypto.x25519 import X25519Identity
 
 
-def intake_identity(identity: Identity, scope: str) -> X25519Identity:
-    """Return the identity that opens what was sealed for `scope` (ASCII) and nothing else.
+def intake_identity(identity: Identity, scope: str) -> Identity:
+    """Return the identity, of the same class, that opens what was sealed for `scope` (ASCII) and
+    nothing else.
 
-    Raises IdentityError for an identity of another class than classic, and for another scope.
+    Raises IdentityError for an identity of a class that is not known, and for another scope.
     """
     if not scope.isascii():
         raise IdentityError("the scope of an intake identity must be ASCII")
-    if not isinstance(identity, X25519Identity):
-        raise IdentityError("an intake identity is derived from an X25519 identity only")
-    return X25519Identity(derive(identity.key, labels.INTAKE, salt=scope.encode("ascii")))
+    salt = scope.encode("ascii")
+    if isinstance(identity, X25519Identity):
+        return X25519Identity(derive(identity.key, labels.INTAKE, salt=salt))
+    if isinstance(identity, HybridIdentity):
+        return HybridIdentity(derive(identity.key, labels.INTAKE_HYBRID, salt=salt))
+    raise IdentityError("an intake identity is derived from an X25519 or a hybrid identity")

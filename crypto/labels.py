@@ -26,6 +26,7 @@ FILE_KEY_PRINT: Final = b"storage-gateway/file-key-print-v1"
 
 # Ours, HKDF info under an identity's key.
 INTAKE: Final = b"storage-gateway/intake-v1"
+INTAKE_HYBRID: Final = b"storage-gateway/intake-hybrid-v1"
 RECOVERY: Final = b"storage-gateway/recovery-v1"
 SIGNING: Final = b"storage-gateway/signing-v1"
 COPY_NAMES: Final = b"storage-gateway/copy-names-v1"

@@ -271,6 +271,7 @@ class Gateway:
             hold_lease=self._instance.hold,
             record_blocks=record_blocks if self._config.serve_ipfs else record_none,
             bring_copy=self._bring_copy,
+            stale_grace_s=self._config.key_retiring_s,
         )
 
     def _watch_over(self, parts: Parts) -> Watch:

@@ -22,8 +22,6 @@ from crypto import (
     CryptoError,
     Meta,
     SealedHead,
-    adopt_head,
-    intake_identity,
     new_head,
     open_head,
 )
@@ -46,6 +44,7 @@ from .commits import Commits
 from .drafts import Draft, Payload, manifest_of, recipients_of
 from .failed import FailedUploads
 from .ids import new_random_id
+from .intake import Intake
 from .keyring import Keyring
 from .late import Late
 from .leaves import Measure, Part, chained, cut_leaves, floor_of, split_head
@@ -103,13 +102,15 @@ class Uploads:
         hold_lease: Callable[[], Awaitable[None]] = _hold_nothing,
         record_blocks: RecordBlocks = record_none,
         bring_copy: Callable[[Manifest], Awaitable[None]] = _bring_none,
+        stale_grace_s: float = 0.0,
     ) -> None:
         """``payloads`` is the key prefix of all payloads, ending in ``/``.
 
         ``store_of`` is `WantedStores.for_writes`; without it all goes to ``store``.
         ``check_room`` raises StorageFull when no further segment should be begun; ``hold_lease``
         is `Instance.hold`; ``record_blocks`` is called in the transactions that record segments;
-        ``bring_copy`` returns once as many stores have the manifest's copy as must.
+        ``bring_copy`` returns once as many stores have the manifest's copy as must;
+        ``stale_grace_s`` is that of `Intake`.
         """
         self._catalog = catalog
         self._store_of = store_of or (lambda _wanted: store)
@@ -118,6 +119,7 @@ class Uploads:
         self._settler = settler
         self._keyring = keyring
         self._commits = Commits(catalog, keyring)
+        self._intake = Intake(catalog, keyring, grace_s=stale_grace_s)
         self._instance_id = instance_id
         self._payloads = payloads
         self._roots = roots or Roots(catalog, (), payloads=payloads)
@@ -192,21 +194,16 @@ class Uploads:
         of the whole file, if it is known; ``late`` as for `seal`.
 
         Raises:
-            EnvelopeRefused, FileKeyReused: it is not acceptable.
+            EnvelopeRefused, FileKeyReused, StaleKeyWriter: it is not acceptable.
             Busy, KeyProviderUnavailable, RequestError, ServiceError: as `seal`.
 
         """
         draft = self._draft(slot, session)
-        identity = await self._keyring.sealing_for(draft.router)
+        await self._keyring.sealing_for(draft.router)  # before anything is read
         try:
             async with self._memory.admit(floor_of(size, SEALED_CHUNK_SIZE)) as memory:
                 head, rest = await split_head(body)
-                # Of this session alone: a file that was sealed for another one, and lay on a disk
-                # that somebody else reads, must not be opened for whoever sends it here first.
-                intake = intake_identity(identity, slot.session_id)
-                context = draft.context()
-                adopted = adopt_head(head, intake, recipients_of(draft.parties), context=context)
-                open_head(adopted.head, [identity]).check_context(context)
+                adopted = await self._intake.adopt(head, draft)
                 return await self.take_in(
                     draft,
                     Payload(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from crypto import CryptoError, X25519Identity, intake_identity, new_bare_head, open_file
+from crypto import CryptoError, Identity, intake_identity, new_bare_head, open_file
 from storage_gateway.records import INPUT, MINER, OUTPUT, USER, TokenKind
 
 from .chance import draw
@@ -251,7 +251,7 @@ def seal_for(session_id: str, content: bytes) -> bytes:
     return head.head + bytes(payload)
 
 
-def intake_of(session_id: str) -> X25519Identity:
+def intake_of(session_id: str) -> Identity:
     """Return the router's identity for files of a session."""
     return intake_identity(ROUTER, session_id)
 

@@ -53,6 +53,12 @@ def test_a_scope_that_is_not_ascii_is_refused(scope: str) -> None:
     assert scope not in str(caught.value)
 
 
-def test_a_hybrid_identity_has_no_intake() -> None:
-    with pytest.raises(IdentityError, match="X25519"):
-        intake_identity(HybridIdentity.generate(), "101")
+def test_that_of_a_hybrid_identity_is_hybrid_and_derived_under_a_label_of_its_own() -> None:
+    identity = HybridIdentity.generate()
+
+    expected = hkdf(identity.key.expose(), b"101", b"storage-gateway/intake-hybrid-v1")
+    assert HybridIdentity(Secret(expected)) == intake_identity(identity, "101")
+    head = new_bare_head([intake_identity(identity, "101").recipient()]).head
+    assert not open_head(head, [intake_identity(identity, "101")]).has_context
+    with pytest.raises(NoIdentityMatch):
+        open_head(head, [intake_identity(identity, "102")])
