@@ -5,7 +5,7 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -54,6 +54,7 @@ class Member:
 
     session_id: str
     user: Identity = field(repr=False)
+    miner: Identity = field(repr=False)
     user_token: str = field(repr=False)
     miner_token: str = field(repr=False)
 
@@ -67,7 +68,7 @@ async def open_member(sessions: Sessions, session_id: str) -> Member:
         user_recipient=str(user.recipient()),
         miners=[MinerEntry(MINER, str(miner.recipient()))],
     )
-    return Member(session_id, user, opened.user_token, opened.miner_tokens[MINER])
+    return Member(session_id, user, miner, opened.user_token, opened.miner_tokens[MINER])
 
 
 class Customer:
@@ -122,18 +123,22 @@ class Customer:
         sealed: bool = False,
         midway: Midway | None = None,
         timeout_s: float | None = None,
+        as_miner: bool = False,
+        held: Identity | None = None,
     ) -> Answer:
         """Read an object of about a size to its end: the plaintext's digest, or the sealed file.
 
-        ``midway`` is waited for once the first bytes have come, before more are taken.
+        ``midway`` is waited for once the first bytes have come, before more are taken. ``held`` is
+        the identity that the reader says to have.
         """
+        told = {} if held is None else {"Held-Recipient": str(held.recipient())}
         accept = "application/age" if sealed else "application/octet-stream"
         return await self._ask(
             "fetch_sealed" if sealed else "fetch",
             "GET",
             f"/v1/objects/{urn}",
-            self.member.user_token,
-            headers={"Accept": accept},
+            self.member.miner_token if as_miner else self.member.user_token,
+            headers={"Accept": accept} | told,
             keep=sealed,
             midway=midway,
             timeout_s=timeout_s or REQUEST_S_MAX + size / BYTES_PER_S_MIN,
@@ -158,6 +163,24 @@ class Customer:
     async def erase(self, urn: str) -> Answer:
         """Erase an object."""
         return await self._ask("erase", "DELETE", f"/v1/objects/{urn}", self.member.user_token)
+
+    async def ask(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        token: str,
+        document: dict[str, Any] | None = None,
+    ) -> Answer:
+        """Send a JSON document, if one is given; the answer's is taken in."""
+        data = None if document is None else json.dumps(document).encode()
+        headers = None if data is None else {"Content-Type": "application/json"}
+        answer = await self._ask(
+            operation, method, path, token, headers=headers, data=data, keep=True
+        )
+        if method == "GET" and answer.outcome == OK:
+            return replace(answer, document=json.loads(answer.content))
+        return answer
 
     async def _ask(
         self,

@@ -31,6 +31,7 @@ from storage_gateway.records import Manifest, ObjectState, Slot
 from storage_gateway.settle import Settler
 from storage_gateway.write import Uploads
 from tests.gateway import REPOSITORY
+from tests.stress.planted_keys import KEY_BUGS
 from tests.stress.planted_mending import MENDING_BUGS
 from tests.stress.planted_nodes import NODE_BUGS
 from tests.stress.planted_reads import READ_BUGS
@@ -282,7 +283,7 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     "slow-client": (silence_has_no_end, "slow clients are cut off"),
     "tiny-objects": (answers_come_before_commit, "2"),
 }
-PLANTED |= MENDING_BUGS | NODE_BUGS | READ_BUGS | SILENCE_BUGS | STORE_BUGS
+PLANTED |= KEY_BUGS | MENDING_BUGS | NODE_BUGS | READ_BUGS | SILENCE_BUGS | STORE_BUGS
 
 
 def plant(case: str, patch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "replica-disagreement": {"duration_s": 0.1, "clients": 2, "sizes": [4096]},
     "result-before-object": {"duration_s": 0.1, "clients": 2, "slow_s": 0.1},
     "retry-storm": {"duration_s": 0.1, "clients": 4},
+    "rotation-under-load": {"duration_s": 0.1, "clients": 2},
     "slow-client": {"duration_s": 0.1, "clients": 2, "slow_clients": 2, "idle_s": 0.3},
     "slow-trickle": {"duration_s": 0.1, "clients": 8, "slow_s": 2.0},
     "swapped-header": {"duration_s": 0.1, "clients": 2},

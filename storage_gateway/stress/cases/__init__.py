@@ -41,6 +41,7 @@ from .repair_under_load import CASE as REPAIR_UNDER_LOAD
 from .replica_disagreement import CASE as REPLICA_DISAGREEMENT
 from .result_before_object import CASE as RESULT_BEFORE_OBJECT
 from .retry_storm import CASE as RETRY_STORM
+from .rotation_under_load import CASE as ROTATION_UNDER_LOAD
 from .slow_client import CASE as SLOW_CLIENT
 from .slow_trickle import CASE as SLOW_TRICKLE
 from .swapped_header import CASE as SWAPPED_HEADER
@@ -90,6 +91,7 @@ CASES: dict[str, Case[Any]] = {
         REPLICA_DISAGREEMENT,
         RESULT_BEFORE_OBJECT,
         RETRY_STORM,
+        ROTATION_UNDER_LOAD,
         SLOW_CLIENT,
         SLOW_TRICKLE,
         SWAPPED_HEADER,
