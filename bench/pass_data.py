@@ -67,7 +67,7 @@ async def fill(folder: Path, count: int, size: int, on_made: Callable[[int], Non
     """
     async with AsyncExitStack() as opened:
         parts = await open_parts(config_of(folder), opened)
-        session = await _open_session(parts)
+        session = await open_session(parts)
         for first in range(0, count, BATCH):
             made = [
                 _make(folder, parts, session, number, size)
@@ -79,7 +79,8 @@ async def fill(folder: Path, count: int, size: int, on_made: Callable[[int], Non
     os.sync()  # else the disk would be at it while something else is measured
 
 
-async def _open_session(parts: Parts) -> Session:
+async def open_session(parts: Parts) -> Session:
+    """Open the session that all objects are of."""
     user, miner = (str(X25519Identity.generate().recipient()) for _ in range(2))
     sessions = Sessions(
         parts.catalog, keyring=parts.keyring, miners_max=1, token_lifetime_s=TOKEN_S

@@ -28,6 +28,10 @@ class Plan:
     """Small objects that passes go through, from few to many."""
     pass_large: int
     """Large ones."""
+    rewrap_count: int
+    """Heads that are wrapped anew."""
+    census_count: int
+    """Objects that a census counts."""
     judged: bool
     folder: Path
     say: Callable[[str], None]
@@ -58,6 +62,8 @@ def full_plan(folder: Path, runs: int, say: Callable[[str], None], *, most: bool
         small_seconds=0.2,
         pass_counts=(1000, 10_000, 100_000) if most else (1000, 5000),
         pass_large=32,
+        rewrap_count=100_000 if most else 5000,
+        census_count=10**6 if most else 100_000,
         judged=True,
         folder=folder,
         say=say,
@@ -77,6 +83,8 @@ def quick_plan(folder: Path, say: Callable[[str], None]) -> Plan:
         small_seconds=0.0,
         pass_counts=(8,),
         pass_large=0,
+        rewrap_count=8,
+        census_count=100,
         judged=False,
         folder=folder,
         say=say,

@@ -105,7 +105,8 @@ def rewrap(
     Raises ContextMismatch, and all that `open_head` does, HeaderError when `current` does not fit
     the stanzas, ClassMismatch, StanzaLimitError, HeaderSizeError, SelfCheckError.
     """
-    opened = open_head(head, identities)
+    once = [_Once(identity) for identity in identities]
+    opened = open_head(head, once)
     if context is not None:
         opened.check_context(context)
     wanted_class = common_class(wanted)
@@ -118,10 +119,34 @@ def rewrap(
         )
     for recipient, stanza in zip(current, held, strict=True):
         recipient.check_stanza(stanza)
-    _check_own_places(current, held, identities)
+    _check_own_places(current, held, once)
     foreign = [stanza for stanza in stanzas if stanza_class(stanza) is None]
     spliced = _splice(list(zip(current, held, strict=True)), wanted, opened.file_key, random)
     return _checked([*foreign, *spliced], opened, identities, wanted)
+
+
+class _Once:
+    """An identity that tries each stanza of one header once: it is the dear part of a rewrap."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._found: dict[int, Secret | None] = {}
+
+    @property
+    def key_class(self) -> str:
+        return self._identity.key_class
+
+    def to_text(self) -> str:
+        return self._identity.to_text()
+
+    def recipient(self) -> Recipient:
+        return self._identity.recipient()
+
+    def unwrap(self, stanza: Stanza) -> Secret | None:
+        # By the very stanza, which the header keeps alive: two may be equal and of two places.
+        if id(stanza) not in self._found:
+            self._found[id(stanza)] = self._identity.unwrap(stanza)
+        return self._found[id(stanza)]
 
 
 def _check_own_places(
