@@ -36,7 +36,7 @@ async def rewrap_all(parts: Parts) -> Done:
     """Rotate the user's key, and have a job wrap all heads anew; then open some of them."""
     new = await _rotate(parts)
     threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1))
-    work = Rewrap(parts.catalog, threads=threads, identities=parts.keyring.opening)
+    work = Rewrap(parts.catalog, threads=threads, keyring=parts.keyring)
 
     async def hold() -> None:
         pass

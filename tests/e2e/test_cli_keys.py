@@ -265,6 +265,31 @@ async def test_the_routers_own_keys_are_shown_and_refusals_told(
     assert {1: "active"} == {n: k["state"] for n, k in (await keys_of(gateway, session)).items()}
 
 
+async def test_the_routers_own_key_is_rotated(
+    gateway: RunningGateway, session: OpenSession, run: Run
+) -> None:
+    bodies = await filled(gateway, session, 3)
+    before = await heads(gateway)
+    rotated = await run("keys", "rotate", "--router", "--json")
+    after = await heads(gateway)
+    census = await run("keys", "census", "--json")
+    plain = await run("get", next(iter(bodies)), "--plaintext", token=session.user_token)
+
+    told = json.loads(rotated.out)
+    assert (0, "router", 2) == (rotated.status, told["key"]["party"], told["key"]["version"])
+    assert ("done", 3, []) == (
+        told["job"]["state"],
+        told["job"]["progress"]["done"],
+        told["job"]["failures"],
+    )
+    assert not set(before.values()) & set(after.values())
+    found = {key["version"]: key for key in json.loads(census.out)["keys"]}
+    assert {1: ("retiring", 0), 2: ("active", 3)} == {
+        version: (key["state"], key["heads"]) for version, key in found.items()
+    }
+    assert (0, next(iter(bodies.values()))) == (plain.status, plain.out)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
