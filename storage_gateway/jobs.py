@@ -115,10 +115,11 @@ class Jobs:
         """Begin a job; ``rate`` is how many objects a second it does at most, 0: as many as go.
 
         Raises:
-            InvalidField: there is no such kind.
+            InvalidField: there is no such kind, or it is not for all sessions.
+            NoKeyOfClass: it cannot be begun yet.
 
         """
-        self._work(kind)
+        await self.count(kind, session_id)
         job = await self._catalog.run(
             partial(
                 begin_job,

@@ -10,6 +10,7 @@ from .config import Config
 from .instance import Instance
 from .jobs import Jobs
 from .key_states import Dwell
+from .migrate import Migrate
 from .parts import Parts
 from .read import Reads
 from .records import Wanted
@@ -58,6 +59,10 @@ def make_jobs(
     return Jobs(
         catalog,
         instance_id=instance.instance_id,
-        kinds={"rewrap": Rewrap(catalog, threads=threads, keyring=keyring), "reseal": reseal},
+        kinds={
+            "rewrap": Rewrap(catalog, threads=threads, keyring=keyring),
+            "reseal": reseal,
+            "migrate": Migrate(catalog, reseal),
+        },
         hold_lease=instance.hold,
     )

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from crypto import CryptoError, open_head
@@ -100,17 +100,26 @@ class Reseal:
             list_to_reseal, session_id=scope.session_id, before_ms=scope.before_ms, limit=PAGE
         )
         while page := await self._catalog.read(partial(read, after=after)):
-            tried = await asyncio.gather(
-                *(self._reseal_in_turn(each) for each in page), return_exceptions=True
-            )
-            outcomes = list(_raised(tried))
+            step = await self.reseal_all(page)
             after = Place(page[-1].slot.session_id, page[-1].sequence)
-            yield Step(
-                done=sum(outcome.done for outcome in outcomes),
-                changed=sum(outcome.changed for outcome in outcomes),
-                failures=tuple(o.failure for o in outcomes if o.failure is not None),
-                position=f"{after.session_id}~{after.sequence}",
-            )
+            yield replace(step, position=f"{after.session_id}~{after.sequence}")
+
+    async def reseal_all(self, page: Sequence[Manifest]) -> Step:
+        """Reseal these, some at once.
+
+        Raises:
+            CatalogUnavailable, KeyProviderUnavailable, Busy: once all have ended.
+
+        """
+        tried = await asyncio.gather(
+            *(self._reseal_in_turn(each) for each in page), return_exceptions=True
+        )
+        outcomes = list(_raised(tried))
+        return Step(
+            done=sum(outcome.done for outcome in outcomes),
+            changed=sum(outcome.changed for outcome in outcomes),
+            failures=tuple(o.failure for o in outcomes if o.failure is not None),
+        )
 
     async def _reseal_in_turn(self, manifest: Manifest) -> _Outcome:
         async with self._at_once:

@@ -6,12 +6,14 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
 from crypto import CryptoError, intake_identity, parse_recipient
 
 from .addresses import AddressError, parse_address
 from .catalog import Catalog
 from .catalog.sessions import NewToken, create_session, load_session, reissue_token
-from .errors import InvalidField, UnknownSession
+from .errors import InvalidField, NoKeyOfClass, UnknownSession
 from .ids import check_scope_id
 from .keyring import Keyring
 from .records import (
@@ -29,8 +31,6 @@ from .records import (
 from .tokens import new_token, token_digest
 
 logger = logging.getLogger(__name__)
-
-KEY_CLASS = "classic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +97,19 @@ class Sessions:
             InvalidField: an id, a recipient, a miner, the custody, or what is wanted of the stores
                 is not acceptable.
             SessionExists: the id is taken.
+            NoKeyOfClass: the parties' keys are of a class that the router has none of.
             KeyProviderUnavailable: the router's keys are out of reach.
             CopiesLate: it is open, and not in as many stores as it must be; ask for new tokens.
 
         """
         if custody not in {ROUTER_CUSTODY, BLIND}:
             raise InvalidField(f"custody must be '{ROUTER_CUSTODY}' or '{BLIND}'", field="custody")
-        own_router = _own_router(custody, router_recipient)
+        key_class = _class_of(user_recipient)
+        own_router = _own_router(custody, router_recipient, key_class)
         if session_id is None:
             session_id = f"s{base64.b32encode(os.urandom(10)).decode().lower()}"
         check_scope_id(session_id, "session_id")
-        members = self._members(user_recipient, miners) + own_router
+        members = self._members(user_recipient, miners, key_class) + own_router
         self._check_wanted(wanted)
         if custody != BLIND:
             self._keyring.sealing()  # else the answer could not name the router's recipient
@@ -116,18 +118,23 @@ class Sessions:
             NewToken(token_digest(token), TokenKind(party.role), party.miner)
             for party, token in secrets.items()
         ]
-        session = await self._catalog.run(
-            lambda c: create_session(
-                c,
+
+        def unit(connection: Connection) -> Session:
+            session = create_session(
+                connection,
                 session_id=session_id,
                 custody=custody,
-                key_class=KEY_CLASS,
+                key_class=key_class,
                 members=members,
                 new_tokens=tokens,
                 token_lifetime_s=self._token_lifetime_s,
                 wanted=wanted,
             )
-        )
+            if session.party(ROUTER) is None:
+                raise NoKeyOfClass(f"the router has no {key_class} key", parties=[ROUTER])
+            return session
+
+        session = await self._catalog.run(unit)
         await self._bring_copy(session_id)
         logger.info("session opened", extra={"session_id": session_id})
         return OpenedSession(
@@ -182,26 +189,28 @@ class Sessions:
         )
         return token
 
-    def _members(self, user_recipient: str, miners: Sequence[MinerEntry]) -> list[Party]:
+    def _members(
+        self, user_recipient: str, miners: Sequence[MinerEntry], key_class: str
+    ) -> list[Party]:
         if len(miners) > self._miners_max:
             raise InvalidField(
                 f"at most {self._miners_max} miners, not {len(miners)}", field="parties.miners"
             )
-        members = [_party(USER, None, user_recipient, "parties.user.recipient")]
+        members = [_party(USER, None, user_recipient, "parties.user.recipient", key_class)]
         for at, entry in enumerate(miners):
             try:
                 miner = parse_address(entry.miner)
             except AddressError as error:
                 raise InvalidField(str(error), field=f"parties.miners[{at}].id") from None
             field = f"parties.miners[{at}].recipient"
-            members.append(_party(MINER, miner, entry.recipient, field))
+            members.append(_party(MINER, miner, entry.recipient, field, key_class))
         addresses = [party.miner for party in members]
         if len(set(addresses)) != len(addresses):
             raise InvalidField("the same miner is named twice", field="parties.miners")
         return members
 
 
-def _own_router(custody: str, recipient: str | None) -> list[Party]:
+def _own_router(custody: str, recipient: str | None, key_class: str) -> list[Party]:
     """Return the router that a session brings, if its custody is such that it must."""
     if custody == BLIND and recipient is None:
         raise InvalidField(
@@ -212,14 +221,26 @@ def _own_router(custody: str, recipient: str | None) -> list[Party]:
         raise InvalidField("the gateway is the router of this custody", field="parties")
     if recipient is None:
         return []
-    return [_party(ROUTER, None, recipient, "parties.router.recipient")]
+    return [_party(ROUTER, None, recipient, "parties.router.recipient", key_class)]
 
 
-def _party(role: str, miner: str | None, text: str, field: str) -> Party:
+def _class_of(user_recipient: str) -> str:
+    """Return the class of a session, which is that of its user's key."""
+    try:
+        return parse_recipient(user_recipient).key_class
+    except CryptoError as error:
+        raise InvalidField(str(error), field="parties.user.recipient") from None
+
+
+def _party(role: str, miner: str | None, text: str, field: str, key_class: str) -> Party:
     try:
         recipient = parse_recipient(text)
     except CryptoError as error:
         raise InvalidField(str(error), field=field) from None
-    if recipient.key_class != KEY_CLASS:
-        raise InvalidField(f"the recipient must be of class {KEY_CLASS}", field=field)
+    if recipient.key_class != key_class:
+        raise InvalidField(
+            f"the recipient is {recipient.key_class}, the user's is {key_class}: the weaker would"
+            " open what is sealed for both",
+            field=field,
+        )
     return Party(role=role, miner=miner, version=1, recipient=str(recipient))

@@ -8,7 +8,7 @@
     |  |- NotFound, UnknownSession, UnknownJob, ForeignName, Erased
     |  |- SlotBusy, SlotTaken, SessionExists, CIDSuperseded, FileKeyReused
     |  |- StaleKeyReader, StaleKeyWriter, KeyDisabled, KeyNotYours, PartyRemoved
-    |  |- KeyExists, KeyUnproven, KeyStateSkipped, KeyDwelling, KeyInUse
+    |  |- KeyExists, KeyUnproven, KeyStateSkipped, KeyDwelling, KeyInUse, NoKeyOfClass
     |  |- BlindCustody, NotBlind, PreconditionRequired, GenerationMismatch
     |  |- UnknownReservation, ReservationUsed, ReservationExpired
     |  `- BodyTooLarge, BodyIncomplete, BodyTimeout
@@ -56,6 +56,7 @@ from .keys import (
     KeyNotYours,
     KeyStateSkipped,
     KeyUnproven,
+    NoKeyOfClass,
     PartyRemoved,
     StaleKeyReader,
     StaleKeyWriter,
@@ -142,6 +143,7 @@ __all__ = [
     "KeyUnproven",
     "MalformedHTTP",
     "MethodNotAllowed",
+    "NoKeyOfClass",
     "NotAcceptable",
     "NotBlind",
     "NotForRouter",

@@ -97,3 +97,15 @@ class KeyInUse(RequestError):
     status = 409
     title = "Key in use"
     remedy = "Wrap what depends on it for the active version first: POST /v1/jobs."
+
+
+class NoKeyOfClass(RequestError):
+    """Somebody who must be able to open the objects has no key of the class."""
+
+    code = "no_key_of_class"
+    status = 409
+    title = "No key of this class"
+    remedy = (
+        "Have each of 'parties' register a key of the class first: POST"
+        " /v1/sessions/{session}/keys; the router: POST /v1/admin/keys."
+    )

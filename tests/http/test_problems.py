@@ -40,6 +40,7 @@ PROVOKED_ELSEWHERE: dict[type[GatewayError], str] = {
             errors.KeyStateSkipped,
             errors.KeyDwelling,
             errors.KeyInUse,
+            errors.NoKeyOfClass,
         ),
         "take keys of several versions: tests/http/test_keys.py",
     ),
