@@ -18,8 +18,11 @@ import pytest
 from sqlalchemy import func, select, update
 
 from crypto import X25519Identity, format_identity_file, open_file
+from storage_gateway.blind_client import BlindClient
 from storage_gateway.catalog.blind_tables import kept_headers
 from storage_gateway.catalog.tables import objects
+from storage_gateway.cli.rewrapping import _rewrap, _Work
+from storage_gateway.client import Client
 from tests.commands import Done, command_beside
 from tests.gateway import MINER, RunningGateway, open_session, running_gateway
 from tests.http.blind_world import BlindSession, open_blind
@@ -255,3 +258,31 @@ async def test_a_session_of_blind_custody_is_opened(desk: Desk) -> None:
     token = document["tokens"]["router"]
     answer = await exchange(desk.gateway.address, request("GET", "/v1/sessions/303", token))
     assert 200 == answer.status
+
+
+@pytest.mark.parametrize("meanwhile", ["erased", "rewrapped", "rotated", "rotated and rewrapped"])
+async def test_what_changed_since_it_was_listed_is_looked_at_again(
+    desk: Desk, meanwhile: str
+) -> None:
+    blind = desk.blind
+    urn = (await blind.put("t1", b"content"))["urn"]
+    await blind.rotate("router")
+    listed = await blind.manifest(urn)
+    if "rotated" in meanwhile:
+        await blind.rotate(MINER)
+    if "rewrapped" in meanwhile:
+        await blind.rewrap(urn, blind.identities["user"])
+    if "erased" in meanwhile:
+        await blind.ask("DELETE", f"/v1/objects/{urn}")
+    async with Client(desk.gateway.url, blind.tokens["user"]) as client:
+        identities = [blind.identities["user"]]
+        work = _Work(client, BlindClient(client), identities, known=None, dry_run=False)
+        done = await _rewrap(work, listed)
+
+    now = await blind.manifest(urn)
+    assert (meanwhile == "rotated", False) == (done, now["rewrap_pending"])
+    if meanwhile != "erased":
+        assert 2 == now["generation"]
+        sealed = (await blind.get(urn)).body
+        for who in ("user", "router", MINER):
+            assert b"content" == opened(sealed, blind.identities[who])

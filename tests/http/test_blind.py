@@ -23,7 +23,7 @@ from tests.commands import command_beside
 from tests.gateway import MINER, OTHER_MINER, RunningGateway, leftovers, open_session
 from tests.http.age_files import age_file, stanza
 from tests.http.blind_world import BlindSession, context_of, open_blind, sealed_for
-from tests.http.raw import CHUNKED, SEALED, chunk, connected, exchange, request
+from tests.http.raw import CHUNKED, EXPECT, SEALED, chunk, connected, exchange, request
 from tests.http.steps import PLAINTEXT, SEGMENT, made_bytes, upload
 
 pytestmark = pytest.mark.both_databases
@@ -204,6 +204,36 @@ async def test_a_reservation_for_older_keys_is_refused_with_the_current_ones(
 
     told = answer.problem(409, "stale_parties")["recipients"]
     assert [str(blind.identities[who].recipient()) for who in blind.identities] == told
+
+
+@pytest.mark.parametrize(
+    ("spoil", "status", "code"),
+    [
+        ("used", 409, "reservation_used"),
+        ("stale", 409, "stale_parties"),
+        ("clear", 409, "blind_custody"),
+        ("taken", 409, "slot_taken"),
+    ],
+)
+async def test_what_cannot_succeed_is_refused_before_the_body(
+    gateway: RunningGateway, blind: BlindSession, spoil: str, status: int, code: str
+) -> None:
+    reservation = await blind.reserve("t1")
+    if spoil == "used":
+        began = update(reservations).values(used_ms=reservations.c.created_ms)
+        await gateway.catalog.run(lambda c: c.execute(began))
+    elif spoil == "stale":
+        await blind.rotate(MINER)
+    elif spoil == "taken":
+        await blind.put("t1", b"x")
+    path = f"{blind.slot('t1')}?reservation={reservation['urn']}"
+    kind = ("Content-Type", "text/plain") if spoil == "clear" else SEALED
+    headers = [kind, EXPECT, ("Content-Length", "1000")]
+    async with connected(gateway.address) as connection:
+        await connection.send(request("POST", path, blind.tokens["user"], headers=headers))
+        answer = await connection.answer()
+
+    answer.problem(status, code)
 
 
 async def test_keys_that_change_under_an_upload_are_seen_by_its_commit(

@@ -203,8 +203,42 @@ async def test_what_was_said_of_an_older_head_does_not_count(
         await blind.confirm(made["urn"], generation, "router")
 
     assert [1, 2] == await kept(gateway)
+    said = select(header_confirmations.c.generation)
+    assert [3] == await gateway.catalog.read(lambda c: list(c.execute(said).scalars()))
     await blind.confirm(made["urn"], 3, MINER)
     assert [] == await kept(gateway)
+
+
+async def test_a_miner_that_came_later_has_nothing_to_confirm(
+    gateway: RunningGateway, blind: BlindSession
+) -> None:
+    """It may know of the input, and no head was ever for it: nor is the next one."""
+    made = await blind.put("t1", b"content")
+    name, late = f"0x{7:040x}", X25519Identity.generate()
+    document = {"id": name, "recipient": str(late.recipient())}
+    added = await blind.post(f"{blind.path}/miners", document, "operator")
+    blind.tokens[name] = added.json()["token"]
+    pending = await blind.manifest(made["urn"])
+    await blind.rotate("router")
+    await blind.rewrap(made["urn"], blind.identities["user"])
+
+    assert pending["rewrap_pending"] is False
+    (await blind.confirm(made["urn"], 2, name)).problem(403, "forbidden")
+    with pytest.raises(pyrage.DecryptError):
+        opened((await blind.get(made["urn"], name)).body, late)
+
+
+async def test_the_routers_own_keys_have_nothing_to_do_with_it(
+    gateway: RunningGateway, blind: BlindSession
+) -> None:
+    await blind.put("t1", b"content")
+    (key,) = (await blind.ask("GET", "/v1/admin/keys", "operator")).json()["keys"]
+    own = (await blind.ask("GET", f"{blind.path}/keys")).json()["keys"]
+
+    assert (1, 0, 0) == (key["version"], key["heads"], key["uploads"])
+    assert {"user": 1, "router": 1} == {
+        k["party"]: k["heads"] for k in own if k["party"] != "miner"
+    }
 
 
 async def test_a_head_is_replaced_by_who_says_which_one(blind: BlindSession) -> None:
@@ -250,6 +284,19 @@ async def test_a_head_that_is_sent_again_changes_nothing(
 
     assert [200, 200] == [answer.status for answer in answers]
     assert answers[0].body == answers[1].body
+    assert [1] == await kept(gateway)
+
+
+async def test_a_head_that_is_sent_several_times_at_once_is_taken_once(
+    gateway: RunningGateway, blind: BlindSession
+) -> None:
+    made = await blind.put("t1", b"content")
+    await blind.rotate(MINER)
+    generation, head = await blind.rewrapped(made["urn"], blind.identities["user"])
+    answers = await asyncio.gather(*(blind.patch(made["urn"], generation, head) for _ in range(6)))
+
+    assert [200] * 6 == [answer.status for answer in answers]
+    assert {'"g2"'} == {answer.header("ETag") for answer in answers}
     assert [1] == await kept(gateway)
 
 
