@@ -40,6 +40,8 @@ class Keys:
     operator_token: str = field(repr=False)
     held: dict[str, list[Identity]] = field(repr=False)
     """By role, oldest first: version 1 is the first one."""
+    active: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ROLES, 1))
+    """By role the newest version that was answered."""
 
     @property
     def member(self) -> Member:
@@ -74,14 +76,15 @@ class Keys:
             if made is None:
                 raise KeysRefused("the router's new identity is not held")
             self.held[ROUTER].append(made)
-            return self.version(ROUTER)
+            self.active[ROUTER] = self.version(ROUTER)
+            return self.active[ROUTER]
         new = X25519Identity.generate()
         self.held[role].append(new)  # before anything can be sealed to it
         wish = self._party(role) | {"recipient": str(new.recipient())}
         token = self.member.user_token if role == USER else self.member.miner_token
         answer = await self._ask("POST", self._path(), token, wish)
-        _done(answer, f"rotating the {role}'s key")
-        return self.version(role)
+        self.active[role] = int(_done(answer, f"rotating the {role}'s key")["version"])
+        return self.active[role]
 
     async def set_state(self, role: str, version: int, state: KeyState) -> Answer:
         """Bring a version into another state; return what was answered."""

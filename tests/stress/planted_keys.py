@@ -5,8 +5,12 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from crypto import Identity
+from storage_gateway.api import object_handlers
+from storage_gateway.catalog.registry import KeyVersion
 from storage_gateway.catalog.rewrapping import NewHead
-from storage_gateway.records import Manifest, Party
+from storage_gateway.errors import StaleKeyReader
+from storage_gateway.records import Caller, Manifest, Party
+from storage_gateway.stale import check_sealed
 
 
 def heads_stay_as_they_are(patch: pytest.MonkeyPatch) -> None:
@@ -23,9 +27,29 @@ def heads_stay_as_they_are(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("storage_gateway.rewrap._new_head", new_head)
 
 
+def who_is_ahead_is_not_told(patch: pytest.MonkeyPatch) -> None:
+    """A reader that holds a newer version than the object is sealed for counts as a right one."""
+
+    def check(
+        manifest: Manifest, caller: Caller, keys: Sequence[KeyVersion], held: str | None
+    ) -> None:
+        try:
+            check_sealed(manifest, caller, keys, held)
+        except StaleKeyReader as error:
+            told = error.extensions
+            if int(str(told["held_version"])) < int(str(told["sealed_version"])):
+                raise
+
+    patch.setattr(object_handlers, "check_sealed", check)
+
+
 KEY_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     "rotation-under-load": (
         heads_stay_as_they_are,
         "each head opens with the identities that its manifest names, and no other one",
+    ),
+    "stale-key-reader": (
+        who_is_ahead_is_not_told,
+        "who holds another version is told which is needed",
     ),
 }

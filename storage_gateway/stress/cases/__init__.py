@@ -44,6 +44,7 @@ from .retry_storm import CASE as RETRY_STORM
 from .rotation_under_load import CASE as ROTATION_UNDER_LOAD
 from .slow_client import CASE as SLOW_CLIENT
 from .slow_trickle import CASE as SLOW_TRICKLE
+from .stale_key_reader import CASE as STALE_KEY_READER
 from .swapped_header import CASE as SWAPPED_HEADER
 from .swapped_payload import CASE as SWAPPED_PAYLOAD
 from .timeout_read import CASE as TIMEOUT_READ
@@ -94,6 +95,7 @@ CASES: dict[str, Case[Any]] = {
         ROTATION_UNDER_LOAD,
         SLOW_CLIENT,
         SLOW_TRICKLE,
+        STALE_KEY_READER,
         SWAPPED_HEADER,
         SWAPPED_PAYLOAD,
         TIMEOUT_READ,
