@@ -146,7 +146,9 @@ def _add_holder(parser: Parser) -> None:
     whose = parser.add_mutually_exclusive_group(required=True)
     whose.add_argument("--session", metavar="ID", help="of a party of this session")
     whose.add_argument("--router", action="store_true", help="of the gateway's own (operator)")
-    parser.add_argument("--party", choices=("user", "miner"), help="whose, in the session")
+    parser.add_argument(
+        "--party", choices=("user", "miner", "router"), help="whose, in the session (router: blind)"
+    )
     parser.add_argument("--miner", metavar="0x…", help="which miner's")
 
 

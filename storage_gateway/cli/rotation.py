@@ -78,7 +78,7 @@ def _wrong_holder(options: argparse.Namespace) -> str | None:
         others = options.party or options.miner
         return "--router has no --party and no --miner" if others else None
     if options.party is None:
-        return "--session needs --party user, or --party miner with --miner 0x…"
+        return "--session needs --party user (or router), or --party miner with --miner 0x…"
     if (options.party == "miner") != (options.miner is not None):
         return "--party miner goes with --miner 0x…, and no other does"
     return None
