@@ -43,7 +43,16 @@ def who_is_ahead_is_not_told(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(object_handlers, "check_sealed", check)
 
 
+def nothing_depends_on_keys(patch: pytest.MonkeyPatch) -> None:
+    """A version is destroyed, whatever is wrapped for it."""
+    patch.setattr("storage_gateway.catalog.registry.dependents_of", lambda _connection, _key: 0)
+
+
 KEY_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
+    "disabled-key": (
+        nothing_depends_on_keys,
+        "no version is destroyed that something is wrapped for",
+    ),
     "rotation-under-load": (
         heads_stay_as_they_are,
         "each head opens with the identities that its manifest names, and no other one",

@@ -34,6 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "crash-in-recovery": {"duration_s": 0.1, "clients": 2},
     "crash-mid-upload": {"duration_s": 0.1, "clients": 2, "sizes": [4096, 1_000_000]},
     "deadline-mismatch": {"duration_s": 0.1, "scale": 0.001},
+    "disabled-key": {"duration_s": 0.1, "clients": 2, "sizes": [4096]},
     "duplicate-submit": {"clients": 2},
     "flipped-bit": {"duration_s": 0.1, "clients": 2},
     "foreign-deployment": {"duration_s": 0.1, "clients": 1},

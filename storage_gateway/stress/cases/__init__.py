@@ -18,6 +18,7 @@ from .crash_before_commit import CASE as CRASH_BEFORE_COMMIT
 from .crash_in_recovery import CASE as CRASH_IN_RECOVERY
 from .crash_mid_upload import CASE as CRASH_MID_UPLOAD
 from .deadline_mismatch import CASE as DEADLINE_MISMATCH
+from .disabled_key import CASE as DISABLED_KEY
 from .duplicate_submit import CASE as DUPLICATE_SUBMIT
 from .flipped_bit import CASE as FLIPPED_BIT
 from .foreign_deployment import CASE as FOREIGN_DEPLOYMENT
@@ -69,6 +70,7 @@ CASES: dict[str, Case[Any]] = {
         CRASH_IN_RECOVERY,
         CRASH_MID_UPLOAD,
         DEADLINE_MISMATCH,
+        DISABLED_KEY,
         DUPLICATE_SUBMIT,
         FLIPPED_BIT,
         FOREIGN_DEPLOYMENT,
