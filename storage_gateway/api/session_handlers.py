@@ -123,9 +123,10 @@ async def reissue_token(request: web.Request, _caller: Caller) -> web.Response:
             "party must be 'user', 'router' (of blind custody), or 'miner' with 'miner'",
             field="party",
         )
-    token = await services.sessions.reissue(
-        request.match_info["session"], miner, router=body.party == TokenKind.ROUTER
-    )
+    session_id, router = request.match_info["session"], body.party == TokenKind.ROUTER
+    if router and (await services.sessions.get(session_id)).custody != BLIND:
+        raise InvalidField("the gateway is this session's router", field="party")
+    token = await services.sessions.reissue(session_id, miner, router=router)
     return web.json_response(
         {"party": body.party, "miner": miner, "token": token},
         status=201,

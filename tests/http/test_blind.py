@@ -435,6 +435,6 @@ async def test_a_token_of_the_router_is_for_its_own_custody(
     blind.tokens["router"] = again.json()["token"]
     now = await blind.ask("GET", blind.path, "router")
 
-    other.problem(404, "unknown_session")
+    assert "party" == other.problem(422, "invalid_field")["field"]
     former.problem(401, "token_expired")
     assert 200 == now.status
