@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ from crypto import (
     open_with_passphrase,
     seeded_identity,
 )
+from storage_gateway import key_passphrase
 from storage_gateway import keyring as keyrings
 from storage_gateway.config import Config, ConfigError, load_config
 from storage_gateway.errors import KeyProviderUnavailable
@@ -347,6 +349,33 @@ async def test_the_sealed_file_is_a_stock_one_and_is_opened_once(
     assert [data] == opened
 
 
+@pytest.mark.parametrize("place", ["passphrase"], indirect=True)
+async def test_what_took_too_long_to_open_is_there_for_the_next_who_asks(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a slow machine would never come to an answer."""
+    made = await (await place.open()).make(CLASSIC)
+    slow, began = threading.Event(), threading.Event()
+    own = open_with_passphrase
+
+    def open_slowly(data: bytes, passphrase: Secret) -> bytes:
+        began.set()
+        assert slow.wait(20)
+        return own(data, passphrase)
+
+    monkeypatch.setattr(key_passphrase, "open_with_passphrase", open_slowly)
+    other = await place.open()
+    first = asyncio.create_task(other.load())
+    await asyncio.to_thread(began.wait, 20)
+    first.cancel()
+    second = asyncio.create_task(other.load())
+    await asyncio.sleep(0)
+    slow.set()
+    assert (made,) == await second
+    monkeypatch.setattr(key_passphrase, "open_with_passphrase", None)  # not computed once more
+    assert (made,) == await other.load()
+
+
 @pytest.mark.parametrize("place", ["seed"], indirect=True)
 async def test_without_its_salt_a_version_is_lost_though_the_seed_stays(place: Place) -> None:
     provider = await place.open()
@@ -511,6 +540,8 @@ async def test_a_token_that_was_replaced_counts_at_once(on_transit: Place, bao: 
 
 
 ENCODED = base64.b64encode(b"AGE-SECRET-KEY-1OF-SOMEBODY-ELSE").decode()
+IDENTITY = base64.b64encode(X25519Identity.generate().to_text().encode()).decode()
+GOOD = json.dumps({"data": {"ciphertext": "vault:v1:x", "plaintext": IDENTITY}}).encode()
 RUBBISH: dict[str, tuple[int, bytes]] = {
     "no JSON": (200, b"<html>"),
     "no object": (200, b"[]"),
@@ -524,7 +555,7 @@ RUBBISH: dict[str, tuple[int, bytes]] = {
     ),
     "no wrapping": (200, b'{"data": {"ciphertext": "plain", "plaintext": ""}}'),
     "two lines": (200, b'{"data": {"ciphertext": "vault:v1:x\\ny", "plaintext": ""}}'),
-    "too long": (200, b" " * (2 << 20)),
+    "too long": (200, GOOD + b" " * (2 << 20)),
     "a redirection": (307, b""),
     "an error that repeats the question": (500, ENCODED.encode()),
     "no content": (204, b""),
@@ -536,9 +567,13 @@ async def test_rubbish_is_not_believed_nor_repeated(tmp_path: Path, name: str) -
     status, body = RUBBISH[name]
 
     async def answer(_request: web.Request) -> web.Response:
-        return web.Response(status=status, body=body, headers={"Location": "http://127.0.0.1:9/"})
+        return web.Response(status=status, body=body, headers={"Location": "/elsewhere"})
+
+    async def answer_well(_request: web.Request) -> web.Response:
+        return web.Response(body=GOOD)
 
     app = web.Application()
+    app.router.add_post("/elsewhere", answer_well)
     app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app)
     await runner.setup()

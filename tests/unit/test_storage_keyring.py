@@ -269,6 +269,30 @@ async def test_what_is_dropped_is_gone_here_whatever_is_under_way(made: Made) ->
     assert (NEW,) == made.keyring.opening()
 
 
+async def test_what_is_dropped_is_gone_here_though_the_next_answer_fails(made: Made) -> None:
+    made.provider.held = [OLD, NEW]
+    await made.keyring.refresh()
+    late = asyncio.Event()
+
+    async def load() -> tuple[Identity, ...]:
+        await late.wait()
+        made.provider.load = fail  # type: ignore[method-assign]
+        return (OLD, NEW)
+
+    async def fail() -> tuple[Identity, ...]:
+        raise KeyProviderUnavailable("away")
+
+    made.provider.load = load  # type: ignore[method-assign]
+    earlier = asyncio.create_task(made.keyring.refresh())
+    await asyncio.sleep(0)
+    dropping = asyncio.create_task(made.keyring.drop(text(OLD)))
+    await asyncio.sleep(0.005)
+    late.set()
+    await asyncio.gather(earlier, dropping)
+
+    assert (NEW,) == made.keyring.opening()
+
+
 async def test_the_loop_forgets_and_heals(made: Made) -> None:
     held = X25519Identity.generate()
     gone = weakref.ref(held.key) if hasattr(held.key, "__weakref__") else None
