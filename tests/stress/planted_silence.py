@@ -1,6 +1,6 @@
 """Bugs in what is made of stores that answer late, in part, or not at all; see `planted`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from storage_gateway.catalog.objects import Ownership, begin_upload
 from storage_gateway.catalog.tables import graves, slots
 from storage_gateway.catalog.work import IntentRow, bury
 from storage_gateway.errors import BackendUnavailable
-from storage_gateway.records import Slot
+from storage_gateway.records import Party, Slot
 from storage_gateway.settle import Settler
 
 
@@ -65,13 +65,20 @@ def writes_wait_for_all(patch: pytest.MonkeyPatch) -> None:
 def slots_are_given_anew(patch: pytest.MonkeyPatch) -> None:
     """Who sends again is taken for somebody else: each upload gets the slot, whoever has it."""
 
-    def begin(connection: Connection, owner: Ownership, *, object_id: str, slot: Slot) -> None:
+    def begin(
+        connection: Connection,
+        owner: Ownership,
+        *,
+        object_id: str,
+        slot: Slot,
+        wrapped_for: Sequence[Party] = (),
+    ) -> None:
         connection.execute(
             delete(slots).where(
                 slots.c.session_id == slot.session_id, slots.c.task_id == slot.task_id
             )
         )
-        begin_upload(connection, owner, object_id=object_id, slot=slot)
+        begin_upload(connection, owner, object_id=object_id, slot=slot, wrapped_for=wrapped_for)
 
     patch.setattr("storage_gateway.write.begin_upload", begin)
     patch.setattr("storage_gateway.write.check_slot_free", lambda *_: None)
