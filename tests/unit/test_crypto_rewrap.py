@@ -18,6 +18,7 @@ from crypto import (
     Meta,
     MetaError,
     NoIdentityMatch,
+    Recipient,
     RecipientError,
     Secret,
     SelfCheckError,
@@ -276,3 +277,32 @@ def test_randomness_is_drawn_for_new_stanzas_only() -> None:
     rewrap(head, [USER], current=RECIPIENTS, wanted=[NEW, *RECIPIENTS[1:]], random=random)
 
     assert [32] == random.drawn
+
+
+class Counted:
+    """An identity that counts what it tries."""
+
+    def __init__(self) -> None:
+        self.tried: list[Stanza] = []
+        self.key_class = ROUTER.key_class
+
+    def to_text(self) -> str:
+        return ROUTER.to_text()
+
+    def recipient(self) -> Recipient:
+        return ROUTER.recipient()
+
+    def unwrap(self, stanza: Stanza) -> Secret | None:
+        self.tried.append(stanza)
+        return ROUTER.unwrap(stanza)
+
+
+def test_no_stanza_is_tried_twice() -> None:
+    """The curve is most of what a rewrap costs."""
+    head = seal(b"", RECIPIENTS, context=CONTEXT).head
+    identity = Counted()
+    rewrapped = rewrap(head, [identity], current=RECIPIENTS, wanted=[NEW, *RECIPIENTS[1:]])
+
+    of_old, of_new = stanzas_of(head), stanzas_of(rewrapped)
+    # Of the new head as many as it takes to open it, as a reader would.
+    assert [*of_old, *of_new[: of_new.index(of_old[2]) + 1]] == identity.tried
