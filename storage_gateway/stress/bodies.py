@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from crypto import new_bare_head, parse_recipient
+
 PIECE_SIZE = 64 << 10
 _NUMBER_SIZE = 8
 MARK_SIZE = 32
@@ -40,3 +42,10 @@ class Body:
         for piece in self.pieces():
             digest.update(piece)
         return digest.digest()
+
+
+def sealed_to(body: Body, recipient: str) -> bytes:
+    """Return what any tool makes of a body for the session's router."""
+    made = new_bare_head([parse_recipient(recipient)])
+    pieces = [made.sealer.update(piece) for piece in body.pieces()]
+    return b"".join([made.head, *pieces, made.sealer.finish()])

@@ -94,7 +94,7 @@ class Customer:
         timeout_s: float | None = None,
     ) -> Answer:
         """Upload a body, as it is, or as ``source`` sends it while its whole size is announced, or
-        as the file that it was ``sealed`` into before.
+        as the file that it was ``sealed`` into before; of that ``source`` may be what is sent, too.
         """
         timeout_s = timeout_s or REQUEST_S_MAX + body.size / BYTES_PER_S_MIN
         token = self.member.user_token if direction == INPUT else self.member.miner_token

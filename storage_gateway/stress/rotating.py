@@ -86,9 +86,11 @@ class Keys:
         self.active[role] = int(_done(answer, f"rotating the {role}'s key")["version"])
         return self.active[role]
 
-    async def set_state(self, role: str, version: int, state: KeyState) -> Answer:
+    async def set_state(
+        self, role: str, version: int, state: KeyState, *, urgent: bool = False
+    ) -> Answer:
         """Bring a version into another state; return what was answered."""
-        wish: dict[str, Any] = {"version": version, "state": state.value}
+        wish: dict[str, Any] = {"version": version, "state": state.value, "urgent": urgent}
         if role == ROUTER:
             path = f"{ROUTER_KEYS}/states"
         else:

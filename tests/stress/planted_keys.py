@@ -9,6 +9,7 @@ from storage_gateway.api import object_handlers
 from storage_gateway.catalog.registry import KeyVersion
 from storage_gateway.catalog.rewrapping import NewHead
 from storage_gateway.errors import StaleKeyReader
+from storage_gateway.intake import Intake
 from storage_gateway.records import Caller, Manifest, Party
 from storage_gateway.stale import check_sealed
 
@@ -48,6 +49,11 @@ def nothing_depends_on_keys(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("storage_gateway.catalog.registry.dependents_of", lambda _connection, _key: 0)
 
 
+def former_keys_are_taken_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """What is sealed to any version that the router ever had is taken."""
+    patch.setattr(Intake, "_require_fresh", lambda *_arguments: None)
+
+
 KEY_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     "disabled-key": (
         nothing_depends_on_keys,
@@ -60,5 +66,9 @@ KEY_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     "stale-key-reader": (
         who_is_ahead_is_not_told,
         "who holds another version is told which is needed",
+    ),
+    "stale-key-writer": (
+        former_keys_are_taken_for_ever,
+        "what is sealed to a version whose time is over is refused",
     ),
 }

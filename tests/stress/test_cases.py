@@ -68,6 +68,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "slow-client": {"duration_s": 0.1, "clients": 2, "slow_clients": 2, "idle_s": 0.3},
     "slow-trickle": {"duration_s": 0.1, "clients": 8, "slow_s": 2.0},
     "stale-key-reader": {"duration_s": 0.1, "clients": 2},
+    "stale-key-writer": {"duration_s": 0.1, "clients": 2, "retiring_s": 0.3},
     "swapped-header": {"duration_s": 0.1, "clients": 2},
     "swapped-payload": {"duration_s": 0.1, "clients": 2},
     "timeout-read": {"duration_s": 0.1, "hang_s": 0.1, "clients": 2},

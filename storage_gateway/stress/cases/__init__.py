@@ -46,6 +46,7 @@ from .rotation_under_load import CASE as ROTATION_UNDER_LOAD
 from .slow_client import CASE as SLOW_CLIENT
 from .slow_trickle import CASE as SLOW_TRICKLE
 from .stale_key_reader import CASE as STALE_KEY_READER
+from .stale_key_writer import CASE as STALE_KEY_WRITER
 from .swapped_header import CASE as SWAPPED_HEADER
 from .swapped_payload import CASE as SWAPPED_PAYLOAD
 from .timeout_read import CASE as TIMEOUT_READ
@@ -98,6 +99,7 @@ CASES: dict[str, Case[Any]] = {
         SLOW_CLIENT,
         SLOW_TRICKLE,
         STALE_KEY_READER,
+        STALE_KEY_WRITER,
         SWAPPED_HEADER,
         SWAPPED_PAYLOAD,
         TIMEOUT_READ,

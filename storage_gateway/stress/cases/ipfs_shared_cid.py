@@ -6,13 +6,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from crypto import new_bare_head, parse_recipient
 from storage_gateway.backends.faulty import StoreFaults
 from storage_gateway.backends.pins import Pin
 from storage_gateway.errors import BackendUnavailable
 from storage_gateway.pins import pins_in
 from storage_gateway.records import INPUT
-from storage_gateway.stress.bodies import Body
+from storage_gateway.stress.bodies import Body, sealed_to
 from storage_gateway.stress.contract import Case
 from storage_gateway.stress.erasing import erase_all
 from storage_gateway.stress.load import Customer
@@ -78,7 +77,7 @@ async def _make_twins(trial: Trial, customer: Customer, pinned: Pinned, body: Bo
     session_id = customer.member.session_id
     session = await trial.world.sessions.get(session_id)
     recipient = await trial.world.sessions.intake_recipient(session)
-    sealed = await asyncio.to_thread(_sealed, body, recipient)
+    sealed = await asyncio.to_thread(sealed_to, body, recipient)
     task_id = trial.next_task()
     trial.ledger.offer(customer.member, task_id, INPUT, body)
     trial.world.store.faults = FAILS
@@ -110,13 +109,6 @@ async def _make_twins(trial: Trial, customer: Customer, pinned: Pinned, body: Bo
         " object",
     )
     return made
-
-
-def _sealed(body: Body, recipient: str) -> bytes:
-    """Return what any tool makes of a body for the session's router."""
-    made = new_bare_head([parse_recipient(recipient)])
-    pieces = [made.sealer.update(piece) for piece in body.pieces()]
-    return b"".join([made.head, *pieces, made.sealer.finish()])
 
 
 async def _erase_stored(trial: Trial, customer: Customer, pinned: Pinned, twins: _Twins) -> None:
