@@ -159,6 +159,9 @@ class Reads:
 
         """
         manifest, head, segments = _readable(loaded or await self._load(object_id))
+        if len(head) + manifest.payload_size != manifest.sealed_size:
+            # The size was announced: who is sent less waits for the rest.
+            raise record_damage_told(object_id, "the head has another size than it had")
         leaves = self._leaves(manifest, segments, _verify)
         async with aclosing(leaves):
             # The first leaves are verified before the head goes out: damage in a small object,

@@ -211,6 +211,18 @@ async def test_a_head_that_does_not_open_is_a_problem(
     assert (urn, True) == (told["urn"], "catalog" in told["remedy"])
 
 
+async def test_a_head_that_is_cut_is_a_problem_and_nobody_waits_for_the_rest_of_its_file(
+    gateway: RunningGateway, session: OpenSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    urn, _ = await _store_object(gateway, session, 100)
+    head = (await fetch(gateway, urn, session.user_token)).body[: -_payload_size(100)]
+    await gateway.catalog.run(lambda c: c.execute(update(objects).values(head=head[:-20])))
+    answer = await fetch(gateway, urn, session.user_token)
+
+    assert urn == answer.problem(500, "blob_corrupt")["urn"]
+    assert any("what the catalog has" in record.msg for record in caplog.records)
+
+
 async def test_a_store_that_is_gone_is_unavailable_not_empty(
     gateway: RunningGateway, session: OpenSession
 ) -> None:
