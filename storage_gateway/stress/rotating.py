@@ -112,17 +112,38 @@ class Keys:
             KeysRefused: it was not begun.
 
         """
-        begun = await self._ask("POST", JOBS, self.operator_token, {"kind": kind})
-        path = f"{JOBS}/{_done(begun, 'beginning a job')['id']}"
+        return await self.ended(await self.begin(kind))
+
+    async def begin(self, kind: str, *, rate: float = 0.0) -> str:
+        """Begin a job, which does so many objects a second at most; return its id.
+
+        Raises:
+            KeysRefused: it was not begun.
+
+        """
+        wish = {"kind": kind, "rate": rate}
+        begun = await self._ask("POST", JOBS, self.operator_token, wish)
+        return str(_done(begun, "beginning a job")["id"])
+
+    async def job_now(self, job_id: str) -> dict[str, Any]:
+        """Return a job as it is now, or what was answered instead."""
+        return (await self._ask("GET", f"{JOBS}/{job_id}", self.operator_token)).document
+
+    async def ended(self, job_id: str) -> dict[str, Any]:
+        """Return a job as it was at its end, or when it took too long."""
         job: dict[str, Any] = {}
 
         async def has_ended() -> bool:
-            answer = await self._ask("GET", path, self.operator_token)
-            job.update(answer.document)
+            job.update(await self.job_now(job_id))
             return "ended" in job
 
         await self.trial.eventually(has_ended, within_s=SETTLED_S_MAX)
         return job
+
+    async def failures(self, job_id: str) -> list[str]:
+        """Return the URNs of what a job could not do."""
+        answer = await self._ask("GET", f"{JOBS}/{job_id}/failures", self.operator_token)
+        return [str(each["urn"]) for each in _done(answer, "what a job could not do")["failures"]]
 
     async def rewrap(self, wrong: list[str]) -> None:
         """Have everything wrapped anew; note if not all of it was."""

@@ -1,10 +1,13 @@
 """Bugs in what keys are rotated and told apart by; see `planted`."""
 
+# ruff: noqa: ANN401 - arguments of the real code are passed on
+
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
-from crypto import Identity
+from crypto import CryptoError, Identity, rewrap
 from storage_gateway.api import object_handlers
 from storage_gateway.catalog.registry import KeyVersion
 from storage_gateway.catalog.rewrapping import NewHead
@@ -54,10 +57,26 @@ def former_keys_are_taken_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Intake, "_require_fresh", lambda *_arguments: None)
 
 
+def what_does_not_open_counts_as_done(patch: pytest.MonkeyPatch) -> None:
+    """A head that cannot be wrapped anew is put down as wrapped anew, as it is."""
+
+    def wrapped(head: bytes, *args: Any, **kwargs: Any) -> bytes:
+        try:
+            return rewrap(head, *args, **kwargs)
+        except CryptoError:
+            return head
+
+    patch.setattr("storage_gateway.rewrap.rewrap", wrapped)
+
+
 KEY_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     "disabled-key": (
         nothing_depends_on_keys,
         "no version is destroyed that something is wrapped for",
+    ),
+    "poisoned-header": (
+        what_does_not_open_counts_as_done,
+        "the job ends, and counts and lists the heads that are poisoned, and no other",
     ),
     "rotation-under-load": (
         heads_stay_as_they_are,

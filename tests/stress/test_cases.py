@@ -59,6 +59,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "points": 1,
     },
     "paused-process": {"duration_s": 0.1},
+    "poisoned-header": {"duration_s": 0.1, "clients": 2, "sizes": [4096]},
     "queue-spike": {"duration_s": 0.1, "clients": 30},
     "repair-under-load": {"duration_s": 0.1, "clients": 2, "sizes": [4096, 1_000_000]},
     "replica-disagreement": {"duration_s": 0.1, "clients": 2, "sizes": [4096]},

@@ -37,6 +37,7 @@ from .partial_replica import CASE as PARTIAL_REPLICA
 from .partial_write import CASE as PARTIAL_WRITE
 from .partial_write_recovery import CASE as PARTIAL_WRITE_RECOVERY
 from .paused_process import CASE as PAUSED_PROCESS
+from .poisoned_header import CASE as POISONED_HEADER
 from .queue_spike import CASE as QUEUE_SPIKE
 from .repair_under_load import CASE as REPAIR_UNDER_LOAD
 from .replica_disagreement import CASE as REPLICA_DISAGREEMENT
@@ -90,6 +91,7 @@ CASES: dict[str, Case[Any]] = {
         PARTIAL_WRITE,
         PARTIAL_WRITE_RECOVERY,
         PAUSED_PROCESS,
+        POISONED_HEADER,
         QUEUE_SPIKE,
         REPAIR_UNDER_LOAD,
         REPLICA_DISAGREEMENT,
