@@ -63,6 +63,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "queue-spike": {"duration_s": 0.1, "clients": 30},
     "repair-under-load": {"duration_s": 0.1, "clients": 2, "sizes": [4096, 1_000_000]},
     "replica-disagreement": {"duration_s": 0.1, "clients": 2, "sizes": [4096]},
+    "reseal-under-load": {"duration_s": 0.1, "clients": 2, "sizes": [4096]},
     "result-before-object": {"duration_s": 0.1, "clients": 2, "slow_s": 0.1},
     "retry-storm": {"duration_s": 0.1, "clients": 4},
     "rotation-under-load": {"duration_s": 0.1, "clients": 2},

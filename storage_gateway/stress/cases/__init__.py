@@ -41,6 +41,7 @@ from .poisoned_header import CASE as POISONED_HEADER
 from .queue_spike import CASE as QUEUE_SPIKE
 from .repair_under_load import CASE as REPAIR_UNDER_LOAD
 from .replica_disagreement import CASE as REPLICA_DISAGREEMENT
+from .reseal_under_load import CASE as RESEAL_UNDER_LOAD
 from .result_before_object import CASE as RESULT_BEFORE_OBJECT
 from .retry_storm import CASE as RETRY_STORM
 from .rotation_under_load import CASE as ROTATION_UNDER_LOAD
@@ -95,6 +96,7 @@ CASES: dict[str, Case[Any]] = {
         QUEUE_SPIKE,
         REPAIR_UNDER_LOAD,
         REPLICA_DISAGREEMENT,
+        RESEAL_UNDER_LOAD,
         RESULT_BEFORE_OBJECT,
         RETRY_STORM,
         ROTATION_UNDER_LOAD,
