@@ -9,6 +9,7 @@ import pytest
 
 from crypto import CryptoError, Identity, rewrap
 from storage_gateway.api import object_handlers
+from storage_gateway.catalog.graves import dig_grave
 from storage_gateway.catalog.registry import KeyVersion
 from storage_gateway.catalog.rewrapping import NewHead
 from storage_gateway.errors import StaleKeyReader
@@ -69,9 +70,14 @@ def what_does_not_open_counts_as_done(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("storage_gateway.rewrap.rewrap", wrapped)
 
 
-def pins_are_not_looked_at(patch: pytest.MonkeyPatch) -> None:
-    """A name that pins a payload is answered with whatever the object has by now."""
-    patch.setattr(object_handlers, "check_pin", lambda _manifest, _cid: None)
+def what_is_superseded_goes_at_once(patch: pytest.MonkeyPatch) -> None:
+    """A payload that another one took the place of is deleted, whoever reads it."""
+
+    def dig(*args: Any, doomed_s: float) -> None:
+        del doomed_s
+        dig_grave(*args)
+
+    patch.setattr("storage_gateway.catalog.resealing.dig_grave", dig)
 
 
 KEY_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
@@ -84,8 +90,8 @@ KEY_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
         "the job ends, and counts and lists the heads that are poisoned, and no other",
     ),
     "reseal-under-load": (
-        pins_are_not_looked_at,
-        "names that pin a payload come to cid_superseded",
+        what_is_superseded_goes_at_once,
+        "what is being read is read to its end",
     ),
     "rotation-under-load": (
         heads_stay_as_they_are,
