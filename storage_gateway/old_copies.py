@@ -15,6 +15,9 @@ from .catalog.outbox import is_copied
 from .errors import NotFound
 from .manifest_copies import OBJECT, folder_of, parse_copy_name
 
+GENERATION_MAX = 10**9
+"""More than any name says: what lies among an object's copies and has another name counts so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -42,16 +45,18 @@ class OldCopies:
             BackendUnavailable, CatalogUnavailable
 
         """
-        try:
-            manifest = await self._catalog.read(partial(load_manifest, object_id=object_id))
-            known = manifest.generation
-        except NotFound:
-            known = 0
+        newest = 0
         async for blob in self._store.list(folder_of(self._prefix, OBJECT, object_id)):
             name = parse_copy_name(self._prefix, blob.key)
-            if name is None or name.generation > known:
-                return True
-        return False
+            newest = max(newest, GENERATION_MAX if name is None else name.generation)
+        if not newest:
+            return False
+        # After the stores: a head that is wrapped anew meanwhile is newer in both.
+        try:
+            manifest = await self._catalog.read(partial(load_manifest, object_id=object_id))
+        except NotFound:
+            return True
+        return newest > manifest.generation
 
     async def look(self, object_id: str) -> Found:
         """Look in every store for what there is of an object's copies.

@@ -303,13 +303,14 @@ class Rebuild:
             await store.stat(marker_key(self._sealer.deployment))
 
     async def _restore(self, store: KeyedStore, name: CopyName, copy: Copy) -> None:
+        everywhere = await self._is_everywhere(store, name)
         if not isinstance(copy, ObjectCopy):
-            done = await self._catalog.run(partial(restore_session, copy=copy))
+            restore = partial(restore_session, copy=copy, everywhere=everywhere)
+            done = await self._catalog.run(restore)
             self._hidden[name.name] = max(name.generation, self._hidden.get(name.name, 0))
             self.report.sessions += done is Restored.RESTORED
             return
         stored = {each.name: await self._stored_in(each, copy) for each in self._stores}
-        everywhere = await self._is_everywhere(store, name)
         done = await self._catalog.run(
             partial(
                 restore_object,

@@ -22,6 +22,7 @@ from .sessions import lock_session, restore_router
 from .statements import insert_once, key_of
 from .stress_runs import CONTROL_SESSIONS
 from .tables import (
+    graves,
     intents,
     key_versions,
     objects,
@@ -78,8 +79,11 @@ def copied_records(connection: Connection, kind: str, after: str, limit: int) ->
     return list(connection.execute(query).scalars())
 
 
-def restore_session(connection: Connection, copy: SessionCopy) -> Restored:
-    """Put a session back, with its parties and their keys. It has no tokens then."""
+def restore_session(connection: Connection, copy: SessionCopy, *, everywhere: bool) -> Restored:
+    """Put a session back, with its parties and their keys. It has no tokens then.
+
+    ``everywhere`` says that each store that should have the copy has it.
+    """
     row = {
         "session_id": copy.session_id,
         "custody": copy.custody,
@@ -118,6 +122,8 @@ def restore_session(connection: Connection, copy: SessionCopy) -> Restored:
                 "changed_ms": key.changed_ms or key.created_ms,
             },
         )
+    if not everywhere:
+        expect_copy(connection, Due(SESSION, copy.session_id, copy.generation))
     return Restored.RESTORED
 
 
@@ -155,6 +161,8 @@ def restore_object(
         # What it left in stores is looked for again, until they were seen clean.
         dig_grave(connection, copy.payload_id, copy.object_id, ERASED)
     else:
+        # The database may have gone back to before its upload, which was then given up.
+        connection.execute(delete(graves).where(graves.c.payload_id == copy.payload_id))
         names = [name for name in wanted or stores if name in stores]
         _restore_payload(connection, copy, stored, names)
         is_long = len(copy.segments) > 1
