@@ -73,6 +73,9 @@ EXITS: dict[type[Exception], Exit] = {
     crypto.CopyError: Exit(
         25, "a copy of a manifest is not what it should be", "report it: no command ends so"
     ),
+    crypto.PossessionError: Exit(
+        26, "an answer does not show that an identity is at hand", "report it: no command ends so"
+    ),
     URNError: Exit(30, "the text is not a URN", "see RFC 8141, and the position named"),
     NameFormatError: Exit(31, "a URN, but no name of ours or the network's", "see docs/names.md"),
     CIDError: Exit(32, "the text is not a CID of our profile", "see docs/names.md"),

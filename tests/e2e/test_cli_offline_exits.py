@@ -23,7 +23,7 @@ MAGIC = b"age-encryption.org/v1\n"
 CONTEXT = Context("a" * 32, "b" * 32, "101", "7", "input", None, "classic")
 # No input brings these about: no command takes a context, the others are faults of ours or of
 # memory, and no command reads a CID by itself.
-WITHOUT_INPUT = {16, 20, 22, 23, 24, 25, 32, 33}
+WITHOUT_INPUT = {16, 20, 22, 23, 24, 25, 26, 32, 33}
 
 # Status, what the message names, and the command; -o out is added to those that take it.
 FAILURES = {

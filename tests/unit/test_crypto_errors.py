@@ -16,6 +16,7 @@ import pytest
 from crypto import (
     HEADER_SIZE_MAX,
     STANZAS_MAX,
+    Challenger,
     ClassMismatch,
     Context,
     ContextError,
@@ -37,6 +38,7 @@ from crypto import (
     MetaError,
     NoIdentityMatch,
     PayloadError,
+    PossessionError,
     RecipientError,
     SealerReuse,
     Secret,
@@ -50,6 +52,7 @@ from crypto import (
     leaf_tag,
     new_head,
     open_envelope,
+    open_file,
     open_head,
     parse_context,
     parse_header,
@@ -125,6 +128,13 @@ def _open_a_foreign_copy(_case: Case) -> None:
     CopySealer(router, "deployment").open("another name", data, recovery)
 
 
+def _answer_a_foreign_challenge(case: Case) -> None:
+    recipient = case.user.recipient()
+    made = Challenger(USER).challenge("101/user", recipient, until_s=9)
+    answer = open_file(made, [case.user]).decode()
+    Challenger(USER).check("102/user", recipient, answer, now_s=1)
+
+
 def _check_a_foreign_leaf(_case: Case) -> None:
     key = Secret(TAG_KEY)
     check_leaf(key, 1, PLAINTEXT, leaf_tag(key, 0, PLAINTEXT))
@@ -170,6 +180,7 @@ PROVOCATIONS: dict[type[CryptoError], list[Callable[[Case], object]]] = {
     ContextError: [lambda case: parse_context(PLAINTEXT)],
     MetaError: [lambda _case: Meta("text/plain", FILENAME + "\n")],
     CopyError: [_open_a_foreign_copy],
+    PossessionError: [_answer_a_foreign_challenge],
     LeafMismatch: [_check_a_foreign_leaf],
     SealerReuse: [_reuse],
     SelfCheckError: [_fail_the_self_check],

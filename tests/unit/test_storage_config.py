@@ -81,6 +81,7 @@ EVERY_SETTING = {
     "key_provider_away": "seal",
     "key_retiring_s": "4",
     "key_disabled_s": "5",
+    "read_grace_s": "6",
     "serve_ipfs": "True",
     "ipfs_memory_bytes": "9000000",
     "enable_stress": "True",
