@@ -33,6 +33,7 @@ def make_registry(
         miners_max=config.miners_max,
         token_lifetime_s=config.token_lifetime_s,
         bring_copy=bring_copy,
+        nodes=[node.name for node in parts.nodes],
     )
 
 

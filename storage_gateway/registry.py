@@ -7,7 +7,7 @@ before is wrapped anew by a job.
 
 import base64
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 
 from crypto import (
@@ -63,9 +63,11 @@ class Registry:
         miners_max: int,
         token_lifetime_s: float,
         bring_copy: Callable[[str], Awaitable[None]],
+        nodes: Collection[str] = (),
     ) -> None:
         """``copies_key`` is the recipient of the identity that copies of manifests are made with;
         ``bring_copy`` returns once as many stores have the copy of the session of that id as must.
+        ``nodes`` are the names of stores that hold no copies.
         """
         self._catalog = catalog
         self._challenger = challenger
@@ -75,6 +77,7 @@ class Registry:
         self._miners_max = miners_max
         self._token_lifetime_s = token_lifetime_s
         self._bring_copy = bring_copy
+        self._nodes = tuple(nodes)
 
     async def challenge(self, holder: Holder, text: str) -> tuple[str, int]:
         """Return what is to be opened, an age file in base64, and until when, in seconds since
@@ -136,6 +139,7 @@ class Registry:
                 wanted=state,
                 dwell=self._dwell,
                 urgent=urgent,
+                nodes=self._nodes,
             )
         )
         await self._changed(holder, "key changed its state", key)
@@ -192,7 +196,7 @@ class Registry:
             lambda c: (
                 list_keys(c, session_id),
                 list(count_dependents(c, scope)),
-                copies_due(c),
+                copies_due(c, self._nodes),
             )
         )
         found: dict[tuple[str, str | None, int, str], list[int]] = {}

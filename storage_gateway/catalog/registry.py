@@ -4,7 +4,7 @@ The version is committed before anything is sealed to it, and each change of a s
 its generation: copies that tell of the older keys are outdated then.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,8 +175,9 @@ def change_state(
     *,
     dwell: Dwell,
     urgent: bool,
+    nodes: Collection[str] = (),
 ) -> KeyVersion:
-    """Bring a version into another state; again is the same.
+    """Bring a version into another state; again is the same. ``nodes`` is as for `copies_due`.
 
     Raises:
         NotFound: there is none of that number.
@@ -190,7 +191,7 @@ def change_state(
     now = now_ms(connection)
     dependents = 0
     if wanted is KeyState.DESTROYED:
-        dependents = dependents_of(connection, key)
+        dependents = dependents_of(connection, key, nodes)
     age_s = max(0.0, (now - key.changed_ms) / 1000)
     check_step(key.state, wanted, age_s=age_s, dwell=dwell, urgent=urgent, dependents=dependents)
     connection.execute(
@@ -203,11 +204,11 @@ def change_state(
     return load_key(connection, holder, version)
 
 
-def dependents_of(connection: Connection, key: KeyVersion) -> int:
+def dependents_of(connection: Connection, key: KeyVersion, nodes: Collection[str] = ()) -> int:
     """Return how many heads and uploads are wrapped for a version, and how many copies of older
     heads may still lie in stores.
     """
-    total = copies_due(connection)
+    total = copies_due(connection, nodes)
     for wrap in take_census(connection, key.session_id or None):
         if any(key.is_of(party) for party in wrap.parties):
             total += wrap.heads + wrap.kept + wrap.uploads + wrap.reserved

@@ -6,7 +6,7 @@ A census would otherwise read the list of parties in each of a million manifests
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Table, func, select
@@ -19,6 +19,7 @@ from .clock import now_ms
 from .statements import insert_once
 from .tables import (
     intents,
+    markers,
     objects,
     outbox,
     wraps,
@@ -99,7 +100,12 @@ def parties_of(stored: Sequence[dict[str, str]]) -> tuple[Party, ...]:
     )
 
 
-def copies_due(connection: Connection) -> int:
-    """Return of how many manifests a copy of an older generation may lie in some store."""
+def copies_due(connection: Connection, nodes: Collection[str] = ()) -> int:
+    """Return of how many manifests a copy of an older generation may lie in some store.
+
+    ``nodes`` are stores that never hold heads: where there are only such, no copy is anywhere.
+    """
+    if nodes and set(nodes).issuperset(connection.execute(select(markers.c.backend)).scalars()):
+        return 0
     query = select(func.count()).where(outbox.c.kind == OBJECT)
     return int(connection.execute(query).scalar_one())

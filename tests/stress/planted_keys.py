@@ -50,7 +50,7 @@ def who_is_ahead_is_not_told(patch: pytest.MonkeyPatch) -> None:
 
 def nothing_depends_on_keys(patch: pytest.MonkeyPatch) -> None:
     """A version is destroyed, whatever is wrapped for it."""
-    patch.setattr("storage_gateway.catalog.registry.dependents_of", lambda _connection, _key: 0)
+    patch.setattr("storage_gateway.catalog.registry.dependents_of", lambda *_: 0)
 
 
 def former_keys_are_taken_for_ever(patch: pytest.MonkeyPatch) -> None:
