@@ -9,11 +9,12 @@ import base64
 import json
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from crypto import X25519Identity, open_head
+from crypto import X25519Identity, open_file, open_head
 from storage_gateway.custody import COPIES_FILE, IDENTITY_FILE, OPERATOR_TOKEN_FILE
 from storage_gateway.logs import JSONFormatter
 from storage_gateway.records import TokenKind
@@ -33,6 +34,8 @@ from tests.http.age_files import age_file, head_size
 from tests.http.raw import CHUNKED, EXPECT, SEALED, Answer, chunk, connected, exchange, request
 from tests.http.steps import LEAF, PLAINTEXT, fetch, made_bytes, upload
 from tests.http.test_envelopes import REFUSED
+from tests.http.test_jobs import heads, put_head, run_job
+from tests.http.test_keys import ask
 
 PLAIN = b"what nobody else may read: " + made_bytes(2 * LEAF).hex().encode()
 SMALL = b"a short and very private prompt"
@@ -102,6 +105,7 @@ async def _scenario(gateway: RunningGateway, session: OpenSession) -> _Found:
         await fetch(gateway, urn, token, headers=[PLAINTEXT])
         seen.answers.append(await fetch(gateway, urn, session.other_miner_token, part="/manifest"))
 
+    await _rotations(gateway, session, seen)
     await _refusals(gateway, session, seen)
     reissue = request(
         "POST",
@@ -118,6 +122,43 @@ async def _scenario(gateway: RunningGateway, session: OpenSession) -> _Found:
         erased = await fetch(gateway, answer.json()["urn"], token, method="DELETE")
         seen.answers += [a for a in (read, erased) if a.status != 200]
     return seen
+
+
+async def _rotations(gateway: RunningGateway, session: OpenSession, seen: _Found) -> None:
+    """Rotate keys, give wrong answers, wrap anew, reseal, be refused."""
+    new, keys = X25519Identity.generate(), f"/v1/sessions/{session.session_id}/keys"
+    wish = {"party": "miner", "miner": MINER, "recipient": str(new.recipient())}
+    token, operator = session.miner_token, gateway.operator_token
+    challenge = await ask(gateway, "POST", f"{keys}/challenges", token, wish)
+    answer = open_file(base64.b64decode(challenge.json()["challenge"]), [new])
+    seen.secrets["a challenge's answer"] = answer
+    seen.secrets["the new identity"] = new.to_text().encode()
+    for text in (new.to_text(), answer.decode()[:-1] + "x", answer.decode()):
+        seen.answers.append(await ask(gateway, "POST", keys, token, wish | {"answer": text}))
+    identity = wish | {"recipient": new.to_text()}
+    seen.answers.append(await ask(gateway, "POST", keys, token, identity))
+    for key_class in ("classic", "hybrid"):
+        wanted = {"key_class": key_class}
+        seen.answers.append(await ask(gateway, "POST", "/v1/admin/keys", operator, wanted))
+    for each in gateway.gateway.parts.keyring.opening():
+        seen.secrets[f"router's {each.recipient()}"[:40]] = each.to_text().encode()
+    rows = await heads(gateway)
+    poisoned = min(rows)
+    cut = rows[poisoned][:-30] + bytes(30)
+    await gateway.catalog.run(partial(put_head, object_id=poisoned, head=cut))
+    for kind in ("rewrap", "reseal"):
+        job = await run_job(gateway, operator, kind)
+        assert 1 == job["progress"]["failed"]
+        path = f"/v1/jobs/{job['id']}"
+        for part in ("", "/failures"):
+            seen.answers.append(await ask(gateway, "GET", path + part, operator))
+    await gateway.catalog.run(partial(put_head, object_id=poisoned, head=rows[poisoned]))
+    for held in (str(new.recipient()), new.to_text(), str(session.user.recipient())):
+        urn = f"urn:blob:v4:{max(rows)}"
+        seen.answers.append(
+            await fetch(gateway, urn, session.user_token, headers=[("Held-Recipient", held)])
+        )
+    seen.answers = [a for a in seen.answers if b"age-encryption" not in a.body[:20]]
 
 
 async def _refusals(gateway: RunningGateway, session: OpenSession, seen: _Found) -> None:
