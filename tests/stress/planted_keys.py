@@ -14,6 +14,7 @@ from storage_gateway.catalog.registry import KeyVersion
 from storage_gateway.catalog.rewrapping import NewHead
 from storage_gateway.errors import StaleKeyReader
 from storage_gateway.intake import Intake
+from storage_gateway.keyring import Keyring
 from storage_gateway.records import Caller, Manifest, Party
 from storage_gateway.stale import check_sealed
 
@@ -80,10 +81,19 @@ def what_is_superseded_goes_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("storage_gateway.catalog.resealing.dig_grave", dig)
 
 
+def keys_count_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """What the provider told once is sealed to and opened with, however old it is."""
+    patch.setattr(Keyring, "_require", lambda *_arguments: None)
+
+
 KEY_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     "disabled-key": (
         nothing_depends_on_keys,
         "no version is destroyed that something is wrapped for",
+    ),
+    "key-provider-down": (
+        keys_count_for_ever,
+        "who seals and opens is answered as the age of the keys allows",
     ),
     "poisoned-header": (
         what_does_not_open_counts_as_done,

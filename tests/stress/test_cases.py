@@ -45,6 +45,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ipfs-gone": {"duration_s": 0.1, "clients": 2, "sizes": [4096, 1_000_000]},
     "ipfs-shared-cid": {"sizes": [1_000_000]},
     "ipfs-slow-pin": {"late": [0.1]},
+    "key-provider-down": {"duration_s": 0.1, "sizes": [4096]},
     "late-write-after-abort": {"duration_s": 0.1},
     "lost-acknowledgement": {"duration_s": 0.1, "clients": 2, "sizes": [4096, 1_000_000]},
     "missing-blob": {"duration_s": 0.1, "clients": 2},

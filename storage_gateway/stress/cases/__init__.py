@@ -29,6 +29,7 @@ from .ipfs_gc_race import CASE as IPFS_GC_RACE
 from .ipfs_gone import CASE as IPFS_GONE
 from .ipfs_shared_cid import CASE as IPFS_SHARED_CID
 from .ipfs_slow_pin import CASE as IPFS_SLOW_PIN
+from .key_provider_down import CASE as KEY_PROVIDER_DOWN
 from .late_write_after_abort import CASE as LATE_WRITE_AFTER_ABORT
 from .lost_acknowledgement import CASE as LOST_ACKNOWLEDGEMENT
 from .missing_blob import CASE as MISSING_BLOB
@@ -84,6 +85,7 @@ CASES: dict[str, Case[Any]] = {
         IPFS_GONE,
         IPFS_SHARED_CID,
         IPFS_SLOW_PIN,
+        KEY_PROVIDER_DOWN,
         LATE_WRITE_AFTER_ABORT,
         LOST_ACKNOWLEDGEMENT,
         MISSING_BLOB,
