@@ -22,6 +22,9 @@ T = TypeVar("T")
 COMMIT_DECIDED, COMMITTED = "commit decided", "committed"
 """Points of an upload's commit: its unit has run, within the transaction that is not committed
 yet; COMMIT returned, and nobody knows of it yet."""
+DECIDED, DONE = " decided", " done"
+"""Behind the name of a unit: such points of the transactions of `TOLD_UNITS`."""
+TOLD_UNITS = frozenset({"add_key", "put_heads", "tell_job"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +74,19 @@ class FaultyCatalog(Catalog):
         return answer
 
     async def _run_told(self, unit: Unit[T], at_point: Callable[[str], None]) -> T:
+        name = getattr(getattr(unit, "func", unit), "__name__", "")
+
         def told(connection: Connection) -> T:
             answer = unit(connection)
             if _tells_of_commit(answer):
                 at_point(COMMIT_DECIDED)
+            if name in TOLD_UNITS:
+                at_point(name + DECIDED)
             return answer
 
         answer = await self.inner.run(told)
+        if name in TOLD_UNITS:
+            await asyncio.to_thread(at_point, name + DONE)
         if _tells_of_commit(answer):
             await asyncio.to_thread(at_point, COMMITTED)
         return answer

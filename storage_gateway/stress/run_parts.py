@@ -3,6 +3,7 @@ processes of its own.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ from storage_gateway.stores import OpenStore, backends_of, join_stores, members_
 
 from .catalogs import open_run_catalog
 from .run_stores import is_own
+
+KEYS_REFRESH_S, KEYS_S_MAX = 1.0, 20.0
+"""How often the file with the run's identities is read, and how long that may take."""
 
 
 class RunClock:
@@ -119,6 +123,7 @@ async def open_run_parts(
     store = join_stores(config, members, opened, on_bad=bad_copies.note)
     copies_identity = await asyncio.to_thread(make_copies_identity, config.data_dir)
     keyring = await _run_keyring(config.data_dir)
+    opened.push_async_callback(keyring.close)
 
     def prepare(connection: Connection) -> None:
         load_deployment(connection, deployment_id)
@@ -141,13 +146,22 @@ async def open_run_parts(
 
 
 async def _run_keyring(folder: Path) -> Keyring:
-    """Return the run's own identities: made by the first of its processes."""
-    keys = identity_file(folder)
+    """Return the run's own identities: made by the first of its processes, known to all."""
+    keyring = Keyring(
+        identity_file(folder),
+        refresh_s=KEYS_REFRESH_S,
+        fresh_s=math.inf,
+        ttl_s=math.inf,
+        timeout_s=KEYS_S_MAX,
+    )
     try:
-        await keys.make(CLASSIC, first=True)
-        return Keyring.of(*await keys.load())
-    finally:
-        await keys.close()
+        await keyring.make(CLASSIC, first=True)
+        await keyring.refresh()
+    except BaseException:
+        await keyring.close()
+        raise
+    keyring.start()
+    return keyring
 
 
 def register_keyring(connection: Connection, keyring: Keyring) -> None:

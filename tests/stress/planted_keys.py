@@ -86,7 +86,13 @@ def keys_count_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Keyring, "_require", lambda *_arguments: None)
 
 
+def jobs_die_with_their_process(patch: pytest.MonkeyPatch) -> None:
+    """A job whose process is dead is nobody's."""
+    patch.setattr("storage_gateway.jobs.list_abandoned", lambda _connection: [])
+
+
 KEY_BUGS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
+    "crash-in-rotation": (jobs_die_with_their_process, "jobs are taken up, and end"),
     "disabled-key": (
         nothing_depends_on_keys,
         "no version is destroyed that something is wrapped for",

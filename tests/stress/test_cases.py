@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "crash-after-commit": {"duration_s": 0.1, "clients": 2},
     "crash-before-commit": {"duration_s": 0.1, "clients": 2},
     "crash-in-recovery": {"duration_s": 0.1, "clients": 2},
+    "crash-in-rotation": {"sizes": [4096]},
     "crash-mid-upload": {"duration_s": 0.1, "clients": 2, "sizes": [4096, 1_000_000]},
     "deadline-mismatch": {"duration_s": 0.1, "scale": 0.001},
     "disabled-key": {"duration_s": 0.1, "clients": 2, "sizes": [4096]},
@@ -88,6 +89,7 @@ BY_NIGHT = {"ipfs-gone", "ipfs-slow-pin"}
 """What waits for deadlines and rests that nothing shortens."""
 PLANTED_BY_NIGHT = BY_NIGHT | {
     "catalog-rolled-back",
+    "crash-in-rotation",
     "ipfs-gc-race",
     "late-write-after-abort",
     "partial-write-recovery",

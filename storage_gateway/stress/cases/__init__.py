@@ -16,6 +16,7 @@ from .concurrent_same_session import CASE as CONCURRENT_SAME_SESSION
 from .crash_after_commit import CASE as CRASH_AFTER_COMMIT
 from .crash_before_commit import CASE as CRASH_BEFORE_COMMIT
 from .crash_in_recovery import CASE as CRASH_IN_RECOVERY
+from .crash_in_rotation import CASE as CRASH_IN_ROTATION
 from .crash_mid_upload import CASE as CRASH_MID_UPLOAD
 from .deadline_mismatch import CASE as DEADLINE_MISMATCH
 from .disabled_key import CASE as DISABLED_KEY
@@ -72,6 +73,7 @@ CASES: dict[str, Case[Any]] = {
         CRASH_AFTER_COMMIT,
         CRASH_BEFORE_COMMIT,
         CRASH_IN_RECOVERY,
+        CRASH_IN_ROTATION,
         CRASH_MID_UPLOAD,
         DEADLINE_MISMATCH,
         DISABLED_KEY,
