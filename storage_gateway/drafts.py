@@ -16,6 +16,7 @@ from urn import CID, DAGBuilder
 
 from .backends import KeyedStore
 from .catalog import Unit
+from .errors import NoKeyOfClass
 from .late import Late
 from .leaves import Part
 from .memory import Account
@@ -62,7 +63,10 @@ class Draft:
     @property
     def router(self) -> str:
         """The recipient of the router's version that it is sealed to."""
-        return next(party.recipient for party in self.parties if party.role == ROUTER)
+        for party in self.parties:
+            if party.role == ROUTER:
+                return party.recipient
+        raise NoKeyOfClass(f"the router has no {self.key_class} key", parties=[ROUTER])
 
     def context(self) -> Context:
         """Return what its head's context stanza is made over."""

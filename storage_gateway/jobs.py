@@ -26,6 +26,7 @@ from .catalog.jobs import (
     list_abandoned,
     list_failures,
     list_jobs,
+    list_own,
     tell_job,
 )
 from .errors import CatalogUnavailable, GatewayError, InvalidField, UnknownJob
@@ -37,7 +38,8 @@ TOLD_S = 0.25
 """How often it is written down how far a job is, and asked whether it is to stop."""
 AGAIN_S = 1.0
 AGAIN_MAX = 30
-"""How often a job goes on after something that it needs was away."""
+"""How often in a row a job goes on after something that it needs was away."""
+FAILURES_MAX = 1_000_000
 
 
 class Work(Protocol):
@@ -67,6 +69,22 @@ class _Counts:
     seconds: float = 0.0
     position: str = ""
     seen: set[str] = field(default_factory=set)
+    """Ids of objects that it could not do."""
+    untold: list[FailureRow] = field(default_factory=list)
+
+    @property
+    def objects(self) -> int:
+        """How many it has gone through."""
+        return self.done + self.changed + self.failed
+
+    def take(self, step: Step) -> None:
+        """Count what was done at once."""
+        self.done += step.done
+        self.changed += step.changed
+        self.position = step.position
+        self.untold += step.failures
+        self.seen |= {failure.object_id for failure in step.failures}
+        self.failed = len(self.seen)
 
     def as_json(self) -> dict[str, int | float | str | None]:
         """Return what is told of them."""
@@ -100,6 +118,7 @@ class Jobs:
         self._kinds = kinds
         self._hold_lease = hold_lease
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._beginning: set[str] = set()
 
     async def count(self, kind: str, session_id: str | None) -> dict[str, int]:
         """Return how many objects a job would have to do, by the session; nothing is begun.
@@ -120,16 +139,21 @@ class Jobs:
 
         """
         await self.count(kind, session_id)
-        job = await self._catalog.run(
-            partial(
-                begin_job,
-                job_id=new_random_id(),
-                kind=kind,
-                parameters={"session_id": session_id, "rate": rate},
-                instance_id=self._instance_id,
+        job_id = new_random_id()
+        self._beginning.add(job_id)  # not to be taken for one that was lost hold of
+        try:
+            job = await self._catalog.run(
+                partial(
+                    begin_job,
+                    job_id=job_id,
+                    kind=kind,
+                    parameters={"session_id": session_id, "rate": rate},
+                    instance_id=self._instance_id,
+                )
             )
-        )
-        self._carry_out(job)
+            self._carry_out(job)
+        finally:
+            self._beginning.discard(job_id)
         return job
 
     def _work(self, kind: str) -> Work:
@@ -201,7 +225,11 @@ class Jobs:
     async def recover(self) -> int:
         """Take up jobs of dead processes; return how many."""
         taken = 0
-        for job in await self._catalog.read(list_abandoned):
+        found = await self._catalog.read(list_abandoned)
+        own = await self._catalog.read(partial(list_own, instance_id=self._instance_id))
+        # Its own: that a job has begun, or has ended, could not be written down.
+        lost = [job for job in own if job.job_id not in {*self._tasks, *self._beginning}]
+        for job in {each.job_id: each for each in (*found, *lost)}.values():
             claimed = await self._catalog.run(
                 partial(claim_job, job=job, claimer=self._instance_id)
             )
@@ -221,7 +249,12 @@ class Jobs:
     def _carry_out(self, job: JobRow) -> None:
         task = asyncio.create_task(self._to_its_end(job))
         self._tasks[job.job_id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(job.job_id, None))
+
+        def forget(ended: "asyncio.Task[None]") -> None:
+            if self._tasks.get(job.job_id) is ended:
+                del self._tasks[job.job_id]
+
+        task.add_done_callback(forget)
 
     async def _to_its_end(self, job: JobRow) -> None:
         counts = _Counts(
@@ -231,6 +264,9 @@ class Jobs:
         )
         state = JobState.FAILED
         try:
+            known = partial(list_failures, job_id=job.job_id, after="", limit=FAILURES_MAX)
+            counts.seen = {row.object_id for row in await self._catalog.read(known)}
+            counts.failed = len(counts.seen)
             state = await self._try_again(job, counts)
         except _Lost:
             logger.warning("job claimed by another process", extra={"job_id": job.job_id})
@@ -256,15 +292,17 @@ class Jobs:
 
     async def _try_again(self, job: JobRow, counts: _Counts) -> JobState:
         """Go on when what was away is back; each time from what is still to do."""
-        for tried in range(AGAIN_MAX):
+        tried, before = 0, counts.objects
+        while True:
             try:
                 return await self._go_through(job, counts)
             except GatewayError as error:
-                if error.retry_after_s is None or tried == AGAIN_MAX - 1:
+                tried = tried + 1 if counts.objects == before else 0
+                before = counts.objects
+                if error.retry_after_s is None or tried == AGAIN_MAX:
                     raise
                 logger.info("job waits", extra={"job_id": job.job_id, "code": error.code})
                 await asyncio.sleep(AGAIN_S)
-        return JobState.FAILED
 
     async def _go_through(self, job: JobRow, counts: _Counts) -> JobState:
         work, loop = self._work(job.kind), asyncio.get_running_loop()
@@ -273,40 +311,37 @@ class Jobs:
         counts.to_do = counts.done + counts.changed + left
         began, rate = loop.time(), float(job.parameters.get("rate") or 0.0)
         before, told_s = counts.seconds, -TOLD_S
-        failures: list[FailureRow] = []
         did = 0
         while True:
             did_in_round = 0
             async for step in work.steps(scope):
-                counts.done += step.done
-                counts.changed += step.changed
-                counts.position = step.position
-                failures += step.failures
-                counts.seen |= {failure.object_id for failure in step.failures}
-                counts.failed = len(counts.seen)
+                counts.take(step)
                 did_in_round += step.done
-                counts.seconds = before + loop.time() - began
-                await self._hold_lease()
-                if loop.time() - told_s >= TOLD_S:
-                    told_s = loop.time()
-                    if await self._tell(job, counts, failures) is JobState.STOPPING:
-                        return JobState.STOPPED
-                    failures = []
                 did += step.objects
-                if rate:
-                    await asyncio.sleep(max(0.0, began + did / rate - loop.time()))
-            await self._tell(job, counts, failures)
-            failures = []
+                await self._hold_lease()
+                while True:
+                    counts.seconds = before + loop.time() - began
+                    if loop.time() - told_s >= TOLD_S:
+                        told_s = loop.time()
+                        if await self._tell(job, counts) is JobState.STOPPING:
+                            return JobState.STOPPED
+                    left_s = began + did / rate - loop.time() if rate else 0.0
+                    if left_s <= 0:
+                        break
+                    await asyncio.sleep(min(left_s, TOLD_S))
+            await self._tell(job, counts)
             # A key may have been rotated meanwhile: until a round finds nothing that it can do.
             if not (work.repeats and did_in_round):
                 return JobState.DONE
 
-    async def _tell(self, job: JobRow, counts: _Counts, failures: list[FailureRow]) -> JobState:
+    async def _tell(self, job: JobRow, counts: _Counts) -> JobState:
+        untold = list(counts.untold)
         state = await self._catalog.run(
-            partial(tell_job, job=job, counts=counts.as_json(), failures=failures)
+            partial(tell_job, job=job, counts=counts.as_json(), failures=untold)
         )
         if state is None:
             raise _Lost
+        del counts.untold[: len(untold)]
         return state
 
 

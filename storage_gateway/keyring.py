@@ -78,7 +78,7 @@ class Keyring:
         self._held: dict[str, Identity] = {}
         """By the text of the recipient, oldest first."""
         self._told_s = -math.inf
-        self._asked_s = -math.inf
+        self._missed_s = -math.inf
         self._up = False
         self._asking: asyncio.Task[None] | None = None
         self._loop: asyncio.Task[None] | None = None
@@ -251,13 +251,16 @@ class Keyring:
 
     async def _found(self, recipient: str) -> Identity | None:
         """Return an identity that is held, by now: another process may just have made it."""
-        if recipient not in self._held and self._clock() - self._asked_s >= MISSING_S:
+        if recipient not in self._held and self._clock() - self._missed_s >= MISSING_S:
+            self._missed_s = self._clock()
             with suppress(KeyProviderUnavailable, ConfigError):
                 await self.refresh()
+        elif recipient not in self._held and self._asking is not None:
+            await asyncio.wait([self._asking])
         return self._held.get(recipient)
 
     async def _ask(self) -> None:
-        began_s = self._asked_s = self._clock()
+        began_s = self._clock()
         try:
             identities = await self._in_time(self._provider.load())
         except BaseException:

@@ -222,13 +222,15 @@ class Registry:
         await self._keyring.refresh()
         known = {key.recipient for key in await self._catalog.read(lambda c: list_keys(c, ""))}
         of_class = [i for i in self._keyring.opening() if i.key_class == key_class]
-        unknown = (i for i in of_class if str(i.recipient()) not in known)
-        identity = next(unknown, None) or await self._keyring.make(key_class)
+        # The newest alone: what is unknown and older may be what leaked before a catalog was lost.
+        newest = of_class[-1] if of_class else None
+        if newest is None or str(newest.recipient()) in known:
+            newest = await self._keyring.make(key_class)
         key = await self._catalog.run(
             partial(
                 add_key,
                 holder=ROUTER_ITSELF,
-                recipient=str(identity.recipient()),
+                recipient=str(newest.recipient()),
                 key_class=key_class,
                 proven=True,
             )

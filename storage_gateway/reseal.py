@@ -17,6 +17,7 @@ from crypto import CryptoError, open_head
 from .backends import KeyedStore
 from .catalog import Catalog
 from .catalog.jobs import FailureRow, Scope, Step
+from .catalog.objects import load_manifest
 from .catalog.resealing import Place, count_to_reseal, list_to_reseal
 from .catalog.sessions import load_session
 from .drafts import Draft, parties_kept
@@ -40,6 +41,8 @@ logger = logging.getLogger(__name__)
 PAGE = 16
 AT_ONCE = 4
 """Objects that are resealed at once."""
+TRIES_MAX = 5
+"""So often an object may get another head while it is resealed."""
 WAITS = (Busy, CatalogUnavailable, KeyProviderUnavailable)
 """What is no fault of an object: the job tries again."""
 
@@ -124,17 +127,35 @@ class Reseal:
     async def _reseal_in_turn(self, manifest: Manifest) -> _Outcome:
         async with self._at_once:
             try:
-                await self.reseal(manifest)
+                is_done = await self._reseal_as_it_is(manifest)
             except WAITS:
                 raise
-            except (ObjectChanged, NotFound):
+            except NotFound:
                 return _Outcome(changed=1)
             except (GatewayError, CryptoError) as error:
                 code = error.code if isinstance(error, GatewayError) else "head_refused"
                 told = {"object_id": manifest.object_id, "code": code}
                 logger.warning("object not resealed", extra=told)
                 return _Outcome(failure=FailureRow(manifest.object_id, code, str(error)))
-            return _Outcome(done=1)
+            return _Outcome(done=1) if is_done else _Outcome(changed=1)
+
+    async def _reseal_as_it_is(self, manifest: Manifest) -> bool:
+        """Reseal an object, also if it gets another head meanwhile; False if it has been erased, or
+        has another payload already.
+        """
+        for tried in range(TRIES_MAX):
+            try:
+                await self.reseal(manifest)
+            except ObjectChanged:
+                now = await self._catalog.read(partial(load_manifest, object_id=manifest.object_id))
+                if now.head is None or now.payload_id != manifest.payload_id:
+                    return False
+                if tried == TRIES_MAX - 1:
+                    raise
+                manifest = now
+            else:
+                return True
+        return False
 
     async def reseal(self, manifest: Manifest) -> Manifest:
         """Give one object a new file key and payload.

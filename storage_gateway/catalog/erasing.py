@@ -34,12 +34,13 @@ def erase(connection: Connection, object_id: str) -> Manifest:
         NotFound: no such object.
 
     """
-    manifest = load_manifest(connection, object_id)
     now = now_ms(connection)
-    if _ERASE.run(connection, {"object_id_is": object_id, "now_ms": now}).changed == 1:
+    is_erased = _ERASE.run(connection, {"object_id_is": object_id, "now_ms": now}).changed == 1
+    # Not before: a reseal that ended meanwhile gave it another payload.
+    manifest = load_manifest(connection, object_id)
+    if is_erased:
         forget_blind(connection, object_id)
         hasten_graves(connection, object_id)
         dig_grave(connection, manifest.payload_id, object_id, ERASED)
-        manifest = load_manifest(connection, object_id)
         expect_copy_of(connection, manifest)
     return manifest

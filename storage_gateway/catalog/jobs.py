@@ -159,20 +159,25 @@ def list_abandoned(connection: Connection) -> list[JobRow]:
     return [_job_of(row) for row in connection.execute(query)]
 
 
+def list_own(connection: Connection, instance_id: str) -> list[JobRow]:
+    """Return the jobs of a process that have not ended."""
+    query = select(jobs).where(jobs.c.ended_ms.is_(None), jobs.c.instance_id == instance_id)
+    return [_job_of(row) for row in connection.execute(query)]
+
+
 def claim_job(connection: Connection, job: JobRow, claimer: str) -> JobRow | None:
-    """Take a job over from a dead process; None when somebody else was faster."""
+    """Take a job over from a dead process, or a process's own, which it lost hold of; None when
+    somebody else was faster.
+    """
     alive = exists().where(
         instances.c.instance_id == jobs.c.instance_id,
         instances.c.lease_until_ms > now_ms(connection),
     )
-    seen = (
-        jobs.c.job_id == job.job_id,
-        jobs.c.instance_id == job.instance_id,
-        jobs.c.fence == job.fence,
-        jobs.c.ended_ms.is_(None),
-    )
+    seen = _mine(job)
     taken = {"instance_id": claimer, "fence": job.fence + 1}
-    if connection.execute(update(jobs).where(*seen, ~alive).values(taken)).rowcount != 1:
+    if job.instance_id != claimer:
+        seen = (*seen, ~alive)
+    if connection.execute(update(jobs).where(*seen).values(taken)).rowcount != 1:
         return None
     return find_job(connection, job.job_id)
 

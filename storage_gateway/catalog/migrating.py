@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
-from crypto import CLASSIC, HYBRID
+from crypto import CLASSIC, HYBRID, parse_recipient
 from storage_gateway.errors import InvalidField, NoKeyOfClass
 from storage_gateway.key_states import KeyState
 from storage_gateway.records import BLIND, Manifest, ObjectState
@@ -13,7 +13,7 @@ from .clock import now_ms
 from .objects import MANIFESTS, manifest_of_row
 from .registry import note_change
 from .sessions import DEPLOYMENT_SCOPE, lock_session
-from .tables import intents, key_versions, objects, parties, sessions, slots
+from .tables import intents, key_versions, objects, parties, sessions, wraps
 
 _FROM, _TO = CLASSIC, HYBRID
 """The one way that there is: what was once sealed by the weaker class is sealed anew."""
@@ -92,10 +92,15 @@ def _of_old_class(session_id: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def _uploads(connection: Connection, session_id: str) -> bool:
-    """Tell whether an upload of the session is under way that may be of the old class."""
-    of_session = and_(slots.c.session_id == session_id, slots.c.payload_id == intents.c.payload_id)
-    query = select(intents.c.payload_id).where(exists().where(of_session)).limit(1)
+    """Tell whether an upload of the session is under way that is of the old class."""
+    known = connection.execute(select(wraps).where(wraps.c.session_id == session_id))
+    old = [row.wrap_id for row in known if _class_of(row.parties) == _FROM]
+    query = select(intents.c.payload_id).where(intents.c.wrap_id.in_(old)).limit(1)
     return connection.execute(query).first() is not None
+
+
+def _class_of(stored: Sequence[dict[str, str]]) -> str:
+    return parse_recipient(stored[0]["recipient"]).key_class
 
 
 def _lacking(connection: Connection, session_id: str) -> list[str]:

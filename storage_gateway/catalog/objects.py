@@ -35,7 +35,7 @@ from .copies import PENDING, PLACED
 from .outbox import Due, expect_copy, is_copied
 from .sessions import are_current, backends_of, lock_session
 from .statements import Statement, insert_once, key_of, miner_of
-from .tables import instances, intents, objects, placements, segments, sessions, slots
+from .tables import deployment, instances, intents, objects, placements, segments, sessions, slots
 from .wraps import note_wrap, parties_of
 
 
@@ -88,6 +88,9 @@ _COMPLETE_SEGMENT = Statement(
         tag_key=bindparam("new_tag_key"),
         leaf_tags=bindparam("new_leaf_tags"),
     )
+)
+_DEPLOYMENT_LOCK = Statement(
+    select(deployment.c.singleton).with_for_update(read=True, key_share=True)
 )
 _LEASE = Statement(
     select(instances.c.instance_id).where(
@@ -271,6 +274,10 @@ def end_intent(connection: Connection, owner: Ownership, session_id: str) -> Non
     # Commits of one session go one after the other, in the order of their sequence: whoever lists
     # up to a number has seen all that will ever be below it.
     lock_session(connection, session_id)
+    if connection.dialect.name != "sqlite":
+        # Nor is the router's key rotated between the look at it and the commit: a job that follows
+        # the rotation would not see what is committed then.
+        _DEPLOYMENT_LOCK.run(connection)
     # After the waiting.
     living = {"instance_id_is": owner.instance_id, "now_ms": now_ms(connection)}
     if removed.changed != 1 or _LEASE.run(connection, living).first() is None:

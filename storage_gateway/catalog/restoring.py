@@ -31,6 +31,7 @@ from .tables import (
     segments,
     sessions,
     slots,
+    tokens,
 )
 from .wraps import note_wrap
 
@@ -106,6 +107,14 @@ def restore_session(connection: Connection, copy: SessionCopy, *, everywhere: bo
             insert(parties),
             scope | {"created_ms": member.created_ms, "removed_ms": member.removed_ms},
         )
+    for member in copy.parties:
+        if member.removed_ms is not None:
+            connection.execute(
+                update(tokens)
+                .where(tokens.c.session_id == copy.session_id, tokens.c.kind == member.role)
+                .where(tokens.c.miner == key_of(member.miner), tokens.c.revoked_ms.is_(None))
+                .values(revoked_ms=member.removed_ms)
+            )
     for key in copy.keys:
         connection.execute(
             insert(key_versions),

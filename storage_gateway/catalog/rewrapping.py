@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from storage_gateway.key_states import KeyState
 from storage_gateway.manifest_copies import OBJECT
-from storage_gateway.records import BLIND, Manifest, ObjectState, Party
+from storage_gateway.records import BLIND, ROUTER, Manifest, ObjectState, Party
 
 from .objects import MANIFESTS, manifest_of_row
 from .outbox import Due, expect_copy, is_copied
@@ -103,6 +103,8 @@ def _current(wrap: Wrap, keys: Keys, classes: Classes) -> Iterator[Party]:
             active = keys.get((*place, key_class))
             if active is not None:
                 yield Party(party.role, party.miner, *active)
+            elif party.role == ROUTER:
+                yield party  # else nobody could ever wrap it anew again
             break
 
 

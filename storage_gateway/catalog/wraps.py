@@ -107,5 +107,5 @@ def copies_due(connection: Connection, nodes: Collection[str] = ()) -> int:
     """
     if nodes and set(nodes).issuperset(connection.execute(select(markers.c.backend)).scalars()):
         return 0
-    query = select(func.count()).where(outbox.c.kind == OBJECT)
+    query = select(func.count()).where(outbox.c.kind == OBJECT, outbox.c.generation > 1)
     return int(connection.execute(query).scalar_one())

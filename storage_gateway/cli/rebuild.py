@@ -14,7 +14,6 @@ from typing import Any
 from sqlalchemy import Connection
 
 from crypto import (
-    CLASSIC,
     CopySealer,
     CryptoError,
     Identity,
@@ -252,9 +251,9 @@ def _settle_router(connection: Connection, routers: Sequence[Identity]) -> list[
     their numbers; return those of them whose identity is not held.
     """
     held = [str(router.recipient()) for router in routers]
-    classic = [str(router.recipient()) for router in routers if router.key_class == CLASSIC]
-    if classic:
-        register_router(connection, classic[-1], CLASSIC)
+    newest = {router.key_class: str(router.recipient()) for router in routers}
+    for key_class, recipient in newest.items():
+        register_router(connection, recipient, key_class)
     keys = list_keys(connection, DEPLOYMENT_SCOPE)
     return [k for k in keys if k.state is not KeyState.DESTROYED and k.recipient not in held]
 
