@@ -181,8 +181,7 @@ class Keyring:
             KeyProviderUnavailable: as `opening`.
 
         """
-        asked = list(recipients)
-        self.opening()
+        asked, _ = list(recipients), self.opening()
         if asked and not any(recipient in self._held for recipient in asked):
             await self._found(asked[0])
         every = self.opening()
@@ -198,11 +197,9 @@ class Keyring:
             KeyProviderUnavailable: as `opening`; or the provider does not hold the latter.
 
         """
-        for party in wanted:
-            if party.role == ROUTER:
-                await self.held_for(party.recipient)
-        routers = [p.recipient for p in (*current, *wanted) if p.role == ROUTER]
-        return await self.opening_for(dict.fromkeys(routers))
+        for router in (party for party in wanted if party.role == ROUTER):
+            await self.held_for(router.recipient)
+        return await self.opening_for(p.recipient for p in (*current, *wanted) if p.role == ROUTER)
 
     async def make(self, key_class: str, *, first: bool = False) -> Identity:
         """Have the provider make a version; see `KeyProvider.make`.
@@ -251,11 +248,13 @@ class Keyring:
 
     async def _found(self, recipient: str) -> Identity | None:
         """Return an identity that is held, by now: another process may just have made it."""
-        if recipient not in self._held and self._clock() - self._missed_s >= MISSING_S:
+        if recipient in self._held:
+            return self._held[recipient]
+        if self._clock() - self._missed_s >= MISSING_S:
             self._missed_s = self._clock()
             with suppress(KeyProviderUnavailable, ConfigError):
                 await self.refresh()
-        elif recipient not in self._held and self._asking is not None:
+        elif self._asking is not None:
             await asyncio.wait([self._asking])
         return self._held.get(recipient)
 

@@ -104,11 +104,11 @@ class Sessions:
         """
         if custody not in {ROUTER_CUSTODY, BLIND}:
             raise InvalidField(f"custody must be '{ROUTER_CUSTODY}' or '{BLIND}'", field="custody")
-        key_class = _class_of(user_recipient)
-        own_router = _own_router(custody, router_recipient, key_class)
         if session_id is None:
             session_id = f"s{base64.b32encode(os.urandom(10)).decode().lower()}"
         check_scope_id(session_id, "session_id")
+        key_class = _class_of(user_recipient)
+        own_router = _own_router(custody, router_recipient, key_class)
         members = self._members(user_recipient, miners, key_class) + own_router
         self._check_wanted(wanted)
         if custody != BLIND:

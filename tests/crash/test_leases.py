@@ -322,7 +322,10 @@ async def test_a_grave_from_a_clock_that_was_ahead_waits_from_now(workers: list[
     worker = workers[0]
     manifest = await worker.upload("1", body_of(b"small"))
     await worker.sql(
-        "INSERT INTO graves VALUES ('p', :o, 'aborted', :ms)", o=manifest.object_id, ms=1 << 50
+        "INSERT INTO graves (payload_id, object_id, reason, buried_ms)"
+        " VALUES ('p', :o, 'aborted', :ms)",
+        o=manifest.object_id,
+        ms=1 << 50,
     )
 
     assert 1 == (await worker.recovery.run_once()).graves_waiting
@@ -347,7 +350,8 @@ async def test_what_was_sealed_for_a_key_that_was_retired_is_not_committed(
     workers: list[Worker],
 ) -> None:
     owner, other = workers
-    await other.sql("UPDATE key_versions SET state = 'retiring' WHERE role = 'user'")
+    # The router's, for whom nothing could be wrapped anew: of other parties' it would be.
+    await other.sql("UPDATE key_versions SET state = 'retiring' WHERE role = 'router'")
 
     with pytest.raises(StaleParties):
         await owner.upload("1", body_of(b"small"))

@@ -51,7 +51,8 @@ async def test_who_is_late_himself_is_told_too(
         async def too_late(*_: object) -> None:
             raise SlotBusy("another upload to this slot is under way", object_id=holder)
 
-        monkeypatch.setattr(services.uploads, "look", lambda _slot: lambda _connection: None)
+        session = await services.sessions.get(d.session.session_id)
+        monkeypatch.setattr(services.uploads, "look", lambda _slot: lambda _connection: session)
         monkeypatch.setattr(object_handlers, "_take_in", too_late)
         busy = await sent_again(d)
         d.two.go_on.set()

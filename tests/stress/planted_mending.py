@@ -78,7 +78,7 @@ def uploads_are_orphans(patch: pytest.MonkeyPatch) -> None:
 def copies_are_not_waited_for(patch: pytest.MonkeyPatch) -> None:
     """Who wrote a record is answered before any store has its copy, which comes some time."""
 
-    async def acknowledge(_self: Outbox, _due: Due) -> None:
+    async def acknowledge(_self: Outbox, _due: Due, *, again: bool = False) -> None:
         pass
 
     patch.setattr(Outbox, "acknowledge", acknowledge)
