@@ -246,3 +246,11 @@ def tls_context(config: Config) -> ssl.SSLContext | None:
             " both must be PEM, the key that of the certificate and not encrypted"
         ) from error
     return context
+
+
+def copies_missing(config: Config) -> ConfigError:
+    """Return what to raise where the identity of the manifest copies is gone."""
+    return ConfigError(
+        f"the identity of the manifest copies, {COPIES_FILE}, is missing from {config.data_dir}:"
+        " restore it from a backup; without it no copy can be trusted, nor opened"
+    )

@@ -15,16 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from crypto import SEED_SIZE_MIN, Identity, Secret
+from crypto import Identity
 
-from .config import Config, ConfigError
-from .custody import COPIES_FILE, IDENTITY_FILE, read_secret
+from .config import ConfigError
 from .errors import KeyProviderUnavailable
-from .key_passphrase import Passphrase
-from .key_provider import HeldKeys, IdentityFile, KeyProvider, identity_file
-from .key_seed import SeedKeys
-from .key_settings import too_short
-from .key_transit import Transit
+from .key_provider import HeldKeys, KeyProvider
 from .records import ROUTER, Party
 
 logger = logging.getLogger(__name__)
@@ -35,8 +30,6 @@ RETRY_S = 5.0
 """How soon a provider that did not answer is asked again, at the latest."""
 MISSING_S = 1.0
 """So long after a question it is not asked again for an identity that it did not tell of."""
-SALTS_FILE = "router-salts.txt"
-TRANSIT_FILE = "router-identity.transit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +74,7 @@ class Keyring:
         self._missed_s = -math.inf
         self._up = False
         self._asking: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._loop: asyncio.Task[None] | None = None
 
     @classmethod
@@ -97,7 +91,8 @@ class Keyring:
 
     async def close(self) -> None:
         """Ask no more; what is under way at the provider is given up."""
-        tasks = [task for task in (self._loop, self._asking) if task is not None]
+        asked = (self._loop, self._looking, self._asking)
+        tasks = [task for task in asked if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -175,17 +170,22 @@ class Keyring:
         return await self.held_for(recipient)
 
     async def opening_for(self, recipients: Iterable[str]) -> tuple[Identity, ...]:
-        """Return the identities of those recipients that are held; of none of them, all there are.
+        """Return the identities of those recipients that are held.
 
         Raises:
-            KeyProviderUnavailable: as `opening`.
+            KeyProviderUnavailable: as `opening`; or the provider holds none of them.
 
         """
-        asked, _ = list(recipients), self.opening()
+        asked = list(recipients)
+        self.opening()
         if asked and not any(recipient in self._held for recipient in asked):
             await self._found(asked[0])
-        every = self.opening()
-        return tuple(self._held[each] for each in asked if each in self._held) or every
+        self.opening()
+        held = tuple(self._held[each] for each in asked if each in self._held)
+        if not held:
+            # No damage of what is sealed: perhaps another process has just made the version.
+            raise KeyProviderUnavailable("the key provider holds none of the router's keys for it")
+        return held
 
     async def opening_to_rewrap(
         self, current: Iterable[Party], wanted: Iterable[Party]
@@ -250,13 +250,17 @@ class Keyring:
         """Return an identity that is held, by now: another process may just have made it."""
         if recipient in self._held:
             return self._held[recipient]
-        if self._clock() - self._missed_s >= MISSING_S:
+        # One question for all that miss one: none of them is refused while it is on its way.
+        looking, is_old = self._looking, self._clock() - self._missed_s >= MISSING_S
+        if looking is None or (looking.done() and is_old):
             self._missed_s = self._clock()
-            with suppress(KeyProviderUnavailable, ConfigError):
-                await self.refresh()
-        elif self._asking is not None:
-            await asyncio.wait([self._asking])
+            looking = self._looking = asyncio.create_task(self._look())
+        await asyncio.wait([looking])
         return self._held.get(recipient)
+
+    async def _look(self) -> None:
+        with suppress(KeyProviderUnavailable, ConfigError):
+            await self.refresh()
 
     async def _ask(self) -> None:
         began_s = self._clock()
@@ -321,80 +325,3 @@ def _note_seen(asking: "asyncio.Task[None]") -> None:
     """Have nobody told that an error was not looked at: who asked may have gone."""
     if not asking.cancelled():
         asking.exception()
-
-
-def provider_of(config: Config) -> KeyProvider:
-    """Return the configured key provider; nothing is asked or opened yet.
-
-    Raises:
-        ConfigError: its secrets cannot be read.
-
-    """
-    if config.key_provider == "seed":
-        return SeedKeys(config.data_dir / SALTS_FILE, _seed_of(config))
-    if config.key_provider == "transit":
-        return IdentityFile(config.data_dir / TRANSIT_FILE, Transit(config))
-    return identity_file(config.data_dir, passphrase_of(config))
-
-
-def passphrase_of(config: Config) -> Passphrase | None:
-    """Return what the identity file is sealed with, if it is; read from its file.
-
-    Raises:
-        ConfigError: it cannot be read, or is empty.
-
-    """
-    file = config.key_passphrase_file
-    if file is None:
-        return None
-    # Its one line, as a terminal would give it.
-    passphrase = read_secret(file).removesuffix("\n").removesuffix("\r")
-    if not passphrase:
-        raise ConfigError(f"{file} holds no passphrase")
-    return Passphrase(config.data_dir / IDENTITY_FILE, Secret(passphrase.encode()))
-
-
-def _seed_of(config: Config) -> Secret:
-    if config.key_seed is not None:
-        return config.key_seed
-    if config.key_seed_file is None:
-        raise ConfigError("key_provider seed has no seed")
-    seed = Secret(read_secret(config.key_seed_file).strip().encode())
-    if len(seed) < SEED_SIZE_MIN:
-        raise too_short(str(config.key_seed_file))
-    return seed
-
-
-def keyring_of(config: Config) -> Keyring:
-    """Return the keyring of the configured provider; see `provider_of`."""
-    return Keyring(
-        provider_of(config),
-        refresh_s=config.key_refresh_s,
-        fresh_s=config.key_fresh_s,
-        ttl_s=config.key_ttl_s,
-        timeout_s=config.key_timeout_s,
-        seals_while_away=config.key_provider_away == "seal",
-    )
-
-
-def copies_missing(config: Config) -> ConfigError:
-    """Return what to raise where the identity of the manifest copies is gone."""
-    return ConfigError(
-        f"the identity of the manifest copies, {COPIES_FILE}, is missing from {config.data_dir}:"
-        " restore it from a backup; without it no copy can be trusted, nor opened"
-    )
-
-
-async def load_all(config: Config) -> tuple[Identity, ...]:
-    """Return what the configured provider holds, asked once; nothing when it holds nothing yet.
-
-    Raises:
-        ConfigError, KeyProviderUnavailable
-
-    """
-    keyring = await asyncio.to_thread(keyring_of, config)
-    try:
-        await keyring.refresh()
-        return keyring.opening()
-    finally:
-        await keyring.close()

@@ -30,8 +30,10 @@ from .catalog.sessions import (
 )
 from .catalog.work import forget_markers, load_deployment, stores_in_use
 from .config import Config, ConfigError, LocalBackend
+from .configured_keys import keyring_of, passphrase_of
 from .custody import (
     OPERATOR_TOKEN_FILE,
+    copies_missing,
     load_copies_identity,
     load_secret,
     make_copies_identity,
@@ -43,7 +45,7 @@ from .database_url import DatabaseURL
 from .errors import BackendUnavailable, KeyProviderUnavailable, TokenExpired
 from .ids import new_random_id
 from .key_provider import identity_file
-from .keyring import Keyring, copies_missing, keyring_of, passphrase_of
+from .keyring import Keyring
 from .markers import START_S_MAX, check_marker, marker_key, names_in
 from .pins import pins_in
 from .records import TokenKind

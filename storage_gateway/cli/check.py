@@ -18,9 +18,9 @@ from storage_gateway.catalog.copies import mark_bad
 from storage_gateway.catalog.sessions import router_recipient
 from storage_gateway.catalog.work import find_deployment
 from storage_gateway.config import Config, ConfigError, load_config
+from storage_gateway.configured_keys import load_all
 from storage_gateway.errors import BlobMissing, GatewayError
 from storage_gateway.findings import CheckReport
-from storage_gateway.keyring import load_all
 from storage_gateway.logs import configure_logs
 from storage_gateway.markers import marker_key
 from storage_gateway.parts import CATALOG_FILE, open_catalog, payloads_prefix

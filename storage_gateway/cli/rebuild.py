@@ -36,7 +36,8 @@ from storage_gateway.catalog.work import find_deployment as deployment_of
 from storage_gateway.catalog.work import load_deployment, record_marker
 from storage_gateway.compare import Compare, CompareReport
 from storage_gateway.config import Config, ConfigError, load_config
-from storage_gateway.custody import COPIES_FILE, read_secret, recipient_of_copies
+from storage_gateway.configured_keys import load_all
+from storage_gateway.custody import COPIES_FILE, copies_missing, read_secret, recipient_of_copies
 from storage_gateway.deployments import (
     NamedStore,
     deployments_in,
@@ -46,7 +47,6 @@ from storage_gateway.deployments import (
 from storage_gateway.errors import BackendUnavailable, BlobMissing, GatewayError
 from storage_gateway.findings import Finding
 from storage_gateway.key_states import KeyState
-from storage_gateway.keyring import copies_missing, load_all
 from storage_gateway.markers import marker_key
 from storage_gateway.parts import MAIN, find_copies_identity, open_catalog
 from storage_gateway.pins import pins_in

@@ -32,11 +32,11 @@ from crypto import (
 from storage_gateway import key_passphrase
 from storage_gateway import keyring as keyrings
 from storage_gateway.config import Config, ConfigError, load_config
+from storage_gateway.configured_keys import provider_of
 from storage_gateway.errors import KeyProviderUnavailable
 from storage_gateway.key_passphrase import Passphrase
 from storage_gateway.key_provider import KeyProvider
 from storage_gateway.key_seed import SeedKeys
-from storage_gateway.keyring import provider_of
 from tests.gateway import REPOSITORY
 from tests.servers.openbao import OpenBao
 
@@ -177,7 +177,7 @@ DYING = """
 import asyncio, os, sys
 from pathlib import Path
 from storage_gateway.config import load_config
-from storage_gateway.keyring import provider_of
+from storage_gateway.configured_keys import provider_of
 
 dies_at, steps = int(sys.argv[1]), 0
 

@@ -11,9 +11,9 @@ from aiohttp import web
 
 from crypto import CLASSIC, X25519Identity
 from storage_gateway.config import ConfigError, load_config
+from storage_gateway.configured_keys import provider_of
 from storage_gateway.errors import KeyProviderUnavailable
 from storage_gateway.key_provider import IdentityFile
-from storage_gateway.keyring import provider_of
 
 ENCODED = base64.b64encode(b"AGE-SECRET-KEY-1OF-SOMEBODY-ELSE").decode()
 

@@ -234,13 +234,25 @@ async def test_what_another_process_made_is_found(made: Made) -> None:
     assert asked == made.provider.asked  # not for each request
 
 
-async def test_heads_are_opened_with_their_own_identity_or_else_with_any(made: Made) -> None:
+async def test_heads_are_opened_with_their_own_identity_and_with_no_other(made: Made) -> None:
+    """One that is not held is the provider's fault, and no damage of what is sealed to it."""
     made.provider.held = [OLD, NEW]
     await made.keyring.refresh()
 
     assert (NEW,) == await made.keyring.opening_for([text(NEW)])
-    assert (OLD, NEW) == await made.keyring.opening_for([text(OTHER)])
-    assert (OLD, NEW) == await made.keyring.opening_for([])
+    assert (NEW,) == await made.keyring.opening_for([text(OTHER), text(NEW)])
+    for unheld in ([text(OTHER)], []):
+        with pytest.raises(KeyProviderUnavailable):
+            await made.keyring.opening_for(unheld)
+
+
+async def test_who_comes_while_it_is_asked_waits_for_the_answer(made: Made) -> None:
+    """Of several that miss the same version none is refused while the answer is on its way."""
+    await made.keyring.refresh()
+    made.provider.held.append(OTHER)
+
+    found = await asyncio.gather(*(made.keyring.held_for(text(OTHER)) for _ in range(5)))
+    assert [OTHER] * 5 == found
 
 
 async def test_what_is_made_is_held_even_if_the_next_answer_fails(made: Made) -> None:
