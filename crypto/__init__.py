@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from crypto.context import Context, parse_context
 from crypto.copies import CopySealer, recovery_identity
-from crypto.envelope import Envelope, open_envelope, open_file, seal
+from crypto.envelope import Envelope, open_envelope, open_file, seal, seal_file
 from crypto.errors import (
     ClassMismatch,
     ContextError,
@@ -172,6 +172,7 @@ __all__ = [
     "rewrap",
     "scan_head",
     "seal",
+    "seal_file",
     "seal_with_passphrase",
     "sealed_size",
     "seeded_identity",

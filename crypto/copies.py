@@ -18,11 +18,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from crypto import labels
-from crypto.envelope import open_file
+from crypto.envelope import open_file, seal_file
 from crypto.errors import CopyError, CryptoError, IdentityError
-from crypto.head import new_bare_head
 from crypto.keys import Identity, Recipient
-from crypto.memory import fill_bytes
 from crypto.primitives import Random, decode_base64, derive, encode_base64, mac
 from crypto.secret import Secret
 from crypto.x25519 import X25519Identity
@@ -74,10 +72,7 @@ class CopySealer:
         signature = self._signing.sign(self._signed(name, content))
         text = _FIRST_LINE + encode_base64(signature).encode() + b"\n" + content
         bound = hashlib.sha256(str(recipient).encode() + b"\n" + self._signed(name, text)).digest()
-        sealed = new_bare_head([recipient], random=_stream(self._random, bound))
-        run = sealed.sealer.claim(len(text), last=True)
-        view = memoryview(text)
-        return sealed.head + fill_bytes(run.sealed_size, lambda out: run.seal_into(view, out))
+        return seal_file(text, [recipient], random=_stream(self._random, bound))
 
     def open(self, name: str, data: bytes, identity: Identity) -> bytes:
         """Return the content of a copy that was found under ``name``.

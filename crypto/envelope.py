@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from crypto.context import Context
 from crypto.errors import HeaderError
 from crypto.geometry import SEALED_CHUNK_SIZE, opened_size
-from crypto.head import OpenedHead, new_head, open_head
+from crypto.head import OpenedHead, SealedHead, new_bare_head, new_head, open_head
 from crypto.header import scan_head
 from crypto.keys import Identity, Recipient
 from crypto.memory import fill_bytes
@@ -42,10 +42,18 @@ def seal(
     Raises all that `new_head` does.
     """
     sealed = new_head(recipients, context=context, meta=meta, random=random)
-    source = view(plaintext)
-    run = sealed.sealer.claim(len(source), last=True)
-    payload = fill_bytes(run.sealed_size, lambda out: run.seal_into(source, out))
-    return Envelope(sealed.head, payload)
+    return Envelope(sealed.head, _seal_payload(sealed, view(plaintext)))
+
+
+def seal_file(
+    plaintext: Buffer, recipients: Sequence[Recipient], *, random: Random = os.urandom
+) -> bytes:
+    """Return a whole age file that belongs to no object: what a stock tool makes.
+
+    Raises all that `new_bare_head` does.
+    """
+    sealed = new_bare_head(recipients, random=random)
+    return sealed.head + _seal_payload(sealed, view(plaintext))
 
 
 def open_envelope(
@@ -78,6 +86,11 @@ def open_file(data: Buffer, identities: Sequence[Identity]) -> bytes:
         raise HeaderError(f"the file ends after {len(source)} bytes, within its head")
     opened = open_head(bytes(source[:length]), identities)
     return _open_payload(opened, source[length:])
+
+
+def _seal_payload(sealed: SealedHead, source: memoryview) -> bytes:
+    run = sealed.sealer.claim(len(source), last=True)
+    return fill_bytes(run.sealed_size, lambda out: run.seal_into(source, out))
 
 
 def _open_payload(opened: OpenedHead, payload: memoryview) -> bytes:

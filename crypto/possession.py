@@ -11,15 +11,18 @@ from __future__ import annotations
 import hmac
 import os
 from dataclasses import dataclass, field
+from typing import Final
 
 from crypto import labels
+from crypto.envelope import seal_file
 from crypto.errors import IdentityError, PossessionError
-from crypto.head import new_bare_head
 from crypto.keys import Identity, Recipient
-from crypto.memory import fill_bytes
 from crypto.primitives import Random, decode_base64, derive, encode_base64, mac
 from crypto.secret import Secret
 from crypto.x25519 import X25519Identity
+
+_DIGITS_MAX: Final = 12
+"""Of a time in seconds: a number of any length costs time to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,7 @@ class Challenger:
         `scope` says what the recipient is registered for; `until_s` is in seconds since 1970.
         Raises CryptoError when the recipient cannot be sealed to.
         """
-        text = self._answer(scope, recipient, until_s)
-        sealed = new_bare_head([recipient], random=random)
-        run = sealed.sealer.claim(len(text), last=True)
-        view = memoryview(text)
-        return sealed.head + fill_bytes(run.sealed_size, lambda out: run.seal_into(view, out))
+        return seal_file(self._answer(scope, recipient, until_s), [recipient], random=random)
 
     def check(self, scope: str, recipient: Recipient, answer: str, *, now_s: int) -> None:
         """Raise PossessionError unless this is the answer to a challenge that still holds."""
@@ -73,6 +72,3 @@ class Challenger:
         bound = b"".join(len(part).to_bytes(2, "big") + part for part in parts)
         code = mac(self._key, bound)
         return f"{until_s}.{encode_base64(code)}".encode()
-
-
-_DIGITS_MAX = 12

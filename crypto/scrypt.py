@@ -14,12 +14,10 @@ from typing import Final
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from crypto import labels
-from crypto.envelope import open_file
+from crypto.envelope import open_file, seal_file
 from crypto.errors import HeaderError, IdentityError
 from crypto.geometry import FILE_KEY_SIZE, TAG_SIZE
-from crypto.head import new_bare_head
 from crypto.header import Stanza
-from crypto.memory import fill_bytes
 from crypto.primitives import (
     AEAD_NONCE_SIZE,
     KEY_SIZE,
@@ -30,7 +28,6 @@ from crypto.primitives import (
     decode_base64,
     draw,
     encode_base64,
-    view,
 )
 from crypto.secret import Secret
 
@@ -61,10 +58,7 @@ def seal_with_passphrase(
 
     Raises IdentityError for an empty passphrase or a factor that we would not open.
     """
-    sealed = new_bare_head([_Passphrase(passphrase, work_factor)], random=random)
-    source = view(plaintext)
-    run = sealed.sealer.claim(len(source), last=True)
-    return sealed.head + fill_bytes(run.sealed_size, lambda out: run.seal_into(source, out))
+    return seal_file(plaintext, [_Passphrase(passphrase, work_factor)], random=random)
 
 
 def open_with_passphrase(

@@ -8,7 +8,7 @@ from crypto import rewrap
 
 from .catalog import Catalog
 from .catalog.sessions import load_session
-from .drafts import parties_kept, recipients_of
+from .drafts import recipients_of
 from .errors import StaleParties
 from .keyring import Keyring
 from .records import ROUTER, ROUTER_CUSTODY, Manifest
@@ -45,7 +45,7 @@ class Commits:
     async def _wrapped_anew(self, manifest: Manifest) -> Manifest:
         session_id = manifest.slot.session_id
         session = await self._catalog.read(lambda c: load_session(c, session_id))
-        parties = parties_kept(manifest, session)
+        parties = session.at_present(manifest.wrapped_for)
         if session.key_class != manifest.key_class or session.party(ROUTER) is None:
             raise StaleParties("the session has other keys since the upload began")
         head = rewrap(

@@ -21,7 +21,7 @@ from .late import Late
 from .leaves import Part
 from .memory import Account
 from .placing import Produce
-from .records import ROUTER, ROUTER_CUSTODY, Manifest, ObjectState, Party, Session, Slot, Wanted
+from .records import ROUTER, ROUTER_CUSTODY, Manifest, ObjectState, Party, Slot, Wanted
 
 
 def do_nothing(_connection: Connection) -> None:
@@ -84,12 +84,6 @@ class Payload:
     head: Callable[[], MadeHead]
     memory: Account
     late: Late | None
-
-
-def parties_kept(manifest: Manifest, session: Session) -> tuple[Party, ...]:
-    """Return those whom a head is wrapped for and who are parties still, with their active keys."""
-    found = (session.party(party.role, party.miner) for party in manifest.wrapped_for)
-    return tuple(party for party in found if party is not None)
 
 
 def recipients_of(parties: tuple[Party, ...]) -> list[Recipient]:

@@ -6,10 +6,10 @@ the objects: when its process dies another one claims it, and looks for what is 
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from .catalog import Catalog, now_ms
 from .catalog.jobs import (
@@ -40,6 +40,7 @@ AGAIN_S = 1.0
 AGAIN_MAX = 30
 """How often in a row a job goes on after something that it needs was away."""
 FAILURES_MAX = 1_000_000
+"""Of those that a job has told of before it is taken up."""
 
 
 class Work(Protocol):
@@ -110,7 +111,7 @@ class Jobs:
         *,
         instance_id: str,
         kinds: dict[str, Work],
-        hold_lease: Callable[[], Any],
+        hold_lease: Callable[[], Awaitable[None]],
     ) -> None:
         """``hold_lease`` is `Instance.hold`."""
         self._catalog = catalog
@@ -212,7 +213,7 @@ class Jobs:
         return await self.get(job_id)
 
     async def recover_forever(self, interval_s: float) -> None:
-        """Take up jobs of dead processes, until cancelled."""
+        """Take up what nobody carries out, until cancelled."""
         while True:
             try:
                 await self.recover()
@@ -223,13 +224,15 @@ class Jobs:
             await asyncio.sleep(interval_s)
 
     async def recover(self) -> int:
-        """Take up jobs of dead processes; return how many."""
+        """Take up jobs of dead processes, and those of this one that no task carries out: that they
+        began, or ended, could not be written down. Return how many.
+        """
         taken = 0
-        found = await self._catalog.read(list_abandoned)
-        own = await self._catalog.read(partial(list_own, instance_id=self._instance_id))
-        # Its own: that a job has begun, or has ended, could not be written down.
+        abandoned, own = await self._catalog.read(
+            lambda c: (list_abandoned(c), list_own(c, self._instance_id))
+        )
         lost = [job for job in own if job.job_id not in {*self._tasks, *self._beginning}]
-        for job in {each.job_id: each for each in (*found, *lost)}.values():
+        for job in {each.job_id: each for each in (*abandoned, *lost)}.values():
             claimed = await self._catalog.run(
                 partial(claim_job, job=job, claimer=self._instance_id)
             )
@@ -308,7 +311,8 @@ class Jobs:
         work, loop = self._work(job.kind), asyncio.get_running_loop()
         scope = Scope(job.session_id, job.created_ms, counts.position)
         left = sum((await work.count(scope)).values())
-        counts.to_do = counts.done + counts.changed + left
+        # What failed is still to do for a kind that goes by what it finds, and behind the others.
+        counts.to_do = left + (counts.objects if scope.position else counts.done + counts.changed)
         began, rate = loop.time(), float(job.parameters.get("rate") or 0.0)
         before, told_s = counts.seconds, -TOLD_S
         did = 0

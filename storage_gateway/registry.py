@@ -7,6 +7,7 @@ before is wrapped anew by a job.
 
 import base64
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 
@@ -45,6 +46,7 @@ logger = logging.getLogger(__name__)
 CHALLENGE_S = 600
 """How long a challenge may be answered."""
 
+Place = tuple[str, str | None, int, str]
 Census = list[tuple[KeyVersion, int, int]]
 """Key versions, each with the heads and the uploads that are wrapped for it."""
 
@@ -199,13 +201,12 @@ class Registry:
                 copies_due(c, self._nodes),
             )
         )
-        found: dict[tuple[str, str | None, int, str], list[int]] = {}
-        for party, _, heads, uploads in counted:
-            sums = found.setdefault(_place_of(party), [0, 0])
-            sums[0] += heads
-            sums[1] += uploads
-        census = [(key, *found.get(_place_of(key), (0, 0))) for key in keys]
-        return [(key, heads, uploads) for key, heads, uploads in census], due
+        heads, uploads = Counter[Place](), Counter[Place]()
+        for party, wrapped, under_way in counted:
+            heads[_place_of(party)] += wrapped
+            uploads[_place_of(party)] += under_way
+        places = [(key, _place_of(key)) for key in keys]
+        return [(key, heads[place], uploads[place]) for key, place in places], due
 
     async def rotate_router(self, key_class: str) -> KeyVersion:
         """Have the key provider make an identity, and its recipient the router's active one.
@@ -272,7 +273,7 @@ class Registry:
             await self._bring_copy(holder.session_id)
 
 
-def _place_of(party: Party | KeyVersion) -> tuple[str, str | None, int, str]:
+def _place_of(party: Party | KeyVersion) -> Place:
     # With the recipient: sessions of blind custody have routers of their own.
     return party.role, party.miner, party.version, party.recipient
 

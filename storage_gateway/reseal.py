@@ -20,7 +20,7 @@ from .catalog.jobs import FailureRow, Scope, Step
 from .catalog.objects import load_manifest
 from .catalog.resealing import Place, count_to_reseal, list_to_reseal
 from .catalog.sessions import load_session
-from .drafts import Draft, parties_kept
+from .drafts import Draft
 from .errors import (
     Busy,
     CatalogUnavailable,
@@ -178,7 +178,7 @@ class Reseal:
                 payload_id=new_random_id(),
                 slot=manifest.slot,
                 key_class=session.key_class,
-                parties=parties_kept(manifest, session),
+                parties=session.at_present(manifest.wrapped_for),
                 wanted=session.wanted,
                 store=self._store_of(session.wanted),
                 replaces=manifest,

@@ -1,7 +1,5 @@
 """Handlers: jobs, begun by operators and by users for their own session."""
 
-import json
-from contextlib import aclosing
 from typing import Annotated, Any
 
 import msgspec
@@ -13,6 +11,7 @@ from storage_gateway.records import Caller, TokenKind
 from urn import mint
 
 from .body import read_json
+from .events import send_events
 from .pace import pace_of
 from .representations import timestamp
 from .services import SERVICES
@@ -92,17 +91,12 @@ async def show_job_events(request: web.Request, caller: Caller) -> web.StreamRes
     """``GET …/events``: server-sent events, ``progress`` until ``end``."""
     services = request.app[SERVICES]
     job = await _job_for(request, caller)
-    response = web.StreamResponse(headers={"X-Accel-Buffering": "no"} | NO_STORE)
-    response.content_type = "text/event-stream"
-    await response.prepare(request)
-    async with aclosing(services.jobs.watch(job.job_id)) as rows:
-        async for row in rows:
-            if services.draining:  # the reader comes back, elsewhere
-                break
-            kind = "progress" if row.ended_ms is None else "end"
-            await response.write(f"event: {kind}\ndata: {json.dumps(job_json(row))}\n\n".encode())
-    await response.write_eof()
-    return response
+    return await send_events(
+        request,
+        services.jobs.watch(job.job_id),
+        document_of=job_json,
+        has_ended=lambda row: row.ended_ms is not None,
+    )
 
 
 def job_json(job: JobRow) -> dict[str, Any]:

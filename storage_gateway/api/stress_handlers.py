@@ -1,7 +1,5 @@
 """Handlers: stress cases and their runs. All are the operator's."""
 
-import json
-from contextlib import aclosing
 from typing import Any
 
 from aiohttp import web
@@ -12,6 +10,7 @@ from storage_gateway.stress import Stress
 from storage_gateway.stress.errors import StressDisabled
 
 from .body import read_json
+from .events import send_events
 from .pace import pace_of
 from .representations import timestamp
 from .services import SERVICES, Services
@@ -64,22 +63,15 @@ async def stop_run(request: web.Request, _caller: Caller) -> web.Response:
 
 async def show_events(request: web.Request, _caller: Caller) -> web.StreamResponse:
     """``GET …/events``: server-sent events, ``progress`` until ``end`` brings the report."""
-    services = request.app[SERVICES]
-    stress = _stress_of(services)
+    stress = _stress_of(request.app[SERVICES])
     run_id = request.match_info["run"]
     await stress.get(run_id)
-    response = web.StreamResponse(headers={"X-Accel-Buffering": "no"} | NO_STORE)
-    response.content_type = "text/event-stream"
-    await response.prepare(request)
-    async with aclosing(stress.watch(run_id)) as rows:
-        async for run in rows:
-            if services.draining:  # the reader comes back, elsewhere
-                break
-            kind = "progress" if run.state is RunState.RUNNING else "end"
-            data = f"event: {kind}\ndata: {json.dumps(run_json(run))}\n\n"
-            await response.write(data.encode())
-    await response.write_eof()
-    return response
+    return await send_events(
+        request,
+        stress.watch(run_id),
+        document_of=run_json,
+        has_ended=lambda run: run.state is not RunState.RUNNING,
+    )
 
 
 def run_json(run: RunRow) -> dict[str, Any]:

@@ -5,7 +5,7 @@ What a head holds is not looked at here; who calls has.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
@@ -34,11 +34,11 @@ from storage_gateway.records import (
 
 from .blind_tables import header_confirmations, kept_headers, reservations
 from .clock import now_ms
-from .objects import expect_copy_of, load_manifest
+from .objects import load_manifest
+from .rewrapping import NewHead, put_head
 from .sessions import load_session, lock_session
 from .statements import Statement, insert_once, key_of, miner_of
 from .tables import (
-    objects,
     sessions,
 )
 from .wraps import note_wrap, parties_of, wrap_id_of
@@ -62,21 +62,6 @@ _USE_RESERVATION = Statement(
 _FORGET = tuple(
     Statement(delete(table).where(table.c.object_id == bindparam("object_id_is")))
     for table in (reservations, kept_headers, header_confirmations)
-)
-_REPLACE_HEAD = Statement(
-    update(objects)
-    .where(
-        objects.c.object_id == bindparam("object_id_is"),
-        objects.c.generation == bindparam("generation_is"),
-        objects.c.state == ObjectState.COMMITTED.value,
-    )
-    .values(
-        head=bindparam("new_head"),
-        generation=objects.c.generation + 1,
-        sealed_size=bindparam("new_sealed_size"),
-        wrapped_for=bindparam("new_wrapped_for", type_=objects.c.wrapped_for.type),
-        wrap_id=bindparam("new_wrap_id"),
-    )
 )
 
 
@@ -235,25 +220,10 @@ def replace_head(
         return found
     require_generation(found, before.generation)
     require_present(session, parties)
-    after = replace(
-        found,
-        head=head,
-        generation=found.generation + 1,
-        sealed_size=found.payload_size + len(head),
-        wrapped_for=parties,
-    )
-    row = {
-        "object_id_is": found.object_id,
-        "generation_is": found.generation,
-        "new_head": head,
-        "new_sealed_size": after.sealed_size,
-        "new_wrapped_for": [party.as_json() for party in parties],
-        "new_wrap_id": note_wrap(connection, session.session_id, parties),
-    }
-    if _REPLACE_HEAD.run(connection, row).changed != 1:  # it was erased this moment
+    after = put_head(connection, NewHead(found, head, parties), {})
+    if after is None:  # it was erased this moment
         raise GenerationMismatch("the header has changed", generation=found.generation + 1)
     _keep(connection, found, keep_s)
-    expect_copy_of(connection, after)
     return after
 
 

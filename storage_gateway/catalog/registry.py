@@ -217,14 +217,13 @@ def dependents_of(connection: Connection, key: KeyVersion, nodes: Collection[str
 
 def count_dependents(
     connection: Connection, session_id: str | None
-) -> Iterator[tuple[Party, str, int, int]]:
-    """Yield for each party of each set: the session, how many heads, those that were replaced and
-    are kept too, how many uploads, those that are reserved too.
+) -> Iterator[tuple[Party, int, int]]:
+    """Yield for each party of each set how many heads there are, those that were replaced and are
+    kept too, and how many uploads, those that are reserved too.
     """
     for wrap in take_census(connection, session_id):
         for party in wrap.parties:
-            heads, uploads = wrap.heads + wrap.kept, wrap.uploads + wrap.reserved
-            yield party, wrap.session_id, heads, uploads
+            yield party, wrap.heads + wrap.kept, wrap.uploads + wrap.reserved
 
 
 def add_miner(

@@ -5,16 +5,14 @@ that wrap the same head anew one does, and an erasure between the two stays one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, bindparam, select, update
 
 from storage_gateway.key_states import KeyState
-from storage_gateway.manifest_copies import OBJECT
 from storage_gateway.records import BLIND, ROUTER, Manifest, ObjectState, Party
 
-from .objects import MANIFESTS, manifest_of_row
-from .outbox import Due, expect_copy, is_copied
+from .objects import MANIFESTS, expect_copy_of, manifest_of_row
 from .sessions import DEPLOYMENT_SCOPE
 from .statements import Statement, key_of
 from .tables import key_versions, objects, sessions
@@ -119,21 +117,38 @@ def put_heads(connection: Connection, heads: Sequence[NewHead]) -> int:
 
     What has changed since stays as it is.
     """
-    done, known = 0, dict[tuple[Party, ...], str]()
-    for new in heads:
-        manifest, session_id = new.manifest, new.manifest.slot.session_id
-        if new.wrapped_for not in known:
-            known[new.wrapped_for] = note_wrap(connection, session_id, new.wrapped_for)
-        values = {
-            "object_id_is": manifest.object_id,
-            "generation_is": manifest.generation,
-            "new_head": new.head,
-            "new_sealed_size": len(new.head) + manifest.payload_size,
-            "new_wrapped_for": [party.as_json() for party in new.wrapped_for],
-            "new_wrap_id": known[new.wrapped_for],
-        }
-        if _REWRAP.run(connection, values).changed == 1:
-            done += 1
-            if is_copied(session_id):
-                expect_copy(connection, Due(OBJECT, manifest.object_id, manifest.generation + 1))
-    return done
+    known: dict[tuple[str, tuple[Party, ...]], str] = {}
+    return sum(put_head(connection, new, known) is not None for new in heads)
+
+
+def put_head(
+    connection: Connection, new: NewHead, known: dict[tuple[str, tuple[Party, ...]], str]
+) -> Manifest | None:
+    """Put one new head in the place of that which it was made from; return the manifest as it is
+    then, None where the object has changed since.
+
+    ``known`` remembers which sets of parties of which session are written down.
+    """
+    manifest, session_id = new.manifest, new.manifest.slot.session_id
+    wrap = session_id, new.wrapped_for
+    if wrap not in known:
+        known[wrap] = note_wrap(connection, session_id, new.wrapped_for)
+    after = replace(
+        manifest,
+        head=new.head,
+        generation=manifest.generation + 1,
+        sealed_size=len(new.head) + manifest.payload_size,
+        wrapped_for=new.wrapped_for,
+    )
+    values = {
+        "object_id_is": manifest.object_id,
+        "generation_is": manifest.generation,
+        "new_head": after.head,
+        "new_sealed_size": after.sealed_size,
+        "new_wrapped_for": [party.as_json() for party in after.wrapped_for],
+        "new_wrap_id": known[wrap],
+    }
+    if _REWRAP.run(connection, values).changed != 1:
+        return None
+    expect_copy_of(connection, after)
+    return after

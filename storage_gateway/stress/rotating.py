@@ -164,16 +164,29 @@ class Keys:
 
     async def rewrap(self, wrong: list[str]) -> None:
         """Have everything wrapped anew; note if not all of it was."""
-        job = await self.job()
-        failed = job.get("progress", {}).get("failed")
-        if (job.get("state"), failed) != ("done", 0):
-            wrong.append(f"a job ended as {job.get('state')}, {failed} failed")
+        note_job(await self.job(), wrong)
 
     async def fetch_sealed(self, role: str, urn: str, body: Body, held: Identity | None) -> Answer:
         """Read a sealed file as a party, which may say what it holds."""
         return await self.customer.fetch(
             urn, size=body.size, sealed=True, as_miner=role == MINER, held=held
         )
+
+    async def read_as_all(self, unread: list[str], urn: str, body: Body) -> None:
+        """Read an object in clear, and as a sealed file as the user and as the miner; note what
+        could not be read or opened.
+        """
+        plain = await self.customer.fetch(urn, size=body.size)
+        if plain.outcome != OK:
+            unread.append(f"{urn} in clear came to {plain.outcome}")
+        elif plain.digest != body.digest:
+            self.trial.verdict.broken(8, f"{urn} was read with other content than was sent for it")
+        for role in (USER, MINER):
+            sealed = await self.fetch_sealed(role, urn, body, None)
+            if sealed.outcome != OK:
+                unread.append(f"{urn} as the {role} came to {sealed.outcome}")
+            elif not opens_to(sealed.content, self.held[role], body):
+                unread.append(f"{urn} opens for none of the {role}'s identities")
 
     async def require_exact(self, stored: dict[str, Body], *, newest: bool) -> None:
         """Require that each head opens with the identities of those versions that its manifest
@@ -229,6 +242,13 @@ class Keys:
 
     def _party(self, role: str) -> dict[str, Any]:
         return {"party": role} | ({"miner": MINER_ADDRESS} if role == MINER else {})
+
+
+def note_job(job: dict[str, Any], wrong: list[str]) -> None:
+    """Note a job that did not end well, or could not do something."""
+    failed = job.get("progress", {}).get("failed")
+    if (job.get("state"), failed) != ("done", 0):
+        wrong.append(f"a job ended as {job.get('state')}, {failed} failed")
 
 
 async def open_keys(trial: Trial, gateway: Reachable, name: str = "stress") -> Keys:

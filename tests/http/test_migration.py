@@ -11,10 +11,9 @@ import pytest
 from crypto import (
     HybridIdentity,
     NoIdentityMatch,
-    Recipient,
-    new_bare_head,
     open_file,
     parse_recipient,
+    seal_file,
 )
 from storage_gateway.client import Client, ClientError
 from tests.gateway import MINER, OTHER_MINER, OpenSession, RunningGateway
@@ -24,15 +23,6 @@ from tests.http.test_jobs import filled, run_job
 from tests.http.test_keys import ask
 
 pytestmark = pytest.mark.both_databases
-
-
-def sealed_hybrid(content: bytes, recipient: Recipient) -> bytes:
-    """Return an age file of no object, as a tool that knows hybrid recipients makes it."""
-    head = new_bare_head([recipient])
-    run = head.sealer.claim(len(content), last=True)
-    payload = bytearray(run.sealed_size)
-    run.seal_into(content, payload)
-    return head.head + bytes(payload)
 
 
 async def register(
@@ -126,7 +116,7 @@ async def test_a_hybrid_session_is_hybrid_from_its_beginning(gateway: RunningGat
     assert "hybrid" == opened["key_class"] == intake.key_class
 
     taken = await upload(
-        gateway, path.replace("t1", "t2"), token, sealed_hybrid(b"sealed", intake), headers=[SEALED]
+        gateway, path.replace("t1", "t2"), token, seal_file(b"sealed", [intake]), headers=[SEALED]
     )
     assert 201 == taken.status, taken
     for urn, body in ((clear["urn"], b"in clear"), (taken.json()["urn"], b"sealed")):

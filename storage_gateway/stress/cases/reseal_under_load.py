@@ -4,13 +4,13 @@ import asyncio
 from dataclasses import dataclass, field
 
 from storage_gateway.errors import CIDSuperseded
-from storage_gateway.records import INPUT, MINER, OUTPUT, USER, Manifest
+from storage_gateway.records import INPUT, OUTPUT, USER, Manifest
 from storage_gateway.stress.bodies import Body
 from storage_gateway.stress.contract import Case, bytes_of_bodies
 from storage_gateway.stress.parameters import Parameters, Sizes
 from storage_gateway.stress.reading import LONG_SIZE, pausing
 from storage_gateway.stress.record import OK
-from storage_gateway.stress.rotating import ROLES, Keys, open_keys, opens_to
+from storage_gateway.stress.rotating import ROLES, Keys, note_job, open_keys, opens_to
 from storage_gateway.stress.tampering import manifest_of
 from storage_gateway.stress.trial import Trial
 from storage_gateway.stress.world import Reachable
@@ -72,7 +72,7 @@ async def run(trial: Trial, _parameters: ResealUnderLoad) -> None:
         await _judge_pins(trial, keys, at_first, CIDSuperseded.code)
         await _judge_gone(trial, seen)
         for urn, body in list(seen.stored.items()):
-            await _read(keys, seen, urn, body)
+            await keys.read_as_all(seen.unread, urn, body)
         await keys.require_exact(seen.stored, newest=True)
     keys.hand_over()
     trial.notes["rounds"], trial.notes["superseded"] = rounds, len(seen.superseded)
@@ -122,10 +122,7 @@ async def _reseal(trial: Trial, gateway: Reachable, keys: Keys, seen: _Seen, rol
         seen.over_switch.append(f"in clear it came to {plain.outcome}; resealed: {met}")
     if sealed.outcome != OK or not opens_to(sealed.content, keys.held[USER], body):
         seen.over_switch.append(f"the sealed file came to {sealed.outcome}")
-    job = await keys.ended(job_id)
-    failed = job.get("progress", {}).get("failed")
-    if (job.get("state"), failed) != ("done", 0):
-        seen.jobs.append(f"a job ended as {job.get('state')}, {failed} failed")
+    note_job(await keys.ended(job_id), seen.jobs)
     await _note_superseded(trial, seen, before)
 
 
@@ -157,25 +154,10 @@ async def _round_trip(trial: Trial, keys: Keys, seen: _Seen, number: int) -> Non
     urn = await _store(trial, keys, seen, body, OUTPUT if number % 2 else INPUT)
     if not urn:
         return
-    await _read(keys, seen, urn, body)
+    await keys.read_as_all(seen.unread, urn, body)
     shorter = [urn for urn, body in seen.stored.items() if body.size < SLOW_SIZE]
     old = shorter[trial.chance("old", urn).below(len(shorter))]
-    await _read(keys, seen, old, seen.stored[old])
-
-
-async def _read(keys: Keys, seen: _Seen, urn: str, body: Body) -> None:
-    """Read an object in clear, and as a sealed file as the user and as the miner."""
-    plain = await keys.customer.fetch(urn, size=body.size)
-    if plain.outcome != OK:
-        seen.unread.append(f"{urn} in clear came to {plain.outcome}")
-    elif plain.digest != body.digest:
-        keys.trial.verdict.broken(8, f"{urn} was read with other content than was sent for it")
-    for role in (USER, MINER):
-        sealed = await keys.fetch_sealed(role, urn, body, None)
-        if sealed.outcome != OK:
-            seen.unread.append(f"{urn} as the {role} came to {sealed.outcome}")
-        elif not opens_to(sealed.content, keys.held[role], body):
-            seen.unread.append(f"{urn} opens for none of the {role}'s identities")
+    await keys.read_as_all(seen.unread, old, seen.stored[old])
 
 
 async def _judge_pins(trial: Trial, keys: Keys, pinned: dict[str, str], expected: str) -> None:

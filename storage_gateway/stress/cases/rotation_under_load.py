@@ -3,13 +3,13 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from storage_gateway.records import INPUT, MINER, OUTPUT, USER
+from storage_gateway.records import INPUT, OUTPUT
 from storage_gateway.stress.bodies import Body
 from storage_gateway.stress.contract import Case, bytes_of_bodies
 from storage_gateway.stress.held import HELD_SIZE, Held
 from storage_gateway.stress.parameters import Parameters, Sizes
 from storage_gateway.stress.record import OK
-from storage_gateway.stress.rotating import ROLES, Keys, open_keys, opens_to
+from storage_gateway.stress.rotating import ROLES, Keys, open_keys
 from storage_gateway.stress.trial import Trial
 
 ROUNDS_MIN = 2
@@ -54,7 +54,7 @@ async def run(trial: Trial, _parameters: RotationUnderLoad) -> None:
         await keys.require_exact(seen.stored, newest=True)
         await keys.require_idle()
         for urn, body in seen.stored.items():
-            await _read(keys, seen, urn, body)
+            await keys.read_as_all(seen.unread, urn, body)
     keys.hand_over()
     trial.notes["rotations"] = sum(len(held) for held in keys.held.values()) - len(ROLES)
     trial.require_all("every body is stored", seen.unstored)
@@ -87,25 +87,10 @@ async def _round_trip(trial: Trial, keys: Keys, seen: _Seen, number: int) -> Non
         seen.unstored.append(f"{task_id} ended in {answer.outcome}")
         return
     seen.stored[answer.urn] = body
-    await _read(keys, seen, answer.urn, body)
+    await keys.read_as_all(seen.unread, answer.urn, body)
     urns = list(seen.stored)
     old = urns[trial.chance("old", task_id).below(len(urns))]
-    await _read(keys, seen, old, seen.stored[old])
-
-
-async def _read(keys: Keys, seen: _Seen, urn: str, body: Body) -> None:
-    """Read an object in clear, and as a sealed file as the user and as the miner."""
-    plain = await keys.customer.fetch(urn, size=body.size)
-    if plain.outcome != OK:
-        seen.unread.append(f"{urn} in clear came to {plain.outcome}")
-    elif plain.digest != body.digest:
-        keys.trial.verdict.broken(8, f"{urn} was read with other content than was sent for it")
-    for role in (USER, MINER):
-        sealed = await keys.fetch_sealed(role, urn, body, None)
-        if sealed.outcome != OK:
-            seen.unread.append(f"{urn} as the {role} came to {sealed.outcome}")
-        elif not opens_to(sealed.content, keys.held[role], body):
-            seen.unread.append(f"{urn} opens for none of the {role}'s identities")
+    await keys.read_as_all(seen.unread, old, seen.stored[old])
 
 
 async def _store_over_rotations(trial: Trial, keys: Keys, seen: _Seen) -> None:
