@@ -5,14 +5,14 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from sqlalchemy import Connection
 
 from .catalog import Catalog
 from .catalog.passes import PassRow, keep_pass, leave_pass, take_pass
-from .errors import GatewayError
+from .errors import CatalogUnavailable, GatewayError
 from .ids import new_random_id
 
 logger = logging.getLogger(__name__)
@@ -129,7 +129,8 @@ async def turn_at(
         taken = await catalog.run(partial(take_pass, name=name, turn_id=turn_id, lease_s=lease_s))
     except asyncio.CancelledError:
         # It may be taken all the same, and would keep others out for as long as a death does.
-        await catalog.run(partial(leave_pass, name=name, turn_id=turn_id, ended=False))
+        with suppress(CatalogUnavailable):  # who stops is not to be kept by that
+            await catalog.run(partial(leave_pass, name=name, turn_id=turn_id, ended=False))
         raise
     if taken is None:
         yield None
@@ -140,7 +141,10 @@ async def turn_at(
     except TurnLost:
         logger.warning("turn at a pass lost", extra={"of": name})
     finally:
-        await catalog.run(turn.leave)
+        # An error of its own would take the place of a cancellation: a pass that was stopped while
+        # the catalog is away would go on as one that failed. The lease runs out by itself.
+        with suppress(CatalogUnavailable):
+            await catalog.run(turn.leave)
 
 
 async def run_passes(

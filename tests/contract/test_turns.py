@@ -9,7 +9,8 @@ from typing import TypeVar
 import pytest
 
 from storage_gateway.catalog import Catalog, Unit
-from storage_gateway.passes import turn_at
+from storage_gateway.errors import CatalogUnavailable
+from storage_gateway.passes import run_passes, turn_at
 
 pytestmark = pytest.mark.both_databases
 
@@ -41,3 +42,27 @@ async def test_who_is_cancelled_while_asking_keeps_no_turn(
 
     async with turn_at(catalog, "pass") as turn:
         assert turn is not None
+
+
+async def test_who_is_cancelled_while_the_catalog_is_away_is_cancelled(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else passes would go on for ever after they were stopped, and the process with them."""
+
+    async def away(_unit: Unit[T]) -> T:
+        raise CatalogUnavailable("for this test")
+
+    async def run_once() -> None:
+        async with turn_at(catalog, "pass") as turn:
+            assert turn is not None
+            monkeypatch.setattr(catalog, "run", away)
+            entered.set()
+            await asyncio.Event().wait()
+
+    entered = asyncio.Event()
+    passes = asyncio.create_task(run_passes("pass", run_once, 0.0))
+    await entered.wait()
+    passes.cancel()
+    await asyncio.wait([passes], timeout=20)
+
+    assert passes.cancelled()
