@@ -275,7 +275,7 @@ async def _register(catalog: Catalog, keyring: Keyring) -> str:
     held = [one for one in keyring.opening() if one.key_class == CLASSIC]
     if not held:
         raise ConfigError(
-            f"{keyring.place} must hold a {CLASSIC} identity: sessions take no others yet"
+            f"{keyring.place} must hold a {CLASSIC} identity, whatever class the sessions are of"
         )
     newest = str(held[-1].recipient())
     return await catalog.run(lambda c: register_router(c, newest, CLASSIC))

@@ -35,8 +35,6 @@ DEPLOYMENT_SCOPE = ""
 """The session under which the router's key versions stand."""
 ACTIVE = "active"
 RETIRING = "retiring"
-DISABLED = "disabled"
-DESTROYED = "destroyed"
 
 _ROUTERS = (key_versions.c.session_id == DEPLOYMENT_SCOPE, key_versions.c.role == ROUTER)
 

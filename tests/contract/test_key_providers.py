@@ -29,8 +29,7 @@ from crypto import (
     open_with_passphrase,
     seeded_identity,
 )
-from storage_gateway import key_passphrase
-from storage_gateway import keyring as keyrings
+from storage_gateway import configured_keys, key_passphrase
 from storage_gateway.config import Config, ConfigError, load_config
 from storage_gateway.configured_keys import provider_of
 from storage_gateway.errors import KeyProviderUnavailable
@@ -108,7 +107,7 @@ async def place(
     kind = request.param
     bao = request.getfixturevalue("bao") if kind == "transit" else None
     quick = lambda path, passphrase: Passphrase(path, passphrase, work_factor=4)  # noqa: E731
-    monkeypatch.setattr(keyrings, "Passphrase", quick)
+    monkeypatch.setattr(configured_keys, "Passphrase", quick)
     folder = tmp_path / "data"
     folder.mkdir(0o700)
     made = Place(kind, folder, await asyncio.to_thread(config_of, kind, folder, tmp_path, bao))
