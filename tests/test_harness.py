@@ -18,6 +18,7 @@ from storage_gateway.api.access import Route
 from storage_gateway.backends.fs import RealFs
 from tests import requirements
 from tests.conftest import PACKAGES
+from tests.garbage import held_by_cycles, uncollected
 from tests.gateway import running_gateway
 from tests.http.raw import exchange, request
 
@@ -158,3 +159,16 @@ def test_missing_vectors_are_a_skip_even_where_all_is_required(
 
     with pytest.raises(pytest.skip.Exception, match="not tested: the public age vectors"):
         requirements.vectors("age")
+
+
+def test_what_was_there_before_is_no_find_of_the_garbage() -> None:
+    before: list[object] = [bytes(5000)]
+    before.append(before)
+
+    with uncollected():
+        del before
+        assert not held_by_cycles(1000)
+        since: list[object] = [bytes(5000)]
+        since.append(since)
+        del since
+        assert held_by_cycles(1000) == ["5000 bytes in a list"]
