@@ -17,7 +17,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 """The number of the newest file in ``migrations/versions``: every change has one there."""
 
 metadata = MetaData()
@@ -40,9 +40,11 @@ deployment = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("high_water", BigInteger, nullable=False, server_default="0"),
     Column("behind_ms", BigInteger, nullable=True),
+    Column("swept_ms", BigInteger, nullable=True),
 )
 """``high_water`` is a number that grows with time, here first and in the stores after: one that has
-a higher one has seen a later state of this catalog. ``behind_ms`` is when that was found out."""
+a higher one has seen a later state of this catalog. ``behind_ms`` is when that was found out.
+``swept_ms`` is the time up to which whatever was due to expire, or to be erased, was."""
 
 markers = Table(
     "markers",
@@ -70,9 +72,13 @@ sessions = Table(
     Column("backends", JSON(none_as_null=True), nullable=True),
     Column("write_quorum", Integer, nullable=True),
     Column("generation", Integer, nullable=False, server_default="1"),
+    Column("terms_id", Text(32), nullable=True),
+    Column("holds", Integer, nullable=False, server_default="0"),
 )
 """What a session leaves open of backends and quorum is NULL: it is as the deployment has it.
-``generation`` is raised with each change of its parties or their keys."""
+``generation`` is raised with each change of its parties, their keys, its terms or its holds.
+``terms_id`` names the terms of what is committed in it, NULL for ever; ``holds`` counts those that
+are not released."""
 
 parties = Table(
     "parties",
@@ -147,9 +153,20 @@ objects = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("erased_ms", BigInteger, nullable=True),
     Column("wrap_id", Text(32), nullable=True),
+    Column("terms_id", Text(32), nullable=True),
+    Column("keep_until_ms", BigInteger, nullable=True),
+    Column("expires_ms", BigInteger, nullable=True),
+    Column("expired_ms", BigInteger, nullable=True),
+    Column("erase_after_ms", BigInteger, nullable=True),
+    Column("holds", Integer, nullable=False, server_default="0"),
+    Column("claims_generation", Integer, nullable=False, server_default="0"),
     Index("objects_by_session", "session_id", "sequence", unique=True),
 )
-"""``wrap_id`` is NULL where there is no head."""
+"""``wrap_id`` is NULL where there is no head. ``terms_id`` names the terms that it was committed
+under, NULL for ever; ``keep_until_ms`` is the end of its lifetime, ``expires_ms`` that of the
+longest claim, both NULL for never. Once ``expired_ms`` is set it is not read any more, and after
+``erase_after_ms`` it is erased. ``holds`` counts those that are not released, its session's apart;
+``claims_generation`` is raised with each change of its lifetime, leases or holds."""
 Index(
     "objects_by_wrap",
     objects.c.wrap_id,

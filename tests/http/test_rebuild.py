@@ -22,6 +22,7 @@ from storage_gateway.backends import LocalStore
 from storage_gateway.catalog import Catalog
 from storage_gateway.catalog.blind_tables import header_confirmations, kept_headers, reservations
 from storage_gateway.catalog.high_water import high_water, is_behind, raise_mark
+from storage_gateway.catalog.retention_tables import holds, leases, terms
 from storage_gateway.catalog.tables import (
     blocks,
     deployment,
@@ -84,6 +85,7 @@ LOST = (
     reservations,
     kept_headers,
     header_confirmations,
+    *(terms, leases, holds),  # nothing writes them yet
 )
 """What no copy holds; the command says so. Of heads the newest comes back: one that was replaced,
 and was kept for who had not opened the new one, does not."""
