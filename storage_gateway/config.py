@@ -28,7 +28,8 @@ from .backend_settings import (
     with_offchain,
 )
 from .database_url import DatabaseURL, parse_database_url
-from .key_settings import KeySettings, check_keys, with_seed
+from .key_settings import check_keys, with_seed
+from .retention_settings import RetentionSettings, check_retention
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
@@ -50,6 +51,8 @@ ENVIRONMENT_PREFIX = "GATEWAY_"
 CLIENT_VARIABLES = frozenset({"GATEWAY_TOKEN", "GATEWAY_URL"})
 """Read by the client commands, not by `serve`."""
 TEST_VARIABLES = frozenset({"GATEWAY_TEST_REQUIRE"})
+LISTS = {"backends": "backends", "retention_policies": "policies"}
+"""Settings that variables give as JSON."""
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=10 * 365 * 86400)]
 """At most ten years: an infinite time has no number of milliseconds."""
@@ -64,7 +67,7 @@ GC_LOOKS_MIN = 2
 """A clock that jumps once must not be enough for an orphan to go."""
 
 
-class Config(KeySettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Config(RetentionSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All settings of one gateway process. Times are seconds, sizes bytes.
 
     With several ``workers`` each of them has these settings: what is limited (connections,
@@ -184,6 +187,7 @@ class Config(KeySettings, frozen=True, forbid_unknown_fields=True, kw_only=True)
         self._check_backends()
         self._check_admin_port()
         check_keys(self)
+        check_retention(self)
         if self.instance_renew_s * 2 > self.instance_lease_s:
             raise ConfigError("instance_lease_s must be at least twice instance_renew_s")
         if self.gc_dwell_s < GC_LOOKS_MIN * 2 * self.gc_interval_s:
@@ -307,7 +311,7 @@ def load_config(
             field = name.removeprefix(ENVIRONMENT_PREFIX).lower()
             if field not in Config.__struct_fields__:
                 raise ConfigError(f"unknown environment variable {name}")
-            settings[field] = _backends(value) if field == "backends" else value
+            settings[field] = _from_json(field, value) if field in LISTS else value
     given = {name: value for name, value in options.items() if value is not None}
     settings |= given
     backends = with_offchain(settings.get("backends"), environment)
@@ -355,11 +359,12 @@ def warnings_of(config: Config) -> list[str]:
     ]
 
 
-def _backends(text: str) -> object:
+def _from_json(field: str, text: str) -> object:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
-        raise ConfigError(f"GATEWAY_BACKENDS must be JSON, a list of backends: {error}") from None
+        name = f"{ENVIRONMENT_PREFIX}{field.upper()}"
+        raise ConfigError(f"{name} must be JSON, a list of {LISTS[field]}: {error}") from None
 
 
 def url_of(config: Config, address: tuple[Any, ...]) -> str:

@@ -10,12 +10,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from retention import FOREVER, Mode, Policy
 from storage_gateway.config import (
     Config,
     ConfigError,
     LocalBackend,
     load_config,
 )
+from storage_gateway.retention_settings import PolicySettings
 
 DATA_DIR: dict[str, object] = {"data_dir": "/srv/gateway"}
 
@@ -82,6 +84,8 @@ EVERY_SETTING = {
     "key_retiring_s": "4",
     "key_disabled_s": "5",
     "read_grace_s": "6",
+    "retention_policies": '[{"name":"brief","default_s":60,"longest_s":600,"grace_s":0}]',
+    "retention_policy": "brief",
     "serve_ipfs": "True",
     "ipfs_memory_bytes": "9000000",
     "enable_stress": "True",
@@ -113,7 +117,9 @@ def test_every_setting_can_come_from_the_environment() -> None:
     config = load(environment={f"GATEWAY_{k.upper()}": v for k, v in EVERY_SETTING.items()})
 
     backend = LocalBackend(name="one", path=Path("/srv/one"), failure_domain="rack")
-    assert EVERY_SETTING | {"backends": str((backend,))} == {
+    policy = PolicySettings(name="brief", default_s=60, longest_s=600, grace_s=0)
+    lists = {"backends": str((backend,)), "retention_policies": str((policy,))}
+    assert EVERY_SETTING | lists == {
         name: str(value).removesuffix(".0")
         for name, value in msgspec.structs.asdict(config).items()
     }
@@ -132,6 +138,22 @@ def test_options_win_over_the_environment_and_that_over_the_file(tmp_path: Path)
         config.log_level,
         config.drain_s,
     )
+
+
+def test_what_a_policy_leaves_out_is_for_ever_and_has_a_week_of_grace() -> None:
+    config = load(DATA_DIR | {"retention_policies": [{"name": "kept"}, {"name": "forever"}]})
+
+    assert "forever" == config.retention_policy == load(DATA_DIR).retention_policy
+    assert {
+        "forever": FOREVER,
+        "kept": Policy("kept", None, None, 7 * 86400, Mode.GOVERNANCE),
+    } == config.policies
+
+
+@pytest.mark.parametrize("field", ["backends", "retention_policies"])
+def test_a_list_in_a_variable_is_json(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"GATEWAY_{field.upper()} must be JSON"):
+        load(DATA_DIR, {f"GATEWAY_{field.upper()}": "[{"})
 
 
 def test_variables_of_others_are_let_be() -> None:
@@ -201,6 +223,24 @@ FAULTS: list[tuple[dict[str, object], str]] = [
     (DATA_DIR | {"tls_certificate": "c"}, "tls_key"),
     (DATA_DIR | {"behind_proxy": "10.0.0.1/8"}, "behind_proxy"),
     (DATA_DIR | {"behind_proxy": "proxy.example"}, "behind_proxy"),
+    (DATA_DIR | {"retention_policy": "brief"}, "'brief' is none of retention_policies: forever"),
+    *(
+        (DATA_DIR | {"retention_policies": policies}, words)
+        for policies, words in (
+            ("brief", "retention_policies"),
+            ([{}], "name"),
+            ([{"name": "Brief"}], "'Brief': its name must be a-z"),
+            ([{"name": "a"}, {"name": "b"}, {"name": "a"}], "'a' is named twice"),
+            ([{"name": "forever", "default_s": 60}], "'forever' is there always"),
+            ([{"name": "a", "lifetime_s": 1}], "lifetime_s"),
+            ([{"name": "a", "mode": "strict"}], "mode"),
+            ([{"name": "a", "default_s": 0}], "'a': the default lifetime must be 1 to"),
+            ([{"name": "a", "default_s": 1.5}], "default_s"),
+            ([{"name": "a", "default_s": 9, "longest_s": 8}], "longer than the longest"),
+            ([{"name": "a", "longest_s": 8}], "longer than the longest"),
+            ([{"name": "a", "grace_s": -1}], "'a': the grace must be 0 to"),
+        )
+    ),
     (DATA_DIR | {"host": "0.0.0.0"}, "not loopback"),  # noqa: S104 - it is refused
     (DATA_DIR | {"host": "::"}, "not loopback"),
     (DATA_DIR | {"host": ""}, "not loopback"),
