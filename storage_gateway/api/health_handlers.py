@@ -6,8 +6,8 @@ from aiohttp import web
 
 from storage_gateway.backends.probe_report import ProbeFinding
 from storage_gateway.readiness import GatewayState, StoreState
+from storage_gateway.times import timestamp
 
-from .representations import timestamp
 from .services import SERVICES
 
 

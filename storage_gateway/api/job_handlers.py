@@ -8,12 +8,12 @@ from aiohttp import web
 from storage_gateway.catalog.jobs import FAILURES_PAGE, JobRow
 from storage_gateway.errors import Forbidden, InvalidField, UnknownJob
 from storage_gateway.records import Caller, TokenKind
+from storage_gateway.times import timestamp
 from urn import mint
 
 from .body import read_json
 from .events import send_events
 from .pace import pace_of
-from .representations import timestamp
 from .services import SERVICES
 from .session_handlers import Text
 

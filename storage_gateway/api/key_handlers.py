@@ -10,10 +10,10 @@ from storage_gateway.catalog.registry import Holder, KeyVersion
 from storage_gateway.errors import Forbidden, InvalidField
 from storage_gateway.key_states import KeyState
 from storage_gateway.records import MINER, ROUTER, USER, Caller, TokenKind
+from storage_gateway.times import timestamp
 
 from .body import read_json
 from .pace import pace_of
-from .representations import timestamp
 from .services import SERVICES
 from .session_handlers import Text, address_of
 

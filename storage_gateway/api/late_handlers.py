@@ -12,10 +12,11 @@ from storage_gateway.errors import FileKeyReused, NotFound, SlotBusy
 from storage_gateway.ids import check_scope_id
 from storage_gateway.late import CommitPending
 from storage_gateway.records import Caller
+from storage_gateway.times import timestamp
 from urn import mint
 
 from .access import LOOK, check_known
-from .representations import object_json, timestamp
+from .representations import object_json
 from .services import SERVICES
 
 T = TypeVar("T")

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from aiohttp import web
 
@@ -10,19 +9,12 @@ from storage_gateway.blind import Pending
 from storage_gateway.catalog.blind import Reservation
 from storage_gateway.errors import ForeignName, InvalidURN, NotAcceptable
 from storage_gateway.records import MINER, ROUTER, USER, Manifest, Session
+from storage_gateway.times import timestamp
 from urn import ForeignName as ForeignURN
 from urn import ObjectName, URNError, mint, parse_name
 
 SEALED_TYPE = "application/age"
 PLAINTEXT_TYPE = "application/octet-stream"
-
-
-def timestamp(moment: int | datetime) -> str:
-    """Return a time, in milliseconds or in UTC, as RFC 3339 in UTC with milliseconds."""
-    if isinstance(moment, int):
-        moment = datetime.fromtimestamp(moment / 1000, UTC)
-    text = moment.isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
 
 
 def session_json(session: Session, intake: str | None) -> dict[str, object]:

@@ -8,11 +8,11 @@ from storage_gateway.catalog.stress_runs import RunRow, RunState
 from storage_gateway.records import Caller
 from storage_gateway.stress import Stress
 from storage_gateway.stress.errors import StressDisabled
+from storage_gateway.times import timestamp
 
 from .body import read_json
 from .events import send_events
 from .pace import pace_of
-from .representations import timestamp
 from .services import SERVICES, Services
 
 RUNS = "/v1/stress/runs"

@@ -9,6 +9,7 @@
     |  |- SlotBusy, SlotTaken, SessionExists, CIDSuperseded, FileKeyReused
     |  |- StaleKeyReader, StaleKeyWriter, KeyDisabled, KeyNotYours, PartyRemoved
     |  |- KeyExists, KeyUnproven, KeyStateSkipped, KeyDwelling, KeyInUse, NoKeyOfClass
+    |  |- Held, Retained
     |  |- BlindCustody, NotBlind, PreconditionRequired, GenerationMismatch
     |  |- UnknownReservation, ReservationUsed, ReservationExpired
     |  `- BodyTooLarge, BodyIncomplete, BodyTimeout
@@ -87,6 +88,10 @@ from .request import (
     UnsupportedEncoding,
     UnsupportedMediaType,
 )
+from .retention import (
+    Held,
+    Retained,
+)
 from .service import (
     BackendUnavailable,
     BlobCorrupt,
@@ -128,6 +133,7 @@ __all__ = [
     "GenerationMismatch",
     "HeaderMismatch",
     "HeaderTooLarge",
+    "Held",
     "IntentLost",
     "InternalError",
     "InvalidField",
@@ -156,6 +162,7 @@ __all__ = [
     "RequestError",
     "ReservationExpired",
     "ReservationUsed",
+    "Retained",
     "ServiceError",
     "SessionExists",
     "SlotBusy",

@@ -60,6 +60,7 @@ PROVOKED_ELSEWHERE: dict[type[GatewayError], str] = {
         (errors.GenerationMismatch, errors.PreconditionRequired),
         "take headers of blind custody: tests/http/test_blind_headers.py",
     ),
+    **dict.fromkeys((errors.Held, errors.Retained), "take claims: tests/http/test_holds.py"),
     errors.UnknownJob: "tests/http/test_jobs.py",
     SchemaRefused: "takes a database role without a right: tests/stress/test_postgres.py",
 }

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage_gateway.api.representations import PLAINTEXT_TYPE, SEALED_TYPE, preferred, timestamp
+from storage_gateway.api.representations import PLAINTEXT_TYPE, SEALED_TYPE, preferred
 from storage_gateway.errors import NotAcceptable
+from storage_gateway.times import timestamp
 
 OFFERED = (SEALED_TYPE, PLAINTEXT_TYPE)
 SEALED, PLAIN, NEITHER = SEALED_TYPE, PLAINTEXT_TYPE, None
