@@ -218,7 +218,7 @@ def _judge_secrets(trial: Trial, shelves: Mapping[str, Shelf]) -> None:
     bodies = (body for offered in trial.ledger.offered.values() for body in offered)
     marks = [body.mark for body in bodies if body.size >= MARK_SIZE][:MARKS_MAX]
     heads, plaintexts, searched = [], [], 0
-    found = _first_of(_files_and_tables(trial)), _first_of(_blobs(trial, shelves))
+    found = _first_of(files_and_tables(trial)), _first_of(_blobs(trial, shelves))
     for name, content in itertools.chain(*found):
         searched += len(content)
         # A copy of a manifest is an age file itself, and so is a mark; what is in it is sealed.
@@ -246,7 +246,8 @@ def _first_of(contents: Iterator[Content]) -> Iterator[Content]:
             return
 
 
-def _files_and_tables(trial: Trial) -> Iterator[Content]:
+def files_and_tables(trial: Trial) -> Iterator[Content]:
+    """Yield the run's own files but for its stores, and what is in its tables. Blocks."""
     folder = trial.world.folder
     stores = folder / OWN_FOLDER  # what lies there are blobs
     for path in sorted(folder.rglob("*")):

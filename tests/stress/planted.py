@@ -35,6 +35,7 @@ from tests.stress.planted_keys import KEY_BUGS
 from tests.stress.planted_mending import MENDING_BUGS
 from tests.stress.planted_nodes import NODE_BUGS
 from tests.stress.planted_reads import READ_BUGS
+from tests.stress.planted_retention import RETENTION_BUGS
 from tests.stress.planted_silence import SILENCE_BUGS
 from tests.stress.planted_stores import STORE_BUGS
 
@@ -283,7 +284,9 @@ PLANTED: dict[str, tuple[Plant, str]] = {
     "slow-client": (silence_has_no_end, "slow clients are cut off"),
     "tiny-objects": (answers_come_before_commit, "2"),
 }
-PLANTED |= KEY_BUGS | MENDING_BUGS | NODE_BUGS | READ_BUGS | SILENCE_BUGS | STORE_BUGS
+PLANTED |= (
+    KEY_BUGS | MENDING_BUGS | NODE_BUGS | READ_BUGS | RETENTION_BUGS | SILENCE_BUGS | STORE_BUGS
+)
 
 
 def plant(case: str, patch: pytest.MonkeyPatch) -> None:

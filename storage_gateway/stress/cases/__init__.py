@@ -21,6 +21,7 @@ from .crash_mid_upload import CASE as CRASH_MID_UPLOAD
 from .deadline_mismatch import CASE as DEADLINE_MISMATCH
 from .disabled_key import CASE as DISABLED_KEY
 from .duplicate_submit import CASE as DUPLICATE_SUBMIT
+from .erase_with_backend_down import CASE as ERASE_WITH_BACKEND_DOWN
 from .flipped_bit import CASE as FLIPPED_BIT
 from .foreign_deployment import CASE as FOREIGN_DEPLOYMENT
 from .forged_manifest_copy import CASE as FORGED_MANIFEST_COPY
@@ -31,6 +32,7 @@ from .ipfs_gone import CASE as IPFS_GONE
 from .ipfs_shared_cid import CASE as IPFS_SHARED_CID
 from .ipfs_slow_pin import CASE as IPFS_SLOW_PIN
 from .key_provider_down import CASE as KEY_PROVIDER_DOWN
+from .late_copy_after_erase import CASE as LATE_COPY_AFTER_ERASE
 from .late_write_after_abort import CASE as LATE_WRITE_AFTER_ABORT
 from .lost_acknowledgement import CASE as LOST_ACKNOWLEDGEMENT
 from .missing_blob import CASE as MISSING_BLOB
@@ -78,6 +80,7 @@ CASES: dict[str, Case[Any]] = {
         DEADLINE_MISMATCH,
         DISABLED_KEY,
         DUPLICATE_SUBMIT,
+        ERASE_WITH_BACKEND_DOWN,
         FLIPPED_BIT,
         FOREIGN_DEPLOYMENT,
         FORGED_MANIFEST_COPY,
@@ -88,6 +91,7 @@ CASES: dict[str, Case[Any]] = {
         IPFS_SHARED_CID,
         IPFS_SLOW_PIN,
         KEY_PROVIDER_DOWN,
+        LATE_COPY_AFTER_ERASE,
         LATE_WRITE_AFTER_ABORT,
         LOST_ACKNOWLEDGEMENT,
         MISSING_BLOB,

@@ -1,19 +1,18 @@
 """``backend-outage``: one store of three is gone for a time, then all of them."""
 
 import asyncio
-import time
 
 from storage_gateway.catalog.copies import PENDING
 from storage_gateway.errors import BackendUnavailable, Erased
 from storage_gateway.records import INPUT, ObjectState
 from storage_gateway.stress.bodies import Body
 from storage_gateway.stress.contract import Case, bytes_of_bodies
-from storage_gateway.stress.erasing import erase_all
+from storage_gateway.stress.erasing import erase_all, require_erased, require_erasing, trace_all
 from storage_gateway.stress.load import Customer
 from storage_gateway.stress.parameters import Parameters, Sizes
 from storage_gateway.stress.record import OK
 from storage_gateway.stress.run_stores import GONE
-from storage_gateway.stress.tampering import copies_of, manifest_of
+from storage_gateway.stress.tampering import copies_of
 from storage_gateway.stress.trial import Trial
 
 KEPT, ERASED_EARLY, ERASED_LATE = 2, 2, 1
@@ -22,10 +21,6 @@ ASKED_MAX = 8
 """Objects that are stored while one is gone, and asked for one by one."""
 REFUSED_SIZE = 4096
 ERASING = "what is erased meanwhile is erasing, and unreadable from then on"
-LOOKS = 3
-"""So often recovery looks for what was erased, later than the horizon, before that is judged."""
-LOOKED_S_MAX = 30.0
-ERASED_S_MAX = 30.0
 
 
 class BackendOutage(Parameters, kw_only=True, frozen=True):
@@ -43,12 +38,13 @@ async def run(trial: Trial, _parameters: BackendOutage) -> None:
         count = KEPT + ERASED_EARLY + ERASED_LATE
         stored = [await trial.round_trip(customer, unstored) for _ in range(count)]
         kept, erased, late = stored[:KEPT], stored[KEPT:-ERASED_LATE], stored[-ERASED_LATE:]
+        traces = await trace_all(trial, erased + late)
         last, small = trial.body(), trial.body(REFUSED_SIZE)
         trial.begin_faults()
         await trial.world.stores[0].suffer(GONE)
         await erase_all(trial, customer, erased, ERASING, state=ObjectState.ERASING)
         kept += await _store_without_one(trial, customer, unstored)
-        await _require_erasing(trial, erased)
+        await require_erasing(trial, erased)
         for each in trial.world.stores[1:]:
             await each.suffer(GONE)
         sending = asyncio.create_task(trial.round_trip(customer, unstored, last))
@@ -56,7 +52,8 @@ async def run(trial: Trial, _parameters: BackendOutage) -> None:
         await _require_refused(trial, customer, small, kept, erased + late)
         await trial.world.heal()
         await sending
-        await _require_erased(trial, erased + late)
+        criterion = "what was erased meanwhile is erased, and gone, once all stores are back"
+        await require_erased(trial, traces, criterion)
         for urn in kept:
             await trial.read_back(customer, urn, trial.ledger.acknowledged[urn][1])
     trial.require_all("every body is stored in the end", unstored)
@@ -88,32 +85,6 @@ async def _store_without_one(trial: Trial, customer: Customer, unstored: list[st
     return stored
 
 
-async def _states(trial: Trial, urns: list[str]) -> list[ObjectState]:
-    return [(await manifest_of(trial.world, urn)).state for urn in urns]
-
-
-async def _require_erasing(trial: Trial, urns: list[str]) -> None:
-    """Wait until recovery looked for what was erased more than once, long enough afterwards."""
-    horizon_over = time.monotonic() + trial.world.config.late_write_horizon_s
-    asked, looks_before = trial.world.store.asked, 0
-
-    async def looked() -> bool:
-        nonlocal looks_before
-        if time.monotonic() < horizon_over:
-            looks_before = asked["list"]
-        is_erasing = set(await _states(trial, urns)) == {ObjectState.ERASING}
-        return not is_erasing or asked["list"] >= looks_before + LOOKS * len(urns)
-
-    within_s = trial.world.config.late_write_horizon_s + LOOKED_S_MAX
-    met = await trial.eventually(looked, within_s=within_s)
-    states = [state.value for state in await _states(trial, urns)]
-    trial.verdict.require(
-        "nothing counts as erased before every store was seen clean",
-        met=met and set(states) == {ObjectState.ERASING.value},
-        evidence=f"with a store out of reach: {states}",
-    )
-
-
 async def _require_refused(
     trial: Trial, customer: Customer, body: Body, kept: list[str], erased: list[str]
 ) -> None:
@@ -132,20 +103,6 @@ async def _require_refused(
         if answer.outcome != Erased.code:
             wrong.append(f"{urn}, which is erased, came to {answer.outcome}")
     trial.require_all("without a store the answer is 503, and nothing is called lost", wrong)
-
-
-async def _require_erased(trial: Trial, urns: list[str]) -> None:
-    async def is_over() -> bool:
-        return set(await _states(trial, urns)) == {ObjectState.ERASED}
-
-    within_s = trial.world.config.late_write_horizon_s + ERASED_S_MAX
-    met = await trial.eventually(is_over, within_s=within_s)
-    states = [state.value for state in await _states(trial, urns)]
-    trial.verdict.require(
-        "what was erased meanwhile is erased once all stores are back",
-        met=met,
-        evidence=f"{states}",
-    )
 
 
 CASE = Case(
