@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .policy import FOREVER, LifetimeTooLong, Mode, Policy
+from .policy import FOREVER, LifetimeTooLong, LifetimeTooShort, Mode, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +71,18 @@ class Claims:
             raise LifetimeTooLong(
                 f"the policy '{self.policy.name}' allows at most {longest_s} seconds from the"
                 " commit: so long no lease may last"
+            )
+
+    def check_let_go(self, holder: str, now_ms: int) -> None:
+        """Check that a lease may be given up.
+
+        Raises:
+            LifetimeTooShort: it goes on, and the policy's mode is compliance.
+
+        """
+        goes_on = any(each.holder == holder and each.until_ms > now_ms for each in self.leases)
+        if goes_on and self.policy.mode is Mode.COMPLIANCE:
+            raise LifetimeTooShort(
+                f"the lease goes on, and the mode of the policy '{self.policy.name}' is compliance:"
+                " it can only end"
             )

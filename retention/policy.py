@@ -80,6 +80,17 @@ class Policy:
         self.check(asked_s, instead_of=self.default_s)
         return asked_s
 
+    def nearest(self, asked_s: int | None) -> int | None:
+        """Return the lifetime of a new object of which ``asked_s`` was granted under other terms:
+        what comes nearest to it under these.
+        """
+        try:
+            return self.lifetime(asked_s)
+        except LifetimeTooLong:
+            return self.longest_s
+        except LifetimeTooShort:
+            return self.default_s
+
     def check(self, asked_s: int | None, *, instead_of: int | None) -> None:
         """Check a lifetime from the commit, None for ever, that is to replace another one.
 

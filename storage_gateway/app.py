@@ -198,14 +198,7 @@ class Gateway:
         self.services = Services(
             config=config,
             catalog=catalog,
-            sessions=Sessions(
-                catalog,
-                keyring=parts.keyring,
-                miners_max=config.miners_max,
-                token_lifetime_s=config.token_lifetime_s,
-                check_wanted=stores.check,
-                bring_copy=self._bring_copy_of_session,
-            ),
+            sessions=self._make_sessions(parts, stores),
             registry=make_registry(config, parts, bring_copy=self._bring_copy_of_session),
             jobs=make_jobs(
                 config,
@@ -240,6 +233,18 @@ class Gateway:
             memory=memory,
             upkeep=self.upkeep,
             keys=parts.keyring.state,
+        )
+
+    def _make_sessions(self, parts: Parts, stores: WantedStores) -> Sessions:
+        return Sessions(
+            parts.catalog,
+            keyring=parts.keyring,
+            miners_max=self._config.miners_max,
+            token_lifetime_s=self._config.token_lifetime_s,
+            check_wanted=stores.check,
+            bring_copy=self._bring_copy_of_session,
+            policies=self._config.policies,
+            policy=self._config.retention_policy,
         )
 
     def _make_reads(self, parts: Parts, stores: WantedStores, memory: Budget) -> Reads:

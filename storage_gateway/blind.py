@@ -4,7 +4,7 @@ user makes anew. Nothing here opens them; what can be told from outside is check
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -102,10 +102,11 @@ class BlindCustody:
         *,
         size: int | None = None,
         late: Late | None = None,
+        lifetime_s: int | None = None,
     ) -> Manifest:
         """Take a file that was sealed for a reservation, unopened, and commit it.
 
-        ``size`` is that of the whole file, if it is known; ``late`` as for `Uploads.seal`.
+        ``size`` is that of the whole file, if it is known; the rest as for `Uploads.seal`.
 
         Raises:
             EnvelopeRefused: it cannot be such a file.
@@ -113,7 +114,7 @@ class BlindCustody:
             Busy, RequestError, ServiceError: as `Uploads.seal`.
 
         """
-        draft = self._draft(reservation, session)
+        draft = replace(self._draft(reservation, session), lifetime_s=lifetime_s)
         try:
             async with self._memory.admit(floor_of(size, SEALED_CHUNK_SIZE)) as memory:
                 head, rest = await split_head(body)

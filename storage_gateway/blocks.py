@@ -80,7 +80,7 @@ class Blocks:
 
         Raises:
             UnknownBlock: no object has it.
-            Erased: the objects that had it were erased.
+            Erased, Expired: the objects that had it were erased, or expired.
             BlobCorrupt: a node that does not have its digest.
 
         """

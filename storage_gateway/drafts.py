@@ -59,6 +59,8 @@ class Draft:
     """What it takes the place of: the object has its slot, and another payload."""
     grace_s: float = 0.0
     """How long that payload may be read then."""
+    lifetime_s: int | None = None
+    """How long it is to live, from its commit; None: as the terms of its session say."""
 
     @property
     def router(self) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from crypto import Context, Secret
+from retention import FOREVER, Policy
 
 USER = "user"
 ROUTER = "router"
@@ -51,7 +52,7 @@ ALL_OPEN = Wanted()
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session, its parties, and what it wants of the stores."""
+    """A session, its parties, what it wants of the stores, and the terms of what comes later."""
 
     session_id: str
     custody: str
@@ -59,6 +60,7 @@ class Session:
     created_ms: int
     parties: tuple[Party, ...]
     wanted: Wanted = ALL_OPEN
+    policy: Policy = FOREVER
 
     def party(self, role: str, miner: str | None = None) -> Party | None:
         """Return the party in that role, if there is one."""
@@ -118,6 +120,8 @@ class Manifest:
     age file (head and payload). ``head`` is None once the object is erased; ``sequence`` is the
     order of commits within the session, from 1; ``backends`` are the stores that the session wants
     its payloads in, None where that is left to the deployment; ``custody`` is the session's.
+    ``expires_ms`` is when the longest claim on it ends, None for never; once ``expired_ms`` is set
+    it is not read any more, and can be had back until ``erase_after_ms``.
     """
 
     object_id: str
@@ -137,6 +141,9 @@ class Manifest:
     created_ms: int
     backends: tuple[str, ...] | None = None
     custody: str = ROUTER_CUSTODY
+    expires_ms: int | None = None
+    expired_ms: int | None = None
+    erase_after_ms: int | None = None
 
     def context(self) -> Context:
         """Return what the head's context stanza must be made over."""

@@ -1,4 +1,6 @@
-"""What is wrong with a sealed upload, as the caller is told."""
+"""What is wrong with a sealed upload, or with a wish of how long things stay, as the caller is
+told.
+"""
 
 from crypto import (
     ClassMismatch,
@@ -9,6 +11,7 @@ from crypto import (
     PayloadError,
     StanzaLimitError,
 )
+from retention import LifetimeTooLong, LifetimeTooShort, RetentionError
 
 from . import errors
 
@@ -28,3 +31,12 @@ def refusal_of(error: CryptoError) -> errors.EnvelopeRefused:
         if isinstance(error, kind):
             return refused(str(error))
     return errors.EnvelopeRefused(str(error))
+
+
+def refused_wish(error: RetentionError, field: str) -> errors.RequestError:
+    """Return what a wish of how long something stays is refused with."""
+    if isinstance(error, LifetimeTooLong):
+        return errors.LifetimeTooLong(str(error), field=field)
+    if isinstance(error, LifetimeTooShort):
+        return errors.LifetimeTooShort(str(error), field=field)
+    return errors.InvalidField(str(error), field=field)

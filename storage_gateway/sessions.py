@@ -3,15 +3,17 @@
 import base64
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from crypto import CryptoError, intake_identity, parse_recipient
+from retention import FOREVER, Policy, RetentionError
 
 from .addresses import AddressError, parse_address
 from .catalog import Catalog
+from .catalog.claiming import change_policy
 from .catalog.sessions import NewToken, create_session, load_session, reissue_token
 from .errors import InvalidField, NoKeyOfClass, UnknownSession
 from .ids import check_scope_id
@@ -28,6 +30,7 @@ from .records import (
     TokenKind,
     Wanted,
 )
+from .refusals import refused_wish
 from .tokens import new_token, token_digest
 
 logger = logging.getLogger(__name__)
@@ -68,11 +71,14 @@ class Sessions:
         token_lifetime_s: float,
         check_wanted: Callable[[Wanted], None] = lambda _wanted: None,
         bring_copy: Callable[[str], Awaitable[None]] = _bring_none,
+        policies: Mapping[str, Policy] | None = None,
+        policy: str = FOREVER.name,
     ) -> None:
         """Take the router's identities; the limits come from the configuration.
 
         ``check_wanted`` is `WantedStores.check`; ``bring_copy`` returns once as many stores have
-        the copy of the session of that id as must.
+        the copy of the session of that id as must; ``policy`` is that of sessions that ask for none
+        of the ``policies``.
         """
         self._catalog = catalog
         self._keyring = keyring
@@ -80,6 +86,8 @@ class Sessions:
         self._token_lifetime_s = token_lifetime_s
         self._check_wanted = check_wanted
         self._bring_copy = bring_copy
+        self._policies = policies or {FOREVER.name: FOREVER}
+        self._policy = policy
 
     async def open(
         self,
@@ -90,12 +98,15 @@ class Sessions:
         miners: Sequence[MinerEntry],
         wanted: Wanted = ALL_OPEN,
         router_recipient: str | None = None,
+        retention: str | None = None,
     ) -> OpenedSession:
         """Open a session; one of blind custody has a router of its own, any other the gateway.
 
+        ``retention`` names the policy of what is committed in it; None: the deployment's.
+
         Raises:
-            InvalidField: an id, a recipient, a miner, the custody, or what is wanted of the stores
-                is not acceptable.
+            InvalidField: an id, a recipient, a miner, the custody, the policy, or what is wanted of
+                the stores is not acceptable.
             SessionExists: the id is taken.
             NoKeyOfClass: the parties' keys are of a class that the router has none of.
             KeyProviderUnavailable: the router's keys are out of reach.
@@ -111,6 +122,7 @@ class Sessions:
         own_router = _own_router(custody, router_recipient, key_class)
         members = self._members(user_recipient, miners, key_class) + own_router
         self._check_wanted(wanted)
+        policy = self._policy_of(self._policy if retention is None else retention, "retention")
         if custody != BLIND:
             self._keyring.sealing()  # else the answer could not name the router's recipient
         secrets = {party: new_token(TokenKind(party.role)) for party in members}
@@ -129,6 +141,7 @@ class Sessions:
                 new_tokens=tokens,
                 token_lifetime_s=self._token_lifetime_s,
                 wanted=wanted,
+                policy=policy,
             )
             if session.party(ROUTER) is None:
                 raise NoKeyOfClass(f"the router has no {key_class} key", parties=[ROUTER])
@@ -152,6 +165,25 @@ class Sessions:
 
         """
         return await self._catalog.read(lambda c: load_session(c, session_id))
+
+    async def retain(self, session_id: str, name: str) -> Session:
+        """Have a session go over to another policy, for what is committed later.
+
+        Raises:
+            UnknownSession: there is none of that id.
+            InvalidField: there is no such policy.
+            LifetimeTooShort: it promises less, and the mode of the one before is compliance.
+            CopiesLate: it is done, and not in as many stores as it must be; send it again.
+
+        """
+        policy = self._policy_of(name, "policy")
+        try:
+            session = await self._catalog.run(lambda c: change_policy(c, session_id, policy))
+        except RetentionError as error:
+            raise refused_wish(error, "policy") from None
+        await self._bring_copy(session_id)
+        logger.warning("policy changed", extra={"session_id": session_id, "policy": name})
+        return session
 
     async def intake_recipient(self, session: Session) -> str:
         """Return the router's recipient for files that are sealed before they are uploaded.
@@ -188,6 +220,13 @@ class Sessions:
             "token reissued", extra={"session_id": session_id, "party": kind.value, "miner": miner}
         )
         return token
+
+    def _policy_of(self, name: str, field: str) -> Policy:
+        policy = self._policies.get(name)
+        if policy is None:
+            known = ", ".join(f"'{each}'" for each in self._policies)
+            raise InvalidField(f"the policy must be one of {known}", field=field)
+        return policy
 
     def _members(
         self, user_recipient: str, miners: Sequence[MinerEntry], key_class: str

@@ -165,11 +165,12 @@ class Uploads:
         *,
         size: int | None = None,
         late: Late | None = None,
+        lifetime_s: int | None = None,
     ) -> Manifest:
         """Seal a plaintext body for the parties of its slot and commit it.
 
         ``size`` is that of the body, if it is known: a small one needs little memory. ``late`` is
-        told when the body is there and its write quorum is not.
+        told when the body is there and its write quorum is not. ``lifetime_s`` is `Draft`'s.
 
         Raises:
             Busy: there was no memory for it in time; nothing was read.
@@ -177,7 +178,8 @@ class Uploads:
             RequestError, ServiceError: the upload was refused or failed; nothing of it is kept.
 
         """
-        return await self.seal_draft(self._draft(slot, session), body, meta, size=size, late=late)
+        draft = self._draft(slot, session, lifetime_s)
+        return await self.seal_draft(draft, body, meta, size=size, late=late)
 
     async def adopt(
         self,
@@ -187,18 +189,19 @@ class Uploads:
         *,
         size: int | None = None,
         late: Late | None = None,
+        lifetime_s: int | None = None,
     ) -> Manifest:
         """Take a file that was sealed to the router: verify it, rewrap it, commit it.
 
         The payload stays as it was sent; every chunk of it is opened and checked. ``size`` is that
-        of the whole file, if it is known; ``late`` as for `seal`.
+        of the whole file, if it is known; the rest as for `seal`.
 
         Raises:
             EnvelopeRefused, FileKeyReused, StaleKeyWriter: it is not acceptable.
             Busy, KeyProviderUnavailable, RequestError, ServiceError: as `seal`.
 
         """
-        draft = self._draft(slot, session)
+        draft = self._draft(slot, session, lifetime_s)
         await self._keyring.sealing_for(draft.router)  # before anything is read
         try:
             async with self._memory.admit(floor_of(size, SEALED_CHUNK_SIZE)) as memory:
@@ -247,7 +250,7 @@ class Uploads:
         """Wait until every failed upload is settled, as far as it can be now, and soon."""
         await self._failed.wait()
 
-    def _draft(self, slot: Slot, session: Session) -> Draft:
+    def _draft(self, slot: Slot, session: Session, lifetime_s: int | None) -> Draft:
         return Draft(
             object_id=new_random_id(),
             payload_id=new_random_id(),
@@ -256,6 +259,7 @@ class Uploads:
             parties=session.recipients_of(slot.direction, slot.miner),
             wanted=session.wanted,
             store=self._store_of(session.wanted),
+            lifetime_s=lifetime_s,
         )
 
     async def take_in(self, draft: Draft, payload: Payload) -> Manifest:
@@ -279,7 +283,7 @@ class Uploads:
                 draft.on_commit(connection)
                 expect_roots(connection, draft.payload_id, roots)
                 self._record_blocks(connection, draft.payload_id, unrecorded, nodes)
-                make: Callable[..., Manifest] = commit_upload
+                make = partial(commit_upload, lifetime_s=draft.lifetime_s)
                 if draft.replaces is not None:
                     make = partial(commit_reseal, old=draft.replaces, grace_s=draft.grace_s)
                 return make(

@@ -43,8 +43,15 @@ from .object_handlers import (
 )
 from .pass_handlers import run_pass
 from .protocol import READ_BUFFER_SIZE
+from .retention_handlers import (
+    change_object_lifetime,
+    let_go_object,
+    renew_object_lease,
+    show_retention,
+)
 from .services import SERVICES, Services
 from .session_handlers import (
+    change_retention,
     create_session,
     list_session_objects,
     reissue_token,
@@ -60,6 +67,8 @@ TASK = f"{SESSION}/tasks/{{task}}"
 OBJECT = "/v1/objects/{urn}"
 JOB = f"{JOBS}/{{job}}"
 HEADER = f"{OBJECT}/header"
+RETENTION = f"{OBJECT}/retention"
+LEASE = f"{OBJECT}/lease"
 STRESS_RUN = "/v1/stress/runs/{run}"
 
 ROUTES = (
@@ -69,6 +78,7 @@ ROUTES = (
     Route("HEAD", "/readyz", None, readyz),
     Route("POST", "/v1/sessions", OPERATOR, create_session),
     Route("GET", SESSION, EVERYONE_KNOWN, show_session),
+    Route("PUT", f"{SESSION}/retention", OPERATOR, change_retention),
     Route("POST", f"{SESSION}/tokens", OPERATOR, reissue_token),
     Route("GET", f"{SESSION}/keys", EVERYONE_KNOWN, show_keys),
     Route("POST", f"{SESSION}/keys", EVERYONE_KNOWN, register_key),
@@ -86,6 +96,10 @@ ROUTES = (
     Route("HEAD", OBJECT, PARTIES, get_object, look_at_object),
     Route("DELETE", OBJECT, OPERATOR | _USER, erase_object),
     Route("GET", f"{OBJECT}/manifest", EVERYONE_KNOWN, show_manifest),
+    Route("GET", RETENTION, EVERYONE_KNOWN, show_retention),
+    Route("PUT", RETENTION, OPERATOR | _USER, change_object_lifetime),
+    Route("PUT", LEASE, OPERATOR | _USER, renew_object_lease),
+    Route("DELETE", LEASE, OPERATOR | _USER, let_go_object),
     Route("POST", JOBS, OPERATOR | _USER, start_job),
     Route("GET", JOBS, OPERATOR | _USER, show_jobs),
     Route("GET", JOB, OPERATOR | _USER, show_job),

@@ -5,22 +5,18 @@ from typing import Annotated, cast
 
 import msgspec
 from aiohttp import hdrs, web
-from sqlalchemy import Connection
 
 from crypto import HEADER_SIZE_MAX, NONCE_SIZE
 from storage_gateway.blind import pending_of
-from storage_gateway.catalog.objects import load_manifest
-from storage_gateway.errors import Erased, InvalidField, PreconditionRequired
-from storage_gateway.read import check_pin
-from storage_gateway.records import Caller, Manifest, ObjectState
+from storage_gateway.errors import InvalidField, PreconditionRequired
+from storage_gateway.records import Caller
 
-from .access import LOOK, check_known
+from .access import LOOK
 from .blind_requests import require_blind
 from .body import read_json, read_pieces
-from .late_handlers import or_pending
-from .object_handlers import Looked
+from .object_handlers import Looked, manifest_for
 from .pace import pace_of
-from .representations import name_of, pending_json, reservation_json
+from .representations import check_readable, pending_json, reservation_json
 from .sending import matches
 from .services import SERVICES
 
@@ -44,12 +40,11 @@ async def make_reservation(request: web.Request, _caller: Caller) -> web.Respons
 
 async def show_header(request: web.Request, caller: Caller) -> web.Response:
     """``GET /v1/objects/{urn}/header``: the head; with ``generation`` one that was replaced."""
-    manifest = await _manifest_for(request, caller)
+    manifest = await manifest_for(request, caller)
     asked = request.query.get("generation")
     if asked is not None and _GENERATION.fullmatch(asked) is None:
         raise InvalidField("generation must be a number", field="generation")
-    if manifest.state is not ObjectState.COMMITTED:
-        raise Erased("the object was erased")
+    check_readable(manifest)
     generation = None if asked is None else int(asked)
     etag = _etag_of(generation or manifest.generation)
     headers = {"ETag": etag, "Cache-Control": "private, no-store", "Vary": "Authorization"}
@@ -62,8 +57,9 @@ async def show_header(request: web.Request, caller: Caller) -> web.Response:
 async def replace_header(request: web.Request, caller: Caller) -> web.Response:
     """``PATCH /v1/objects/{urn}/header``: a new head for the same payload, by the user."""
     services = request.app[SERVICES]
-    manifest = await _manifest_for(request, caller)
+    manifest = await manifest_for(request, caller)
     require_blind(manifest)
+    check_readable(manifest)
     generation = _expected_generation(request)
     body = bytearray()
     bytes_max = HEADER_SIZE_MAX + NONCE_SIZE
@@ -80,7 +76,7 @@ async def replace_header(request: web.Request, caller: Caller) -> web.Response:
 async def confirm_header(request: web.Request, caller: Caller) -> web.Response:
     """``POST /v1/objects/{urn}/header/confirmations``: the caller has opened the current head."""
     services = request.app[SERVICES]
-    manifest = await _manifest_for(request, caller)
+    manifest = await manifest_for(request, caller)
     require_blind(manifest)
     config = services.config
     said = await read_json(
@@ -109,15 +105,3 @@ def _expected_generation(request: web.Request) -> int:
 
 def _etag_of(generation: int) -> str:
     return f'"g{generation}"'
-
-
-async def _manifest_for(request: web.Request, caller: Caller) -> Manifest:
-    name = name_of(request)
-
-    def look(connection: Connection) -> Manifest:
-        return load_manifest(connection, name.object_id)
-
-    manifest = await request.app[SERVICES].catalog.read(or_pending(look, name.object_id, caller))
-    check_known(manifest.slot, caller)
-    check_pin(manifest, name.cid)
-    return manifest

@@ -14,7 +14,6 @@ from storage_gateway.catalog.blind import Reservation
 from storage_gateway.catalog.objects import load_manifest
 from storage_gateway.catalog.outcomes import Outcome
 from storage_gateway.errors import (
-    Erased,
     Forbidden,
     InvalidField,
     ReservationUsed,
@@ -41,10 +40,12 @@ from .access import LOOK, check_known
 from .blind_requests import check_custody, offered_kind, reserved
 from .body import read_pieces
 from .late_handlers import or_pending, pending_response, told_where
+from .lifetimes import check_lifetime, lifetime_of
 from .pace import pace_of
 from .representations import (
     PLAINTEXT_TYPE,
     SEALED_TYPE,
+    check_readable,
     name_of,
     object_json,
     pending_json,
@@ -99,6 +100,7 @@ def _look_at(
 ) -> Unit[Looked]:
     task_id = check_scope_id(request.match_info["task"], "task")
     slot = Slot(request.match_info["session"], task_id, direction, miner)
+    lifetime_s = lifetime_of(request)
     look = request.app[SERVICES].uploads.look(slot)
 
     def unit(connection: Connection) -> Looked:
@@ -111,6 +113,7 @@ def _look_at(
             raise told_where(error, caller)(connection) from None
         if comes:
             check_custody(request, session, reservation)
+            check_lifetime(lifetime_s, session)
         return slot, session, reservation
 
     return unit
@@ -153,15 +156,21 @@ async def _take_in(request: web.Request, looked: Looked, late: Late) -> Manifest
     slot, session, reservation = looked
     services = request.app[SERVICES]
     config, uploads, size = services.config, services.uploads, request.content_length
+    lifetime_s = lifetime_of(request)
     body = read_pieces(request, bytes_max=config.object_bytes_max, pace=pace_of(config))
     async with aclosing(body):
         if reservation is not None:
             blind = services.blind
-            return await blind.take_in(reservation, session, body, size=size, late=late)
+            return await blind.take_in(
+                reservation, session, body, size=size, late=late, lifetime_s=lifetime_s
+            )
         if request.content_type == SEALED_TYPE:
-            return await uploads.adopt(slot, session, body, size=size, late=late)
-        meta = _meta_of(request)
-        return await uploads.seal(slot, session, body, meta, size=size, late=late)
+            return await uploads.adopt(
+                slot, session, body, size=size, late=late, lifetime_s=lifetime_s
+            )
+        return await uploads.seal(
+            slot, session, body, _meta_of(request), size=size, late=late, lifetime_s=lifetime_s
+        )
 
 
 def _meta_of(request: web.Request) -> Meta:
@@ -189,8 +198,7 @@ async def get_object(request: web.Request, caller: Caller) -> web.StreamResponse
     manifest = loaded.manifest
     check_known(manifest.slot, caller)
     check_pin(manifest, name.cid)
-    if manifest.state is not ObjectState.COMMITTED:
-        raise Erased("the object was erased")
+    check_readable(manifest)
     kind = offered_kind(request, manifest)
     sealed = kind == SEALED_TYPE
     if sealed:
@@ -234,13 +242,13 @@ async def show_manifest(request: web.Request, caller: Caller) -> web.Response:
 async def erase_object(request: web.Request, caller: Caller) -> web.Response:
     """``DELETE /v1/objects/{urn}``: unreadable at once; 202 until that is proved everywhere."""
     services = request.app[SERVICES]
-    manifest = await _manifest_for(request, caller)
+    manifest = await manifest_for(request, caller)
     erased = await services.erasure.erase(manifest.object_id)
     status = 200 if erased.state is ObjectState.ERASED else 202
     return web.json_response(object_json(erased), status=status)
 
 
-async def _manifest_for(request: web.Request, caller: Caller) -> Manifest:
+async def manifest_for(request: web.Request, caller: Caller) -> Manifest:
     """Return the manifest that the path names, if the caller may know of it."""
     name = name_of(request)
     manifest = await request.app[SERVICES].catalog.read(

@@ -5,11 +5,12 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
+from retention import Claims, Policy, Verdict
 from storage_gateway.blind import Pending
 from storage_gateway.catalog.blind import Reservation
-from storage_gateway.errors import ForeignName, InvalidURN, NotAcceptable
-from storage_gateway.records import MINER, ROUTER, USER, Manifest, Session
-from storage_gateway.times import timestamp
+from storage_gateway.errors import Erased, Expired, ForeignName, InvalidURN, NotAcceptable
+from storage_gateway.records import MINER, ROUTER, USER, Manifest, ObjectState, Session
+from storage_gateway.times import timestamp, timestamp_or_none
 from urn import ForeignName as ForeignURN
 from urn import ObjectName, URNError, mint, parse_name
 
@@ -31,6 +32,7 @@ def session_json(session: Session, intake: str | None) -> dict[str, object]:
         "created": timestamp(session.created_ms),
         "backends": session.wanted.backends,
         "write_quorum": session.wanted.write_quorum,
+        "retention": policy_json(session.policy),
         "parties": {
             "user": {"recipient": by_role[USER].recipient, "version": by_role[USER].version},
             "router": {
@@ -43,6 +45,17 @@ def session_json(session: Session, intake: str | None) -> dict[str, object]:
                 if p.role == MINER
             ],
         },
+    }
+
+
+def policy_json(policy: Policy) -> dict[str, object]:
+    """Return the terms of a policy; null is for ever."""
+    return {
+        "policy": policy.name,
+        "mode": policy.mode.value,
+        "default_s": policy.default_s,
+        "longest_s": policy.longest_s,
+        "grace_s": policy.grace_s,
     }
 
 
@@ -61,6 +74,7 @@ def object_json(manifest: Manifest) -> dict[str, object]:
         "miner": manifest.slot.miner,
         "state": manifest.state.value,
         "created": timestamp(manifest.created_ms),
+        "expires": timestamp_or_none(manifest.expires_ms),
     }
 
 
@@ -72,7 +86,49 @@ def manifest_json(manifest: Manifest) -> dict[str, object]:
         "payload_id": manifest.payload_id,
         "payload_size": manifest.payload_size,
         "wrapped_for": [party.as_json() for party in manifest.wrapped_for],
+        "expired": timestamp_or_none(manifest.expired_ms),
     }
+
+
+def retention_json(manifest: Manifest, claims: Claims, verdict: Verdict) -> dict[str, object]:
+    """Return what is claimed of an object, and what a sweep would do with it; null is for ever."""
+    return {
+        "urn": mint(manifest.object_id).urn,
+        "session_id": manifest.slot.session_id,
+        "policy": claims.policy.name,
+        "mode": claims.policy.mode.value,
+        "committed": timestamp(claims.committed_ms),
+        "keep_until": timestamp_or_none(claims.keep_until_ms),
+        "expires": timestamp_or_none(claims.expires_ms),
+        "leases": [
+            {"holder": lease.holder, "until": timestamp(lease.until_ms)} for lease in claims.leases
+        ],
+        "held": claims.holds > 0,
+        "expired": timestamp_or_none(claims.expired_ms),
+        "erase_after": timestamp_or_none(claims.erase_after_ms),
+        "verdict": {
+            "action": verdict.action.value,
+            "reason": verdict.reason.value,
+            "until": timestamp_or_none(verdict.until_ms),
+        },
+    }
+
+
+def check_readable(manifest: Manifest) -> None:
+    """Refuse to read what is gone, or on its way.
+
+    Raises:
+        Erased: it was erased.
+        Expired: it expired; the text says until when it can be had back.
+
+    """
+    if manifest.state is not ObjectState.COMMITTED:
+        raise Erased("the object was erased")
+    if manifest.expired_ms is not None:
+        until = timestamp(manifest.erase_after_ms or manifest.expired_ms)
+        raise Expired(
+            f"the object expired; a lease or a longer lifetime has it back, at least until {until}"
+        )
 
 
 def pending_json(pending: Pending) -> dict[str, object]:

@@ -48,6 +48,11 @@ class _NewSession(msgspec.Struct, forbid_unknown_fields=True):
     custody: Text = "router"
     backends: list[Text] | None = None
     write_quorum: int | None = None
+    retention: Text | None = None
+
+
+class _Policy(msgspec.Struct, forbid_unknown_fields=True):
+    policy: Text
 
 
 class _NewToken(msgspec.Struct, forbid_unknown_fields=True):
@@ -77,6 +82,7 @@ async def create_session(request: web.Request, _caller: Caller) -> web.Response:
         miners=[MinerEntry(m.id, m.recipient) for m in body.parties.miners],
         wanted=Wanted(None if body.backends is None else tuple(body.backends), body.write_quorum),
         router_recipient=None if body.parties.router is None else body.parties.router.recipient,
+        retention=body.retention,
     )
     document = await _session_json(services, opened.session)
     tokens: dict[str, object] = {"user": opened.user_token, "miners": opened.miner_tokens}
@@ -97,6 +103,15 @@ async def show_session(request: web.Request, _caller: Caller) -> web.Response:
     """``GET /v1/sessions/{session}``."""
     services = request.app[SERVICES]
     session = await services.sessions.get(request.match_info["session"])
+    return web.json_response(await _session_json(services, session))
+
+
+async def change_retention(request: web.Request, _caller: Caller) -> web.Response:
+    """``PUT /v1/sessions/{session}/retention``: the policy of what is committed later."""
+    services = request.app[SERVICES]
+    config = services.config
+    body = await read_json(request, _Policy, bytes_max=config.json_bytes_max, pace=pace_of(config))
+    session = await services.sessions.retain(request.match_info["session"], body.policy)
     return web.json_response(await _session_json(services, session))
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from sqlalchemy import Column, Connection, Select, bindparam, case, select
 
 from crypto import SEGMENT_LEAVES
-from storage_gateway.errors import Erased
+from storage_gateway.errors import Erased, Expired
 from storage_gateway.records import ObjectState, Segment
 from urn import CID, Codec
 
@@ -44,6 +44,9 @@ _BACKENDS = (
 )
 
 
+_IS_COMMITTED = objects.c.state == ObjectState.COMMITTED.value
+
+
 def _with_digest(column: Column[Any]) -> Select[Any]:
     """Return the query for a digest; a block may be in several payloads, and in an erased one."""
     return (
@@ -53,11 +56,12 @@ def _with_digest(column: Column[Any]) -> Select[Any]:
             objects.c.payload_id,
             objects.c.payload_size,
             objects.c.state,
+            objects.c.expired_ms,
             _BACKENDS,
         )
         .join(objects, objects.c.payload_id == blocks.c.payload_id)
         .where(blocks.c.digest == bindparam("digest_is"), column.is_not(None))
-        .order_by(case((objects.c.state == ObjectState.COMMITTED.value, 0), else_=1))
+        .order_by(case((~_IS_COMMITTED, 2), (objects.c.expired_ms.is_not(None), 1), else_=0))
         .limit(1)
     )
 
@@ -155,6 +159,7 @@ def find_block(connection: Connection, cid: CID) -> Block | None:
 
     Raises:
         Erased: the objects that it belonged to were erased.
+        Expired: those that are not erased expired.
 
     """
     statement = _LEAF if cid.codec is Codec.RAW else _NODE
@@ -163,6 +168,8 @@ def find_block(connection: Connection, cid: CID) -> Block | None:
         return None
     if row.state != ObjectState.COMMITTED.value:
         raise Erased("the object that the block belonged to was erased")
+    if row.expired_ms is not None:
+        raise Expired("the object that the block belongs to expired")
     source = Source(row.object_id, row.payload_id, row.payload_size, backends_of(row))
     if cid.codec is Codec.RAW:
         return Block(cid, source, leaf=row.leaf)

@@ -30,6 +30,7 @@ from storage_gateway.manifest_copies import OBJECT
 from storage_gateway.plan import IntentState
 from storage_gateway.records import Manifest, ObjectState, Party, Segment, Slot
 
+from .claims import load_policy
 from .clock import now_ms
 from .copies import PENDING, PLACED
 from .outbox import Due, expect_copy, is_copied
@@ -65,10 +66,17 @@ _CUSTODY = (
 )
 MANIFESTS = select(objects, _WANTED_BACKENDS, _CUSTODY)
 _MANIFEST = Statement(MANIFESTS.where(_is(objects.c.object_id)))
-_NEXT_SEQUENCE = Statement(
-    select((func.coalesce(func.max(objects.c.sequence), 0) + 1).label("next_sequence")).where(
-        _is(objects.c.session_id)
-    )
+_TERMS = (
+    select(sessions.c.terms_id)
+    .where(_is(sessions.c.session_id))
+    .scalar_subquery()
+    .label("terms_id")
+)
+_NEXT_OF_SESSION = Statement(
+    select(
+        (func.coalesce(func.max(objects.c.sequence), 0) + 1).label("next_sequence"),
+        _TERMS,
+    ).where(_is(objects.c.session_id))
 )
 _INSERT_INTENT = Statement(insert(intents))
 _INSERT_SEGMENT = Statement(insert(segments))
@@ -240,8 +248,12 @@ def commit_upload(
     *,
     placed: Sequence[Segment],
     wanted: Sequence[str],
+    lifetime_s: int | None = None,
 ) -> Manifest:
     """The one commit point: manifest in, intent out, in one transaction.
+
+    ``lifetime_s`` is what was asked for, None for nothing: under the terms that the session has by
+    now it is brought as near to it as they allow.
 
     Raises:
         IntentLost: the intent was claimed, or this instance's lease has run out.
@@ -254,13 +266,17 @@ def commit_upload(
     if not are_current(connection, manifest.slot.session_id, manifest.wrapped_for):
         raise StaleParties("a key of a party was retired while the upload was under way")
     record_placed(connection, owner.payload_id, placed, wanted)
-    sequence = _NEXT_SEQUENCE.run(connection, {"session_id_is": manifest.slot.session_id}).value()
+    here = {"session_id_is": manifest.slot.session_id}
+    sequence, terms_id = _NEXT_OF_SESSION.run(connection, here).first()
     wrap_id = note_wrap(connection, manifest.slot.session_id, manifest.wrapped_for)
     row = _object_row(manifest) | {"sequence": sequence, "created_ms": now, "wrap_id": wrap_id}
+    lives_s = load_policy(connection, terms_id).nearest(lifetime_s)
+    expires = None if lives_s is None else now + lives_s * 1000
+    row |= {"terms_id": terms_id, "keep_until_ms": expires, "expires_ms": expires}
     if not insert_once(connection, objects, row, key="file_key_print"):
         raise FileKeyReused("the file key was seen before")
     expect_copy_of(connection, manifest)
-    return replace(manifest, sequence=sequence, created_ms=now)
+    return replace(manifest, sequence=sequence, created_ms=now, expires_ms=expires)
 
 
 def end_intent(connection: Connection, owner: Ownership, session_id: str) -> None:
@@ -331,6 +347,9 @@ def manifest_of_row(row: Any) -> Manifest:  # noqa: ANN401 - SQLAlchemy's row, o
         created_ms=row.created_ms,
         backends=backends_of(row),
         custody=row.custody,
+        expires_ms=row.expires_ms,
+        expired_ms=row.expired_ms,
+        erase_after_ms=row.erase_after_ms,
     )
 
 

@@ -141,7 +141,13 @@ def commit_reseal(
     _MOVE_SLOT.run(connection, moved)
     dig_grave(connection, old.payload_id, old.object_id, SUPERSEDED, doomed_s=grace_s)
     committed = replace(
-        new, generation=generation, sequence=old.sequence, created_ms=old.created_ms
+        new,
+        generation=generation,
+        sequence=old.sequence,
+        created_ms=old.created_ms,
+        expires_ms=old.expires_ms,
+        expired_ms=old.expired_ms,
+        erase_after_ms=old.erase_after_ms,
     )
     expect_copy_of(connection, committed)
     return committed

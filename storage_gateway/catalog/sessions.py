@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from crypto import CLASSIC
+from retention import FOREVER, Policy
 from storage_gateway.errors import (
     PartyRemoved,
     SessionExists,
@@ -26,6 +27,7 @@ from storage_gateway.records import (
     Wanted,
 )
 
+from .claims import load_policy, note_terms
 from .clock import now_ms
 from .outbox import Due, expect_copy, is_copied
 from .statements import Statement, insert_once, key_of, miner_of
@@ -84,6 +86,7 @@ def create_session(
     new_tokens: Sequence[NewToken],
     token_lifetime_s: float,
     wanted: Wanted = ALL_OPEN,
+    policy: Policy = FOREVER,
 ) -> Session:
     """Store a session with its parties and tokens. The router's party is the deployment's, unless
     it is of blind custody: then it is among them.
@@ -100,6 +103,7 @@ def create_session(
         "created_ms": now,
         "backends": wanted.backends,
         "write_quorum": wanted.write_quorum,
+        "terms_id": note_terms(connection, policy),
     }
     if not insert_once(connection, sessions, row):
         raise SessionExists(f"session {session_id} exists")
@@ -203,6 +207,7 @@ def load_session(connection: Connection, session_id: str) -> Session:
             and not (row.custody == BLIND and m.session_id == DEPLOYMENT_SCOPE)
         ),
         wanted=Wanted(backends_of(row), row.write_quorum),
+        policy=load_policy(connection, row.terms_id),
     )
 
 

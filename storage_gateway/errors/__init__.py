@@ -9,7 +9,7 @@
     |  |- SlotBusy, SlotTaken, SessionExists, CIDSuperseded, FileKeyReused
     |  |- StaleKeyReader, StaleKeyWriter, KeyDisabled, KeyNotYours, PartyRemoved
     |  |- KeyExists, KeyUnproven, KeyStateSkipped, KeyDwelling, KeyInUse, NoKeyOfClass
-    |  |- Held, Retained
+    |  |- Held, Retained, Expired, LifetimeTooLong, LifetimeTooShort
     |  |- BlindCustody, NotBlind, PreconditionRequired, GenerationMismatch
     |  |- UnknownReservation, ReservationUsed, ReservationExpired
     |  `- BodyTooLarge, BodyIncomplete, BodyTimeout
@@ -89,7 +89,10 @@ from .request import (
     UnsupportedMediaType,
 )
 from .retention import (
+    Expired,
     Held,
+    LifetimeTooLong,
+    LifetimeTooShort,
     Retained,
 )
 from .service import (
@@ -125,6 +128,7 @@ __all__ = [
     "Draining",
     "EnvelopeRefused",
     "Erased",
+    "Expired",
     "FileKeyReused",
     "Forbidden",
     "ForeignContext",
@@ -147,6 +151,8 @@ __all__ = [
     "KeyProviderUnavailable",
     "KeyStateSkipped",
     "KeyUnproven",
+    "LifetimeTooLong",
+    "LifetimeTooShort",
     "MalformedHTTP",
     "MethodNotAllowed",
     "NoKeyOfClass",

@@ -108,6 +108,7 @@ ERASING = _row(
     foreign_user=NOT_KNOWN,
     foreign_miner=NOT_ALLOWED,
 )
+RETAINING = ERASING | {"operator": 200, "user": 200}
 OF_BLIND_CUSTODY: Outcome = (409, "not_blind")
 """Who may ask is told that this session is of another."""
 REWRAPPING = NO_TOKEN | OPERATOR_ALONE
@@ -124,6 +125,9 @@ EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
     ("GET", "/v1/sessions/{session}"): {"": IN_SESSION},
     ("POST", "/v1/sessions/{session}/tokens"): {
         "": NO_TOKEN | OPERATOR_ALONE | {"operator": 201},
+    },
+    ("PUT", "/v1/sessions/{session}/retention"): {
+        "": NO_TOKEN | OPERATOR_ALONE | {"operator": 200},
     },
     ("GET", "/v1/sessions/{session}/objects"): {"": IN_SESSION},
     ("GET", "/v1/sessions/{session}/keys"): {"": IN_SESSION},
@@ -190,6 +194,13 @@ EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
         "input": READING_INPUT | {"operator": 200},
         "output": READING_OUTPUT | {"operator": 200},
     },
+    ("GET", "/v1/objects/{urn}/retention"): {
+        "input": READING_INPUT | {"operator": 200},
+        "output": READING_OUTPUT | {"operator": 200},
+    },
+    ("PUT", "/v1/objects/{urn}/retention"): {"input": RETAINING, "output": RETAINING},
+    ("PUT", "/v1/objects/{urn}/lease"): {"input": RETAINING, "output": RETAINING},
+    ("DELETE", "/v1/objects/{urn}/lease"): {"input": RETAINING, "output": RETAINING},
     ("GET", "/v1/objects/{urn}/header"): {"input": READING_INPUT, "output": READING_OUTPUT},
     ("PATCH", "/v1/objects/{urn}/header"): {"input": REWRAPPING, "output": REWRAPPING},
     ("POST", "/v1/objects/{urn}/header/confirmations"): {
@@ -291,6 +302,13 @@ async def _call(world: _World, route: Route, kind: str, task_id: str, token: str
         object_id = document["urn"].rpartition(":")[2]
         path = path.replace("{upload}", object_id)
         await world.gateway.catalog.run(lambda c: _answered_early(c, object_id))
+        if route.method == "PUT":
+            headers = [("Content-Type", "application/json")]
+            wish = {"retention": {"lifetime_s": 60}, "lease": {"for_s": 60}}
+            body = json.dumps(wish[path.rpartition("/")[2]]).encode()
+    elif route.method == "PUT":
+        headers = [("Content-Type", "application/json")]
+        body = b'{"policy": "forever"}'
     elif path.endswith("/admin/keys/states"):
         headers = [("Content-Type", "application/json")]
         body = b'{"version": 1, "state": "disabled"}'

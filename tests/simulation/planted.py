@@ -94,9 +94,11 @@ async def _plaintext_of_others(
         yield before if len(before) == len(piece) else piece
 
 
-def _draft_with_old_id(self: write.Uploads, slot: Slot, session: Session) -> Any:  # noqa: ANN401
+def _draft_with_old_id(
+    self: write.Uploads, slot: Slot, session: Session, lifetime_s: int | None
+) -> Any:  # noqa: ANN401
     """Give every attempt on a slot the same payload id."""
-    draft = _true_draft(self, slot, session)
+    draft = _true_draft(self, slot, session, lifetime_s)
     spelled = f"{slot.session_id}{slot.task_id}{slot.direction}{slot.miner or ''}"
     object.__setattr__(draft, "payload_id", spelled.encode().hex()[:32].ljust(32, "a"))
     return draft
