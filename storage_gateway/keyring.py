@@ -176,7 +176,7 @@ class Keyring:
             KeyProviderUnavailable: as `opening`; or the provider holds none of them.
 
         """
-        asked = list(recipients)
+        asked = list(dict.fromkeys(recipients))
         self.opening()
         if asked and not any(recipient in self._held for recipient in asked):
             await self._found(asked[0])

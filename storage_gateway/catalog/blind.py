@@ -220,7 +220,7 @@ def replace_head(
         return found
     require_generation(found, before.generation)
     require_present(session, parties)
-    after = put_head(connection, NewHead(found, head, parties), {})
+    after = put_head(connection, NewHead(found, head, parties))
     if after is None:  # it was erased this moment
         raise GenerationMismatch("the header has changed", generation=found.generation + 1)
     _keep(connection, found, keep_s)

@@ -1,6 +1,6 @@
 """Units on manifest copies that are still to come to the stores, and on what they say."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import (
@@ -126,18 +126,25 @@ def is_copied(session_id: str) -> bool:
 
 def expect_copy(connection: Connection, due: Due) -> None:
     """Note, with the record, that its copy is to come; an older generation is to come no more."""
+    expect_copies(connection, [due])
+
+
+def expect_copies(connection: Connection, dues: Iterable[Due]) -> None:
+    """Note the same of many records."""
     now = now_ms(connection)
-    row = {
-        "kind": due.kind,
-        "record_id": due.record_id,
-        "generation": due.generation,
-        "created_ms": now,
-    }
-    raised = due.parameters() | {"new_generation": due.generation, "now_ms": now}
-    # Twice: the row that was in the way may have gone before it was raised, with its copy's coming.
-    for _ in range(2):
-        if insert_once(connection, outbox, row) or _RAISE.run(connection, raised).changed:
-            return
+    for due in dues:
+        row = {
+            "kind": due.kind,
+            "record_id": due.record_id,
+            "generation": due.generation,
+            "created_ms": now,
+        }
+        raised = due.parameters() | {"new_generation": due.generation, "now_ms": now}
+        # Twice: the row that was in the way may have gone before it was raised, with its copy's
+        # coming.
+        for _ in range(2):
+            if insert_once(connection, outbox, row) or _RAISE.run(connection, raised).changed:
+                break
 
 
 def expect_all(connection: Connection) -> None:

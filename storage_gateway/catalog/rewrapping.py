@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection, bindparam, select, update
 
 from storage_gateway.key_states import KeyState
+from storage_gateway.manifest_copies import OBJECT
 from storage_gateway.records import BLIND, ROUTER, Manifest, ObjectState, Party
 
-from .objects import MANIFESTS, expect_copy_of, manifest_of_row
+from .objects import MANIFESTS, manifest_of_row
+from .outbox import Due, expect_copies, is_copied
 from .sessions import DEPLOYMENT_SCOPE
 from .statements import Statement, key_of
 from .tables import key_versions, objects, sessions
@@ -62,6 +64,11 @@ class NewHead:
     manifest: Manifest
     head: bytes
     wrapped_for: tuple[Party, ...]
+
+    @property
+    def sealed_size(self) -> int:
+        """How long the file is that the head makes with the payload."""
+        return len(self.head) + self.manifest.payload_size
 
 
 def find_stale(connection: Connection, session_id: str | None = None) -> Iterator[StaleWrap]:
@@ -117,38 +124,55 @@ def put_heads(connection: Connection, heads: Sequence[NewHead]) -> int:
 
     What has changed since stays as it is.
     """
-    known: dict[tuple[str, tuple[Party, ...]], str] = {}
-    return sum(put_head(connection, new, known) is not None for new in heads)
+    noted: dict[tuple[str, tuple[Party, ...]], _Noted] = {}
+    put = [new.manifest for new in heads if _put(connection, new, noted)]
+    dues = (
+        Due(OBJECT, manifest.object_id, manifest.generation + 1)
+        for manifest in put
+        if is_copied(manifest.slot.session_id)
+    )
+    expect_copies(connection, dues)
+    return len(put)
 
 
-def put_head(
-    connection: Connection, new: NewHead, known: dict[tuple[str, tuple[Party, ...]], str]
-) -> Manifest | None:
+def put_head(connection: Connection, new: NewHead) -> Manifest | None:
     """Put one new head in the place of that which it was made from; return the manifest as it is
     then, None where the object has changed since.
-
-    ``known`` remembers which sets of parties of which session are written down.
     """
-    manifest, session_id = new.manifest, new.manifest.slot.session_id
-    wrap = session_id, new.wrapped_for
-    if wrap not in known:
-        known[wrap] = note_wrap(connection, session_id, new.wrapped_for)
-    after = replace(
-        manifest,
+    if not put_heads(connection, [new]):
+        return None
+    return replace(
+        new.manifest,
         head=new.head,
-        generation=manifest.generation + 1,
-        sealed_size=len(new.head) + manifest.payload_size,
+        generation=new.manifest.generation + 1,
+        sealed_size=new.sealed_size,
         wrapped_for=new.wrapped_for,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """A set of key versions as it is written down."""
+
+    wrap_id: str
+    parties: list[dict[str, str | int]]
+
+
+def _put(
+    connection: Connection, new: NewHead, noted: dict[tuple[str, tuple[Party, ...]], _Noted]
+) -> bool:
+    manifest, session_id = new.manifest, new.manifest.slot.session_id
+    wrap = noted.get((session_id, new.wrapped_for))
+    if wrap is None:
+        wrap_id = note_wrap(connection, session_id, new.wrapped_for)
+        wrap = _Noted(wrap_id, [party.as_json() for party in new.wrapped_for])
+        noted[session_id, new.wrapped_for] = wrap
     values = {
         "object_id_is": manifest.object_id,
         "generation_is": manifest.generation,
-        "new_head": after.head,
-        "new_sealed_size": after.sealed_size,
-        "new_wrapped_for": [party.as_json() for party in after.wrapped_for],
-        "new_wrap_id": known[wrap],
+        "new_head": new.head,
+        "new_sealed_size": new.sealed_size,
+        "new_wrapped_for": wrap.parties,
+        "new_wrap_id": wrap.wrap_id,
     }
-    if _REWRAP.run(connection, values).changed != 1:
-        return None
-    expect_copy_of(connection, after)
-    return after
+    return _REWRAP.run(connection, values).changed == 1

@@ -24,6 +24,7 @@ from crypto import (
     SelfCheckError,
     Stanza,
     StanzaLimitError,
+    X25519Identity,
     X25519Recipient,
     adopt_head,
     open_envelope,
@@ -297,12 +298,28 @@ class Counted:
         return ROUTER.unwrap(stanza)
 
 
-def test_no_stanza_is_tried_twice() -> None:
+def test_of_each_head_one_stanza_is_tried() -> None:
     """The curve is most of what a rewrap costs."""
     head = seal(b"", RECIPIENTS, context=CONTEXT).head
     identity = Counted()
     rewrapped = rewrap(head, [identity], current=RECIPIENTS, wanted=[NEW, *RECIPIENTS[1:]])
 
-    of_old, of_new = stanzas_of(head), stanzas_of(rewrapped)
-    # Of the new head as many as it takes to open it, as a reader would.
-    assert [*of_old, *of_new[: of_new.index(of_old[2]) + 1]] == identity.tried
+    # Its own of the old head, and that of the new one, which is opened as well.
+    assert [stanzas_of(head)[2], stanzas_of(rewrapped)[2]] == identity.tried
+
+
+@pytest.mark.parametrize("able", [[USER], [ROUTER, USER], [OUTSIDER, USER]])
+def test_a_stanza_that_is_not_of_its_recipient_is_named(able: list[X25519Identity]) -> None:
+    """Who took the list for true would replace the stanza of a party that is to stay."""
+    head = seal(b"x", RECIPIENTS, context=CONTEXT).head
+    swapped = [RECIPIENTS[2], RECIPIENTS[1], RECIPIENTS[0]]
+
+    with pytest.raises(HeaderError, match="recipient stanza 1"):
+        rewrap(head, able, current=swapped, wanted=RECIPIENTS[:2])
+
+
+def test_who_opens_a_head_without_a_place_in_it_is_told() -> None:
+    head = seal(b"x", RECIPIENTS, context=CONTEXT).head
+
+    with pytest.raises(HeaderError, match="recipient stanza 1"):
+        rewrap(head, [USER], current=[NEW, *RECIPIENTS[1:]], wanted=RECIPIENTS)

@@ -241,6 +241,8 @@ async def test_heads_are_opened_with_their_own_identity_and_with_no_other(made: 
 
     assert (NEW,) == await made.keyring.opening_for([text(NEW)])
     assert (NEW,) == await made.keyring.opening_for([text(OTHER), text(NEW)])
+    # Each is tried on every head: a rewrap asks for whom a head is and for whom it is to be.
+    assert (NEW, OLD) == await made.keyring.opening_for([text(NEW), text(OLD), text(NEW)])
     for unheld in ([text(OTHER)], []):
         with pytest.raises(KeyProviderUnavailable):
             await made.keyring.opening_for(unheld)
