@@ -20,7 +20,6 @@ from .errors import BlobCorrupt, BlobMissing
 from .findings import REBUILD, SEE_OFF, Finding
 from .manifest_copies import (
     FOLDERS,
-    OBJECT,
     SESSION,
     Copy,
     CopyName,
@@ -96,13 +95,13 @@ class Compare:
             CatalogUnavailable, BackendUnavailable: it cannot be gone through.
 
         """
-        for kind in (SESSION, OBJECT):
+        for kind in FOLDERS:
             async for page in self._records(kind):
                 for first in range(0, len(page), AT_ONCE):
                     batch = page[first : first + AT_ONCE]
                     await asyncio.gather(*(self._compare(kind, record) for record in batch))
         for store in self._stores:
-            for kind in (SESSION, OBJECT):
+            for kind in FOLDERS:
                 await self._look_for_unknown(store, kind)
         return self._report
 
@@ -181,13 +180,14 @@ class Compare:
                 continue
             page.append(name)
             if len(page) == PAGE:
-                await self._check_known(store, page)
+                await self._check_known(page, kind, store)
                 page = []
-        await self._check_known(store, page)
+        await self._check_known(page, kind, store)
 
-    async def _check_known(self, store: KeyedStore, page: Sequence[CopyName]) -> None:
-        ids = {name.name for name in page if name.kind == OBJECT}
-        known = await self._catalog.read(partial(known_generations, object_ids=ids))
+    async def _check_known(self, page: Sequence[CopyName], kind: str, store: KeyedStore) -> None:
+        ids = {name.name for name in page if kind != SESSION}
+        read = partial(known_generations, object_ids=ids, kind=kind)
+        known = await self._catalog.read(read)
         if any(self._is_newer(name) for name in page):
             # A running gateway may have written it since: its record was there before its copy.
             now = await self._catalog.read(session_generations)
@@ -212,7 +212,7 @@ class Compare:
         """An older generation goes when the newer one comes; one that stays is told."""
         if await self._catalog.read(partial(is_due, kind=due.kind, record_id=due.record_id)):
             return
-        called = mint(due.record_id).urn if due.kind == OBJECT else f"session {due.record_id}"
+        called = f"session {due.record_id}" if due.kind == SESSION else mint(due.record_id).urn
         self._report.find("copy", where, f"an older copy of {called}", SEE_OFF)
         if self._repair:
             await self._catalog.run(partial(expect_copy, due=due))

@@ -43,8 +43,10 @@ KEYS_MAX = 10_000
 NOT_TOLD = frozenset({"keys", "ended", "behind"})
 """Of a report: what is of every pass, or was told by itself."""
 UPLOADS = "uploads"
-PAYLOADS, MANIFESTS, SESSIONS = "payloads", "manifests", "sessions"
-STEPS = (UPLOADS, PAYLOADS, MANIFESTS, SESSIONS)
+PAYLOADS, MANIFESTS = "payloads", "manifests"
+BY_THEMSELVES = ("sessions", "retentions")
+"""Copies that are brought again from the catalog, whatever becomes of an old version."""
+STEPS = (UPLOADS, PAYLOADS, MANIFESTS, *BY_THEMSELVES)
 """What is gone through of a bucket, one after the other; all but the first are folders."""
 _NAME = re.compile(r"([a-z2-7]{32})/(0|[1-9][0-9]{0,8})", re.ASCII)
 """Of a key in such a folder: the payload and its segment, or the record and its generation."""
@@ -252,13 +254,14 @@ class Leftovers:
         named = await self._catalog.read(partial(find_named, identifier=name[1]))
         if named.is_open:
             return
-        if work.step == MANIFESTS and named.generation != int(name[2]):
-            named = Named()  # of a generation that is no more
+        is_outdated = work.step == MANIFESTS and named.generation != int(name[2])
+        if is_outdated or work.step in BY_THEMSELVES:
+            named = Named()
         if named.object_id is not None:
             if await self._is_read_right(member, kept, named, work):
                 await self._remove(bucket, others, work)
             return
-        if not latest.is_marker and work.step != SESSIONS:
+        if not latest.is_marker and work.step not in BY_THEMSELVES:
             return  # recovery or gc removes it, and then the others go, too
         # The mark at last: without it the newest of the others would be read again.
         if await self._remove(bucket, others, work) and kept.is_whole and latest.is_marker:

@@ -2,8 +2,9 @@
 
 From the copies a lost catalog is made again, so they hold all of a record that can be held: of an
 object its head and how its leaves are checked, of a session its parties, of an erased object that
-it was erased. A copy is of one generation of its record and is never changed; the next generation
-has a name of its own.
+it was erased. What is claimed of an object changes more often than its manifest, and has copies of
+its own. A copy is of one generation of its record and is never changed; the next generation has a
+name of its own.
 """
 
 import re
@@ -15,10 +16,11 @@ from crypto import CopySealer
 
 OBJECT = "object"
 SESSION = "session"
-FOLDERS = {OBJECT: "manifests", SESSION: "sessions"}
+RETENTION = "retention"
+FOLDERS = {OBJECT: "manifests", SESSION: "sessions", RETENTION: "retentions"}
 COPY_BYTES_MAX = 64 << 20
 """Of the largest object it is a tenth of that."""
-_NAME = re.compile(r"(manifests|sessions)/([a-z2-7]{32})/([1-9][0-9]{0,8})", re.ASCII)
+_NAME = re.compile(r"(manifests|sessions|retentions)/([a-z2-7]{32})/([1-9][0-9]{0,8})", re.ASCII)
 
 
 class CopyUnreadable(ValueError):
@@ -43,8 +45,44 @@ class PartyCopy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recipient: str
 
 
-class ObjectCopy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=OBJECT):
-    """An object's manifest; of an erased one the tombstone: without head and segments."""
+class TermsCopy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Terms of a policy, as somebody relied on them; None is for ever."""
+
+    policy: str
+    default_s: int | None
+    longest_s: int | None
+    grace_s: int
+    mode: str
+
+
+class LeaseCopy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A lease of an object."""
+
+    holder: str
+    until_ms: int
+    renewed_ms: int
+
+
+class HoldCopy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A hold, also one that was released."""
+
+    hold_id: str
+    who: str
+    why: str
+    since_ms: int
+    released_ms: int | None
+    released_by: str | None
+    release_why: str | None
+
+
+class ObjectCopy(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag=OBJECT
+):
+    """An object's manifest; of an erased one the tombstone: without head and segments.
+
+    ``keep_until_ms`` is the end that its lifetime had at the commit. What has no end, and no terms,
+    has the copy that it had before there were any.
+    """
 
     object_id: str
     generation: int
@@ -65,6 +103,8 @@ class ObjectCopy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=OB
     erased_ms: int | None
     head: bytes | None
     segments: tuple[SegmentCopy, ...]
+    terms: TermsCopy | None = None
+    keep_until_ms: int | None = None
 
     @property
     def kind(self) -> str:
@@ -100,7 +140,9 @@ class KeyCopy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     changed_ms: int = 0
 
 
-class SessionCopy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=SESSION):
+class SessionCopy(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag=SESSION
+):
     """A session with its parties and their keys. Tokens are in no copy: they are issued again."""
 
     session_id: str
@@ -112,6 +154,8 @@ class SessionCopy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=S
     write_quorum: int | None
     parties: tuple[MemberCopy, ...]
     keys: tuple[KeyCopy, ...]
+    terms: TermsCopy | None = None
+    holds: tuple[HoldCopy, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -124,7 +168,27 @@ class SessionCopy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=S
         return self.session_id
 
 
-Copy = ObjectCopy | SessionCopy
+class RetentionCopy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=RETENTION):
+    """What is claimed of an object since its commit; of an erased one what is left of that."""
+
+    object_id: str
+    generation: int
+    keep_until_ms: int | None
+    leases: tuple[LeaseCopy, ...]
+    holds: tuple[HoldCopy, ...]
+
+    @property
+    def kind(self) -> str:
+        """What it is a copy of."""
+        return RETENTION
+
+    @property
+    def record_id(self) -> str:
+        """The id of the record."""
+        return self.object_id
+
+
+Copy = ObjectCopy | SessionCopy | RetentionCopy
 
 _DECODER: msgspec.json.Decoder[Copy] = msgspec.json.Decoder(Copy)
 
@@ -162,7 +226,7 @@ class CopyName:
 
 def name_of(copy: Copy, sealer: CopySealer) -> CopyName:
     """Return the name of a copy: a session's hides its id, which whoever opened it chose."""
-    name = copy.record_id if copy.kind == OBJECT else sealer.hidden_name(copy.record_id)
+    name = sealer.hidden_name(copy.record_id) if copy.kind == SESSION else copy.record_id
     return CopyName(copy.kind, name, copy.generation)
 
 

@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from crypto import CopySealer, Recipient
@@ -31,7 +31,15 @@ from .errors import (
     CopiesLate,
     GatewayError,
 )
-from .manifest_copies import Copy, CopyName, encode_copy, name_of
+from .manifest_copies import (
+    RETENTION,
+    Copy,
+    CopyName,
+    encode_copy,
+    folder_of,
+    name_of,
+    parse_copy_name,
+)
 from .passes import Turn, run_passes, turn_at
 
 logger = logging.getLogger(__name__)
@@ -304,11 +312,19 @@ class Outbox:
             async with asyncio.timeout(PUT_S_MAX):
                 if not (again and await self._has(member, key, data)):
                     await member.store.put(key, data)
-                for generation in range(1, name.generation):
-                    older = CopyName(name.kind, name.name, generation)
+                for older in await self._older(member, name):
                     await member.store.delete(older.below(self._prefix))
         except TimeoutError:
             raise BackendUnavailable(f"store {member.name} does not answer") from None
+
+    async def _older(self, member: Member, name: CopyName) -> list[CopyName]:
+        """Return the generations before, as far as a store may have them."""
+        if name.kind != RETENTION:
+            return [replace(name, generation=number) for number in range(1, name.generation)]
+        # A lease is renewed a thousand times, and holds no head: what the store shows is enough.
+        folder = folder_of(self._prefix, name.kind, name.name)
+        found = [parse_copy_name(self._prefix, b.key) async for b in member.store.list(folder)]
+        return [one for one in found if one is not None and one.generation < name.generation]
 
     async def _has(self, member: Member, key: str, data: bytes) -> bool:
         """Tell whether a store has the copy, which is the same bytes each time; what else there is

@@ -1,9 +1,10 @@
 """Rebuild: a catalog that was lost, or that is an old one, is completed from the stores.
 
 Goes through the manifest copies in every store and puts back what the catalog does not have, or has
-in an older generation. A copy counts only if this deployment signed it, for the very name under
-which it lies; all others are refused and told. Can be broken off and run again at any time: until
-it came to its end the catalog counts as behind, and nothing is destroyed on its word.
+in an older generation; what is claimed of objects comes last. A copy counts only if this deployment
+signed it, for the very name under which it lies; all others are refused and told. Can be broken off
+and run again at any time: until it came to its end the catalog counts as behind, and nothing is
+destroyed on its word.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from .catalog.restoring import (
     restore_session,
     session_generations,
 )
+from .catalog.restoring_claims import restore_claims
 from .errors import BackendUnavailable, BlobCorrupt, BlobMissing, GatewayError
 from .findings import Finding
 from .high_water import mark_in
@@ -34,11 +36,14 @@ from .manifest_copies import (
     COPY_BYTES_MAX,
     FOLDERS,
     OBJECT,
+    RETENTION,
     SESSION,
     Copy,
     CopyName,
     CopyUnreadable,
     ObjectCopy,
+    RetentionCopy,
+    SessionCopy,
     decode_copy,
     name_of,
     parse_copy_name,
@@ -64,6 +69,7 @@ LOST_FOR_GOOD = (
 WATCH_STORE = "nothing of it was used; find out who writes to that store"
 NEWER_PROGRAM = "run rebuild of the version that wrote it: until then the catalog counts as behind"
 FIND_SESSION = "bring back the copy of its session, then rebuild again"
+FIND_OBJECT = "bring back the copy of its manifest, then rebuild again"
 READ_AGAIN = "see to the store's disk, then rebuild again: until then the catalog counts as behind"
 LOOK = "the catalog's own stays; compare the two before you erase one"
 
@@ -75,6 +81,8 @@ class RebuildReport:
     sessions: int = 0
     objects: int = 0
     tombstones: int = 0
+    claims: int = 0
+    """Of what is claimed of objects: lifetimes, leases, holds."""
     known: int = 0
     """Copies of what the catalog has already, in that generation or a newer one."""
     refused: int = 0
@@ -132,7 +140,7 @@ class Rebuild:
         self._accept_refused = accept_refused
         self._unread = 0
         self._stray = 0
-        """Objects that could not be put back, as they have no session, or conflict."""
+        """What could not be put back, as it has no session or object, or conflicts."""
         self._hidden: dict[str, int] = {}
         """What stands for the sessions that the catalog has, in the names of copies."""
         self._unreadable: set[str] = set()
@@ -167,8 +175,8 @@ class Rebuild:
         hide = self._sealer.hidden_name
         self._hidden.update({hide(name): generation for name, generation in known.items()})
         mark = 0
-        # All sessions first: an object is put back into its session only.
-        for kind in (SESSION, OBJECT):
+        # All sessions first: an object is put back into its session only, and its claims to it.
+        for kind in (SESSION, OBJECT, RETENTION):
             for store in self._stores:
                 if store.name in self.report.unreachable:
                     continue
@@ -193,12 +201,17 @@ class Rebuild:
     async def _count_without(self) -> int:
         """Return of how many records the catalog has nothing, and no copy counts."""
         count = sum(kind == SESSION and name not in self._hidden for kind, name in self._without)
-        ids = [name for kind, name in self._without if kind == OBJECT]
-        for first in range(0, len(ids), PAGE):
-            page = ids[first : first + PAGE]
-            known = await self._catalog.read(partial(known_generations, object_ids=page))
-            count += len(page) - len(known)
+        for of in (OBJECT, RETENTION):
+            ids = [name for kind, name in self._without if kind == of]
+            for first in range(0, len(ids), PAGE):
+                page = ids[first : first + PAGE]
+                known = await self._known(page, of)
+                count += sum(known.get(name, 0) == 0 for name in page)
         return count
+
+    async def _known(self, object_ids: Collection[str], kind: str) -> dict[str, int]:
+        read = partial(known_generations, object_ids=object_ids, kind=kind)
+        return await self._catalog.read(read)
 
     def _give_up(self, name: str, why: str) -> None:
         if name not in self.report.unreachable:
@@ -238,7 +251,7 @@ class Rebuild:
         if kind == SESSION:
             return [name for name in page if self._hidden.get(name.name, 0) < name.generation]
         ids = {name.name for name in page}
-        known = await self._catalog.read(partial(known_generations, object_ids=ids))
+        known = await self._known(ids, kind)
         return [name for name in page if known.get(name.name, 0) < name.generation]
 
     async def _take(self, store: KeyedStore, names: Sequence[CopyName]) -> None:
@@ -304,11 +317,15 @@ class Rebuild:
 
     async def _restore(self, store: KeyedStore, name: CopyName, copy: Copy) -> None:
         everywhere = await self._is_everywhere(store, name)
-        if not isinstance(copy, ObjectCopy):
+        if isinstance(copy, SessionCopy):
             restore = partial(restore_session, copy=copy, everywhere=everywhere)
             done = await self._catalog.run(restore)
             self._hidden[name.name] = max(name.generation, self._hidden.get(name.name, 0))
             self.report.sessions += done is Restored.RESTORED
+            return
+        if not isinstance(copy, ObjectCopy):
+            put_back = partial(restore_claims, copy=copy, everywhere=everywhere)
+            self._count(copy, await self._catalog.run(put_back))
             return
         stored = {each.name: await self._stored_in(each, copy) for each in self._stores}
         done = await self._catalog.run(
@@ -323,17 +340,22 @@ class Rebuild:
         )
         self._count(copy, done)
 
-    def _count(self, copy: ObjectCopy, done: Restored) -> None:
+    def _count(self, copy: ObjectCopy | RetentionCopy, done: Restored) -> None:
         report, urn = self.report, mint(copy.object_id).urn
-        if done in (Restored.RESTORED, Restored.SLOT_TAKEN):
+        if isinstance(copy, RetentionCopy):
+            report.claims += done is Restored.RESTORED
+        elif done in (Restored.RESTORED, Restored.SLOT_TAKEN):
             report.objects += copy.head is not None
             report.tombstones += copy.head is None
-        self._stray += done in (Restored.NO_SESSION, Restored.CONFLICT)
+        self._stray += done in (Restored.NO_SESSION, Restored.NO_OBJECT, Restored.CONFLICT)
         if done is Restored.KNOWN:
             report.known += 1
-        elif done is Restored.NO_SESSION:
+        elif isinstance(copy, ObjectCopy) and done is Restored.NO_SESSION:
             report.conflicts += 1
             report.find("session", urn, f"no copy of its session {copy.session_id}", FIND_SESSION)
+        elif done is Restored.NO_OBJECT:
+            report.conflicts += 1
+            report.find("object", urn, "no copy of the object of these claims", FIND_OBJECT)
         elif done is Restored.CONFLICT:
             report.conflicts += 1
             report.find("object", urn, "another object has its payload, or its file key", LOOK)

@@ -11,7 +11,7 @@ from .passes import turn_at
 from .rebuild import Rebuild, RebuildReport
 
 NAME = "rebuild"
-COUNTS = ("sessions", "objects", "tombstones", "known", "refused", "conflicts")
+COUNTS = ("sessions", "objects", "tombstones", "claims", "known", "refused", "conflicts")
 
 
 class RebuildPass:

@@ -55,7 +55,7 @@ class StoreFaults:
 
 
 NO_FAULTS = StoreFaults()
-_ASIDE = ("/manifests/", "/sessions/", "/high-water/")
+_ASIDE = ("/manifests/", "/sessions/", "/retentions/", "/high-water/")
 
 
 def _is_aside(key: str) -> bool:

@@ -4,7 +4,7 @@ What keeps it is a condition of the statement that erases. Whoever holds a sessi
 is done here; a hold on the object changes the row that is erased.
 """
 
-from sqlalchemy import Connection, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, or_, select, update
 
 from retention import Mode
 from storage_gateway.errors import Held, Retained
@@ -15,6 +15,7 @@ from .blind import forget_blind
 from .clock import now_ms
 from .graves import ERASED, dig_grave, hasten_graves
 from .objects import expect_copy_of, load_manifest
+from .outbox import expect_claims_copy
 from .retention_tables import holds, leases, terms
 from .sessions import lock_session
 from .statements import Statement
@@ -43,6 +44,9 @@ _ERASE_UNHELD = (
         erased_ms=bindparam("now_ms"),
         expires_ms=objects.c.keep_until_ms,
         generation=objects.c.generation + 1,
+        claims_generation=case(
+            (objects.c.claims_generation > 0, objects.c.claims_generation + 1), else_=0
+        ),
     )
 )
 _ERASE = Statement(_ERASE_UNHELD.where(~_IS_PROMISED))
@@ -113,6 +117,7 @@ def _erase(connection: Connection, before: Manifest, statement: Statement) -> Ma
     hasten_graves(connection, object_id)
     dig_grave(connection, manifest.payload_id, object_id, ERASED)
     expect_copy_of(connection, manifest)
+    expect_claims_copy(connection, object_id)
     return manifest
 
 

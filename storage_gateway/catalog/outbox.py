@@ -19,6 +19,7 @@ from sqlalchemy import (
 
 from storage_gateway.manifest_copies import (
     OBJECT,
+    RETENTION,
     SESSION,
     Copy,
     KeyCopy,
@@ -31,6 +32,7 @@ from storage_gateway.manifest_copies import (
 from storage_gateway.records import ObjectState
 
 from .clock import now_ms
+from .copied_claims import copied_holds, copied_terms, load_claims_copy
 from .graves import ERASED, dig_grave
 from .statements import Statement, insert_once, miner_of
 from .stress_runs import CONTROL_SESSIONS
@@ -67,9 +69,13 @@ _BACKLOG = Statement(
 )
 _OBJECT = Statement(select(objects).where(objects.c.object_id == bindparam("object_id_is")))
 _STATE = Statement(
-    select(objects.c.state, objects.c.generation, objects.c.payload_id).where(
-        objects.c.object_id == bindparam("object_id_is")
-    )
+    select(
+        objects.c.state,
+        objects.c.generation,
+        objects.c.claims_generation,
+        objects.c.session_id,
+        objects.c.payload_id,
+    ).where(objects.c.object_id == bindparam("object_id_is"))
 )
 _SEGMENTS = Statement(
     select(segments)
@@ -147,6 +153,15 @@ def expect_copies(connection: Connection, dues: Iterable[Due]) -> None:
                 break
 
 
+def expect_claims_copy(connection: Connection, object_id: str) -> None:
+    """Note that a copy of what is claimed of an object, as it is now, is to come to the stores; of
+    one whose claims have not changed since the commit there is none.
+    """
+    row = _STATE.run(connection, {"object_id_is": object_id}).first()
+    if row.claims_generation and is_copied(row.session_id):
+        expect_copy(connection, Due(RETENTION, object_id, row.claims_generation))
+
+
 def expect_all(connection: Connection) -> None:
     """Note that all copies are to come, as a store is new that has none of them."""
     now = now_ms(connection)
@@ -157,10 +172,22 @@ def expect_all(connection: Connection) -> None:
         sessions.c.generation,
         literal(now),
     )
-    for kind, table, columns in ((OBJECT, objects, of_objects), (SESSION, sessions, of_sessions)):
+    of_claims = (
+        literal(RETENTION),
+        objects.c.object_id,
+        objects.c.claims_generation,
+        literal(now),
+    )
+    for kind, table, columns in (
+        (OBJECT, objects, of_objects),
+        (SESSION, sessions, of_sessions),
+        (RETENTION, objects, of_claims),
+    ):
         known = exists().where(outbox.c.kind == kind, outbox.c.record_id == columns[1])
         wanted = select(*columns).where(
-            ~known, ~table.c.session_id.startswith(CONTROL_SESSIONS, autoescape=True)
+            ~known,
+            columns[2] > 0,  # nothing is claimed yet
+            ~table.c.session_id.startswith(CONTROL_SESSIONS, autoescape=True),
         )
         names = ["kind", "record_id", "generation", "created_ms"]
         connection.execute(insert(outbox).from_select(names, wanted))
@@ -202,10 +229,12 @@ def copy_came(connection: Connection, due: Due, *, stores: Collection[str]) -> b
     """
     if stores and all(row.backend in stores for row in _MARKED.run(connection)):
         _CAME.run(connection, due.parameters() | {"generation_is": due.generation})
-    if due.kind != OBJECT:
+    if due.kind == SESSION:
         session = _SESSION.run(connection, {"session_id_is": due.record_id}).first()
         return session is None or session.generation == due.generation
     row = _STATE.run(connection, {"object_id_is": due.record_id}).first()
+    if due.kind == RETENTION:
+        return row is None or row.claims_generation == due.generation
     if row is None or row.generation == due.generation:
         return True
     if row.state != ObjectState.COMMITTED.value:
@@ -218,6 +247,8 @@ def load_copy(connection: Connection, kind: str, record_id: str) -> Copy | None:
     """Return what a copy of the record as it is now says; None: there is no such record."""
     if kind == SESSION:
         return _load_session(connection, record_id)
+    if kind == RETENTION:
+        return load_claims_copy(connection, record_id)
     row = _OBJECT.run(connection, {"object_id_is": record_id}).first()
     if row is None:
         return None
@@ -254,6 +285,8 @@ def load_copy(connection: Connection, kind: str, record_id: str) -> Copy | None:
             )
             for piece in pieces
         ),
+        terms=copied_terms(connection, row.terms_id),
+        keep_until_ms=row.first_keep_ms,
     )
 
 
@@ -288,4 +321,6 @@ def _load_session(connection: Connection, session_id: str) -> SessionCopy | None
             )
             for key in _KEYS.run(connection, wanted)
         ),
+        terms=copied_terms(connection, row.terms_id),
+        holds=copied_holds(connection, session_id, ""),
     )

@@ -9,14 +9,22 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from storage_gateway.manifest_copies import OBJECT, SESSION, ObjectCopy, SessionCopy
+from storage_gateway.manifest_copies import (
+    OBJECT,
+    RETENTION,
+    SESSION,
+    ObjectCopy,
+    SessionCopy,
+)
 from storage_gateway.plan import IntentState
 from storage_gateway.records import BLIND, ROUTER, ObjectState, Party
 
 from .blind import custody_of, forget_blind
+from .copied_claims import join_holds, restore_terms
 from .copies import PENDING, PLACED
 from .graves import ERASED, SUPERSEDED, dig_grave
 from .outbox import Due, expect_copy
+from .retention_tables import leases
 from .roots import expect_roots
 from .sessions import lock_session, restore_router
 from .statements import insert_once, key_of
@@ -47,17 +55,21 @@ class Restored(enum.StrEnum):
     """The catalog has that generation, or a newer one."""
     NO_SESSION = "no_session"
     """No copy of its session was found."""
+    NO_OBJECT = "no_object"
+    """No copy of the object was found of which it tells what is claimed."""
     CONFLICT = "conflict"
     """Another object has its payload or its file key: one of them is not what it says."""
     SLOT_TAKEN = "slot_taken"
     """It is there, and another object has its slot."""
 
 
-def known_generations(connection: Connection, object_ids: Collection[str]) -> dict[str, int]:
-    """Return the generations of those objects that the catalog has."""
-    query = select(objects.c.object_id, objects.c.generation)
-    found = connection.execute(query.where(objects.c.object_id.in_(object_ids)))
-    return {row.object_id: row.generation for row in found}
+def known_generations(
+    connection: Connection, object_ids: Collection[str], kind: str = OBJECT
+) -> dict[str, int]:
+    """Return the generations of those objects, or of their claims, that the catalog has."""
+    generation = objects.c.claims_generation if kind == RETENTION else objects.c.generation
+    query = select(objects.c.object_id, generation).where(objects.c.object_id.in_(object_ids))
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def session_generations(connection: Connection) -> dict[str, int]:
@@ -67,7 +79,7 @@ def session_generations(connection: Connection) -> dict[str, int]:
 
 
 def copied_records(connection: Connection, kind: str, after: str, limit: int) -> list[str]:
-    """Return a page of the ids of sessions, or of objects, that have copies, in order."""
+    """Return a page of the ids of records of a kind that have copies, in order."""
     table, column = (objects, objects.c.object_id)
     if kind == SESSION:
         table, column = sessions, sessions.c.session_id
@@ -77,6 +89,8 @@ def copied_records(connection: Connection, kind: str, after: str, limit: int) ->
         .order_by(column)
         .limit(limit)
     )
+    if kind == RETENTION:
+        query = query.where(objects.c.claims_generation > 0)
     return list(connection.execute(query).scalars())
 
 
@@ -93,6 +107,7 @@ def restore_session(connection: Connection, copy: SessionCopy, *, everywhere: bo
         "backends": copy.backends,
         "write_quorum": copy.write_quorum,
         "generation": copy.generation,
+        "terms_id": restore_terms(connection, copy.terms),
     }
     if not insert_once(connection, sessions, row):
         here = sessions.c.session_id == copy.session_id
@@ -131,8 +146,14 @@ def restore_session(connection: Connection, copy: SessionCopy, *, everywhere: bo
                 "changed_ms": key.changed_ms or key.created_ms,
             },
         )
-    if not everywhere:
-        expect_copy(connection, Due(SESSION, copy.session_id, copy.generation))
+    count, is_more = join_holds(connection, copy.session_id, "", copy.holds)
+    connection.execute(
+        update(sessions)
+        .where(sessions.c.session_id == copy.session_id)
+        .values(holds=count, generation=sessions.c.generation + int(is_more))
+    )
+    if is_more or not everywhere:
+        expect_copy(connection, Due(SESSION, copy.session_id, copy.generation + is_more))
     return Restored.RESTORED
 
 
@@ -167,6 +188,7 @@ def restore_object(
     connection.execute(delete(intents).where(intents.c.payload_id == copy.payload_id))
     if copy.head is None:
         forget_blind(connection, copy.object_id)
+        connection.execute(delete(leases).where(leases.c.object_id == copy.object_id))
         # What it left in stores is looked for again, until they were seen clean.
         dig_grave(connection, copy.payload_id, copy.object_id, ERASED)
     else:
@@ -249,6 +271,9 @@ def _insert_object(connection: Connection, copy: ObjectCopy) -> bool:
         "miner": key_of(copy.miner),
         "sequence": sequence,
         "created_ms": copy.created_ms,
+        "terms_id": restore_terms(connection, copy.terms),
+        # Until its claims are put back: they may have changed since.
+        **dict.fromkeys(("first_keep_ms", "keep_until_ms", "expires_ms"), copy.keep_until_ms),
     }
     return insert_once(connection, objects, values)
 

@@ -154,6 +154,7 @@ objects = Table(
     Column("erased_ms", BigInteger, nullable=True),
     Column("wrap_id", Text(32), nullable=True),
     Column("terms_id", Text(32), nullable=True),
+    Column("first_keep_ms", BigInteger, nullable=True),
     Column("keep_until_ms", BigInteger, nullable=True),
     Column("expires_ms", BigInteger, nullable=True),
     Column("expired_ms", BigInteger, nullable=True),
@@ -163,10 +164,11 @@ objects = Table(
     Index("objects_by_session", "session_id", "sequence", unique=True),
 )
 """``wrap_id`` is NULL where there is no head. ``terms_id`` names the terms that it was committed
-under, NULL for ever; ``keep_until_ms`` is the end of its lifetime, ``expires_ms`` that of the
-longest claim, both NULL for never. Once ``expired_ms`` is set it is not read any more, and after
-``erase_after_ms`` it is erased. ``holds`` counts those that are not released, its session's apart;
-``claims_generation`` is raised with each change of its lifetime, leases or holds."""
+under, NULL for ever; ``keep_until_ms`` is the end of its lifetime, ``first_keep_ms`` what that was
+at the commit, ``expires_ms`` the end of the longest claim, each NULL for never. Once ``expired_ms``
+is set it is not read any more, and after ``erase_after_ms`` it is erased. ``holds`` counts those
+that are not released, its session's apart; ``claims_generation`` is raised with each change of its
+lifetime, leases or holds."""
 Index(
     "objects_by_wrap",
     objects.c.wrap_id,

@@ -315,8 +315,9 @@ def _print_findings(findings: list[Finding]) -> None:
 def _print_rebuilt(report: RebuildReport) -> None:
     _print_findings(report.findings)
     print(
-        f"{report.sessions:,} sessions, {report.objects:,} objects and {report.tombstones:,}"
-        f" tombstones put back; {report.known:,} copies of what the catalog had;"
+        f"{report.sessions:,} sessions, {report.objects:,} objects, {report.tombstones:,}"
+        f" tombstones and the claims of {report.claims:,} objects put back;"
+        f" {report.known:,} copies of what the catalog had;"
         f" {report.refused:,} copies refused, {report.conflicts:,} conflicts"
     )
     print("What no copy holds, and is lost if it was:")

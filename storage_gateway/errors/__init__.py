@@ -5,7 +5,7 @@
     |  |- EnvelopeRefused .. a sealed upload that is not acceptable
     |  |- InvalidRequest, InvalidField, InvalidURN, UnsupportedEncoding, NotAcceptable, ...
     |  |- Unauthenticated, TokenExpired, Forbidden
-    |  |- NotFound, UnknownSession, UnknownJob, ForeignName, Erased
+    |  |- NotFound, UnknownSession, UnknownJob, NoSuchHold, ForeignName, Erased
     |  |- SlotBusy, SlotTaken, SessionExists, CIDSuperseded, FileKeyReused
     |  |- StaleKeyReader, StaleKeyWriter, KeyDisabled, KeyNotYours, PartyRemoved
     |  |- KeyExists, KeyUnproven, KeyStateSkipped, KeyDwelling, KeyInUse, NoKeyOfClass
@@ -93,6 +93,7 @@ from .retention import (
     Held,
     LifetimeTooLong,
     LifetimeTooShort,
+    NoSuchHold,
     Retained,
 )
 from .service import (
@@ -156,6 +157,7 @@ __all__ = [
     "MalformedHTTP",
     "MethodNotAllowed",
     "NoKeyOfClass",
+    "NoSuchHold",
     "NotAcceptable",
     "NotBlind",
     "NotForRouter",

@@ -1,6 +1,7 @@
 """Errors of retention: what may not go yet."""
 
 from .base import RequestError
+from .request import NotFound
 
 
 class Held(RequestError):
@@ -49,3 +50,11 @@ class LifetimeTooShort(RequestError):
     status = 422
     title = "Lifetime too short"
     remedy = "Ask for no less than what was promised: under compliance nobody can shorten it."
+
+
+class NoSuchHold(NotFound):
+    """No hold of that id is, or was, on this object or session."""
+
+    code = "no_such_hold"
+    title = "No such hold"
+    remedy = "Look at the holds of the object, and at those of its session: GET …/holds."

@@ -16,6 +16,7 @@ from storage_gateway.catalog.tables import metadata, objects, outbox
 from storage_gateway.catalog.work import load_deployment, record_marker
 from storage_gateway.errors import Erased, SlotTaken
 from storage_gateway.rebuild import Rebuild, RebuildReport
+from storage_gateway.rebuild_pass import COUNTS
 
 from .load import MINER, Customer, Member
 from .record import OK
@@ -147,10 +148,7 @@ async def rebuild(
         prefix=world.prefix,
         accept_refused=accept_refused,
     ).run()
-    trial.notes["rebuilt"] = {
-        name: getattr(report, name)
-        for name in ("sessions", "objects", "tombstones", "known", "refused", "conflicts")
-    }
+    trial.notes["rebuilt"] = {name: getattr(report, name) for name in COUNTS}
     trial.verdict.require(
         "rebuild reads every store to its end",
         met=bool(report.stores) and not report.unreachable,

@@ -182,6 +182,7 @@ async def test_of_copies_of_records_the_newest_generation_can_be_brought_back(
         "of no generation any more": f"{manifests}/{object_id}/2",
         "erased": f"{manifests}/{'a' * 32}/1",
         "of a session": f"{world.prefix}main/sessions/{'a' * 32}/1",
+        "of claims": f"{world.prefix}main/retentions/{object_id}/1",
         "not ours": f"{manifests}/notes/1",
     }
     for key in keys.values():
@@ -190,8 +191,9 @@ async def test_of_copies_of_records_the_newest_generation_can_be_brought_back(
 
     report = await (await world.leftovers(page_max=2)).run_once()
 
-    assert (8, 6, 1) == (report.versions, report.versions_removed, report.restorable)
-    folders = [f"{world.prefix}main/{name}/" for name in ("payloads", "manifests", "sessions")]
+    assert (10, 8, 1) == (report.versions, report.versions_removed, report.restorable)
+    names = ("payloads", "manifests", "sessions", "retentions")
+    folders = [f"{world.prefix}main/{name}/" for name in names]
     kept = {version.key for folder in folders for version in await world.versions(folder)}
     assert {payload_key, keys["newest"], keys["not ours"]} == kept
 
@@ -355,7 +357,7 @@ async def test_a_bucket_that_does_not_tell_is_noted_once(
         leftovers = await world.leftovers(endpoint=between.endpoint)
         reports = [await leftovers.run_once() for _ in range(2)]
 
-    assert [LeftoversReport(unknown=4, ended=True)] * 2 == reports
+    assert [LeftoversReport(unknown=5, ended=True)] * 2 == reports
     told = [r.__dict__["asked"] for r in caplog.records if "does not tell" in r.msg]
     assert ["uploads", "versions"] == told
     assert made_bytes(1000) == await read(world, urn)

@@ -60,10 +60,12 @@ PROVOKED_ELSEWHERE: dict[type[GatewayError], str] = {
         (errors.GenerationMismatch, errors.PreconditionRequired),
         "take headers of blind custody: tests/http/test_blind_headers.py",
     ),
-    **dict.fromkeys((errors.Held, errors.Retained), "take claims: tests/http/test_holds.py"),
     **dict.fromkeys(
         (errors.Expired, errors.LifetimeTooLong, errors.LifetimeTooShort),
         "take policies: tests/http/test_lifetimes.py, test_leases.py, test_expired.py",
+    ),
+    **dict.fromkeys(
+        (errors.Held, errors.NoSuchHold, errors.Retained), "take claims: tests/http/test_holds.py"
     ),
     errors.UnknownJob: "tests/http/test_jobs.py",
     SchemaRefused: "takes a database role without a right: tests/stress/test_postgres.py",

@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, update
 
 from crypto import CopySealer, Identity, X25519Identity, recovery_identity
+from retention import Mode, Policy
 from storage_gateway.backends import LocalStore
-from storage_gateway.catalog import Catalog
+from storage_gateway.catalog import Catalog, now_ms
 from storage_gateway.catalog.blind_tables import header_confirmations, kept_headers, reservations
+from storage_gateway.catalog.claims import note_terms
 from storage_gateway.catalog.high_water import high_water, is_behind, raise_mark
+from storage_gateway.catalog.holding import Scope, place_hold, release_hold, scope_of_object
+from storage_gateway.catalog.registry import note_change
 from storage_gateway.catalog.retention_tables import holds, leases, terms
 from storage_gateway.catalog.tables import (
     blocks,
@@ -69,8 +73,12 @@ from tests.http.steps import PLAINTEXT, SEGMENT, fetch, made_bytes, upload, uplo
 
 pytestmark = pytest.mark.both_databases
 
-COME_BACK = (sessions, parties, key_versions, wraps, objects, segments, placements, slots)
+COME_BACK = (
+    *(sessions, parties, key_versions, wraps, objects, segments, placements, slots),
+    *(terms, leases, holds),
+)
 """Tables that are as they were."""
+COUNTED = ("sessions", "objects", "tombstones", "claims", "refused")
 LOST = (
     tokens,
     intents,
@@ -85,7 +93,6 @@ LOST = (
     reservations,
     kept_headers,
     header_confirmations,
-    *(terms, leases, holds),  # nothing writes them yet
 )
 """What no copy holds; the command says so. Of heads the newest comes back: one that was replaced,
 and was kept for who had not opened the new one, does not."""
@@ -160,6 +167,32 @@ async def rebuilt(data_dir: Path, *arguments: str) -> Done:
     return await command_beside("catalog", "rebuild", "--data-dir", data_dir, *arguments)
 
 
+def claim(connection: Connection, object_ids: list[str]) -> None:
+    """Claim three objects, as each kind of claim does it; the last is let go again."""
+    now = now_ms(connection)
+    for mode in Mode:
+        terms_id = note_terms(connection, Policy(mode.value, 3600, None, 60, mode))
+        of_mode = sessions.c.session_id == ("101" if mode is Mode.COMPLIANCE else "a.b")
+        connection.execute(update(sessions).where(of_mode).values(terms_id=terms_id))
+        note_change(connection, "101" if mode is Mode.COMPLIANCE else "a.b")
+    for object_id in object_ids:
+        lease = {"object_id": object_id, "holder": "user", "until_ms": now + 10**7}
+        connection.execute(insert(leases), lease | {"renewed_ms": now})
+        ends = {"keep_until_ms": now + 10**6, "expires_ms": now + 10**7}
+        raised = {"claims_generation": objects.c.claims_generation + 1}
+        here = update(objects).where(objects.c.object_id == object_id)
+        connection.execute(here.values(ends | raised))
+        scope = scope_of_object(connection, object_id)
+        place_hold(connection, scope, hold_id=f"held {object_id[:20]}", who="court", why="case 7")
+    release_hold(connection, scope, f"held {object_ids[-1][:20]}", who="court", why="it is over")
+    for number in (1, 2):
+        scope = Scope("101")
+        place_hold(connection, scope, hold_id=f"all, {number}", who="court", why="case 8")
+    for number in (1, 2):
+        release_hold(connection, scope, f"all, {number}", who="court", why="it is over")
+    place_hold(connection, Scope("a.b"), hold_id="other", who="court", why="case 9")
+
+
 def test_every_table_is_known_to_come_back_or_not() -> None:
     """A new table must be thought of."""
     assert {*metadata.tables} == {t.name for t in (*COME_BACK, *LOST, *MADE_AGAIN)}
@@ -175,17 +208,20 @@ async def test_a_lost_catalog_comes_back_table_by_table(tmp_path: Path) -> None:
         out = session.path("t1", "output")
         result = await uploaded(gateway, out, session.miner_token, b"result")
         gone = await uploaded(gateway, session.path("t3"), session.user_token, b"gone")
+        ids = [made["urn"].rpartition(":")[2] for made in (large, empty, gone)]
+        await gateway.catalog.run(partial(claim, object_ids=ids))
         await erase(gateway, gone["urn"], session.user_token)
         await settled(gateway, erased=1)
     before = await asyncio.to_thread(dump, gateway.data_dir)
+    assert all(before.values()), "no table is empty"
     await asyncio.to_thread(lose_catalog, gateway.data_dir)
 
     done = await rebuilt(gateway.data_dir, "--json")
 
     assert 0 == done.status, done
     report = json.loads(done.out)
-    counts = {name: report[name] for name in ("sessions", "objects", "tombstones", "refused")}
-    assert {"sessions": 2, "objects": 3, "tombstones": 1, "refused": 0} == counts
+    counts = {name: report[name] for name in COUNTED}
+    assert {"sessions": 2, "objects": 3, "tombstones": 1, "claims": 3, "refused": 0} == counts
     after = await asyncio.to_thread(dump, gateway.data_dir)
     for row in after["objects"]:
         if row["state"] == "erasing":

@@ -17,7 +17,8 @@ def upgrade() -> None:
     op.add_column("deployment", sa.Column("swept_ms", sa.BigInteger(), nullable=True))
     for table in ("sessions", "objects"):
         op.add_column(table, sa.Column("terms_id", text_type(32), nullable=True))
-    for name in ("keep_until_ms", "expires_ms", "expired_ms", "erase_after_ms"):
+    ends = ("first_keep_ms", "keep_until_ms", "expires_ms", "expired_ms", "erase_after_ms")
+    for name in ends:
         op.add_column("objects", sa.Column(name, sa.BigInteger(), nullable=True))
     for table in ("sessions", "objects"):
         op.add_column(table, sa.Column("holds", sa.Integer(), nullable=False, server_default="0"))
