@@ -14,6 +14,7 @@ from storage_gateway.records import ObjectState, Session
 
 from .claims import load_claims, note_terms
 from .clock import now_ms
+from .outbox import expect_claims_copy
 from .registry import note_change
 from .retention_tables import leases
 from .sessions import load_session, lock_session
@@ -130,4 +131,5 @@ def _write(connection: Connection, object_id: str, before: Claims, after: Claims
     }
     here = objects.c.object_id == object_id
     connection.execute(update(objects).where(here).values(values))
+    expect_claims_copy(connection, object_id)
     return after

@@ -272,7 +272,8 @@ def commit_upload(
     row = _object_row(manifest) | {"sequence": sequence, "created_ms": now, "wrap_id": wrap_id}
     lives_s = load_policy(connection, terms_id).nearest(lifetime_s)
     expires = None if lives_s is None else now + lives_s * 1000
-    row |= {"terms_id": terms_id, "keep_until_ms": expires, "expires_ms": expires}
+    row |= {"terms_id": terms_id, "first_keep_ms": expires}
+    row |= {"keep_until_ms": expires, "expires_ms": expires}
     if not insert_once(connection, objects, row, key="file_key_print"):
         raise FileKeyReused("the file key was seen before")
     expect_copy_of(connection, manifest)
