@@ -28,7 +28,7 @@ from storage_gateway.catalog.blocks import (
 from storage_gateway.catalog.erasing import erase
 from storage_gateway.catalog.tables import blocks, graves, objects, sessions
 from storage_gateway.catalog.work import close_grave, list_graves
-from storage_gateway.errors import Erased
+from storage_gateway.errors import Erased, Expired
 from storage_gateway.records import Segment
 from urn import CID, Codec
 
@@ -115,6 +115,29 @@ async def test_a_leaf_is_no_node_and_a_node_no_leaf(catalog: Catalog) -> None:
 
     for cid in (CID(Codec.DAG_PB, digest(1)), CID(Codec.RAW, ROOT.digest)):
         assert await catalog.read(partial(find_block, cid=cid)) is None
+
+
+@pytest.mark.parametrize("alike", [1, 2, 3])
+async def test_a_block_of_what_expired_is_another_objects_if_that_has_it(
+    catalog: Catalog, alike: int
+) -> None:
+    """Whichever of them the database finds first."""
+    await catalog.run(lambda c: fill(c, 1, 2, 3))
+    for number in (1, 2, 3):
+        of = f"p{number:02}"
+        placed, nodes = [segment(0, 1)], [(ROOT, NODE)]
+        await catalog.run(partial(record_blocks, payload_id=of, segments=placed, nodes=nodes))
+    expired = update(objects).where(objects.c.object_id != object_named(alike))
+    await catalog.run(lambda c: c.execute(expired.values(expired_ms=1)).close())
+    for cid in (leaf(1), ROOT):
+        block = await catalog.read(partial(find_block, cid=cid))
+        assert block is not None
+        assert object_named(alike) == block.source.object_id
+
+    await catalog.run(lambda c: erase(c, object_named(alike)))
+    for cid in (leaf(1), ROOT):
+        with pytest.raises(Expired):
+            await catalog.read(partial(find_block, cid=cid))
 
 
 async def test_of_leaves_that_are_alike_the_first_counts(catalog: Catalog) -> None:
