@@ -13,6 +13,7 @@ from .catalog import Catalog
 from .catalog.objects import load_manifest
 from .catalog.outbox import is_copied
 from .errors import NotFound
+from .kept_versions import Look
 from .manifest_copies import OBJECT, folder_of, parse_copy_name
 
 GENERATION_MAX = 10**9
@@ -73,6 +74,22 @@ class OldCopies:
                 older.append(blob.key)
             has_newest |= name is not None and name.generation == manifest.generation
         return Found(older, has_newest)
+
+    async def remove_versions(self, object_id: str, look: Look) -> bool:
+        """Remove old versions of the copies that are older than the object is now; tell whether
+        none is left.
+
+        Raises:
+            BackendUnavailable, CatalogUnavailable
+
+        """
+        manifest = await self._catalog.read(partial(load_manifest, object_id=object_id))
+
+        def is_older(key: str) -> bool:
+            name = parse_copy_name(self._prefix, key)
+            return name is not None and name.generation < manifest.generation
+
+        return await look.remove(folder_of(self._prefix, OBJECT, object_id), is_older)
 
     async def remove(self, keys: Sequence[str]) -> None:
         """Remove copies from every store.

@@ -26,6 +26,7 @@ from .catalog.work import (
     mend_times,
 )
 from .errors import GatewayError
+from .kept_versions import KeptVersions, Look
 from .old_copies import OldCopies
 from .settle import Settler
 
@@ -60,10 +61,12 @@ class Recovery:
         horizon_s: float,
         decide_within_s: float,
         copies: OldCopies | None = None,
+        versions: KeptVersions | None = None,
     ) -> None:
         """``payloads`` is the key prefix of all payloads; ``horizon_s`` the late-write horizon.
 
-        ``decide_within_s`` is that of `LateUploads`. Without ``copies`` no store holds manifests.
+        ``decide_within_s`` is that of `LateUploads`. Without ``copies`` no store holds manifests,
+        without ``versions`` none keeps what was deleted.
         """
         self._catalog = catalog
         self._store = store
@@ -72,6 +75,7 @@ class Recovery:
         self._horizon_ms = int(horizon_s * 1000)
         self._decide_within_s = decide_within_s
         self._copies = copies
+        self._versions = KeptVersions(()) if versions is None else versions
         self._pending_since: dict[str, float] = {}
         """When an upload that is pending was first seen, by the event loop's clock."""
         self.newest: RecoveryReport | None = None
@@ -162,14 +166,14 @@ class Recovery:
 
     async def _clear_graves(self, report: RecoveryReport, began_ms: int) -> None:
         after = ""
-        pages = _Pages(self._catalog)
+        pages, look = _Pages(self._catalog), self._versions.looking()
         while page := await self._catalog.read(partial(list_graves, after=after, limit=PAGE)):
             for grave in page:
                 if (grave.doomed_until_ms or 0) > began_ms:
                     report.graves_waiting += 1
                     continue
                 try:
-                    await self._clear_grave(grave, report, began_ms, pages)
+                    await self._clear_grave(grave, report, began_ms, pages, look)
                 except GatewayError as error:
                     report.failures += 1
                     logger.warning(
@@ -179,7 +183,7 @@ class Recovery:
             after = page[-1].payload_id
 
     async def _clear_grave(
-        self, grave: Grave, report: RecoveryReport, began_ms: int, pages: "_Pages"
+        self, grave: Grave, report: RecoveryReport, began_ms: int, pages: "_Pages", look: Look
     ) -> None:
         prefix = f"{self._payloads}{grave.payload_id}/"
         found = [blob async for blob in self._store.list(prefix)]
@@ -207,7 +211,9 @@ class Recovery:
                     report.blobs_deleted += len(older)
                 await self._catalog.run(lambda c: touch_grave(c, grave.payload_id))
                 return
-            if step is ErasureStep.CLOSE and not may_close:
+            if step is ErasureStep.CLOSE and not (
+                may_close and await self._are_versions_gone(grave, look)
+            ):
                 step = ErasureStep.WAIT
             if step is ErasureStep.CLOSE:
                 # Dying in the midst of a deletion leaves an empty folder, which no list shows.
@@ -223,6 +229,18 @@ class Recovery:
             if step is ErasureStep.WAIT or not pages_clean:
                 report.graves_waiting += 1
                 return
+
+    async def _are_versions_gone(self, grave: Grave, look: Look) -> bool:
+        """Remove old versions of what was given up; tell whether none is left. An aborted upload
+        had no head: its are left to the pass `leftovers`.
+        """
+        if grave.reason == ABORTED:
+            return True
+        prefix = f"{self._payloads}{grave.payload_id}/"
+        of_copies = self._copies is None or await self._copies.remove_versions(
+            grave.object_id, look
+        )
+        return await look.remove(prefix, lambda _key: True) and of_copies
 
     async def _older_copies(self, grave: Grave) -> tuple[list[str], bool]:
         """Return the manifest copies that hold a head that is gone, and whether it may count as

@@ -15,6 +15,7 @@ from .config import Config
 from .custody import recipient_of_copies
 from .errors import InvalidField, NotFound
 from .high_water import HighWater
+from .kept_versions import KeptVersions
 from .leftovers import Leftovers, LeftoversReport
 from .old_copies import OldCopies
 from .outbox import Outbox, OutboxReport
@@ -182,6 +183,7 @@ def make_upkeep(
             horizon_s=config.late_write_horizon_s,
             decide_within_s=config.decide_within_s,
             copies=old_copies_of(parts),
+            versions=KeptVersions(_members_of(parts)),
         ),
         repair=Repair(
             catalog=catalog,
