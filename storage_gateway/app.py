@@ -233,6 +233,7 @@ class Gateway:
             memory=memory,
             upkeep=self.upkeep,
             keys=parts.keyring.state,
+            log_kept_by=lambda: parts.catalog.log_kept_by,
         )
 
     def _make_sessions(self, parts: Parts, stores: WantedStores) -> Sessions:

@@ -1,6 +1,6 @@
 """Which parts of a gateway are asked how they are when somebody reads its metrics."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from .backends import Member
@@ -27,6 +27,7 @@ def observe_gateway(
     memory: Mapping[str, Budget],
     upkeep: Upkeep,
     keys: Callable[[], KeysState],
+    log_kept_by: Callable[[], Collection[str]],
 ) -> None:
     """Have ``metrics`` ask these parts; ``memory`` are the budgets by what they are for."""
     metrics.gauge(
@@ -61,6 +62,7 @@ def observe_gateway(
         ("budget",),
         lambda: [((name,), budget.taken) for name, budget in memory.items()],
     )
+    _observe_log(metrics, log_kept_by)
     _observe_keys(metrics, keys)
     _observe_passes(metrics, upkeep)
     _observe_collect(metrics, upkeep.collect)
@@ -70,6 +72,15 @@ def observe_gateway(
         "Roots of payloads of several segments that came to IPFS nodes",
         (),
         lambda: [((), upkeep.roots.brought)],
+    )
+
+
+def _observe_log(metrics: Metrics, log_kept_by: Callable[[], Collection[str]]) -> None:
+    metrics.gauge(
+        "catalog_log_kept",
+        "1: because of that the database's log may hold what was erased, for longer",
+        ("because",),
+        lambda: [((reason,), 1) for reason in log_kept_by()],
     )
 
 

@@ -72,6 +72,13 @@ class Catalog(ABC):
 
         """
 
+    @property
+    def log_kept_by(self) -> frozenset[str]:
+        """What lets the database's log of changes hold for longer what `clean_pages` cleaned away,
+        when that last did; docs/retention.md lists it. Nothing where there is no such log.
+        """
+        return frozenset()
+
     @abstractmethod
     def close(self) -> None:
         """Finish what is queued, then close every connection. Blocks."""

@@ -141,6 +141,11 @@ class PostgresCatalog(Catalog):
         """
         return self._pages.clean()
 
+    @property
+    def log_kept_by(self) -> frozenset[str]:
+        """See `Catalog.log_kept_by`."""
+        return self._pages.log_kept_by
+
     def close(self) -> None:
         """See `Catalog.close`."""
         with self._lock:

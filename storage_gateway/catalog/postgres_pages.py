@@ -6,8 +6,10 @@ new file and removes the old one, leaves no file of a table that holds them. It 
 of the table meanwhile, so it does not wait for its turn, ends before others give up, and takes at
 most a twentieth of the time.
 
-What this does not reach: the write-ahead log until it is recycled and written over, its archives,
-replicas, backups, and blocks that the file system freed. THREAT_MODEL.md has the list.
+The write-ahead log holds them too, until the server removes its older files. It is asked to, where
+our role has the rights. What that does not reach: files of the log that the server keeps or uses
+again, archives, replicas, backups, and blocks that the file system freed. docs/retention.md has the
+list, and the settings that bound it.
 """
 
 import logging
@@ -51,6 +53,16 @@ SELECT {" + ".join(f"pg_table_size('{table}')" for table in _TABLES)}, (
     WHERE lease_until_ms > extract(epoch FROM clock_timestamp()) * 1000
 )
 """  # noqa: S608 - nothing in it comes from outside
+_LOG_KEPT_BY = """
+SELECT name FROM pg_settings
+WHERE (name, setting) = ('wal_recycle', 'on') OR (name = 'archive_mode' AND setting <> 'off')
+    OR (name IN ('wal_keep_size', 'wal_keep_segments') AND setting <> '0')
+UNION ALL SELECT 'replication_slots' WHERE EXISTS (SELECT FROM pg_replication_slots)
+UNION ALL SELECT 'replicas' WHERE EXISTS (SELECT FROM pg_stat_replication)
+"""
+"""All of it may be read by any role."""
+_CUT = {"SELECT pg_switch_wal()": "no_switch", "CHECKPOINT": "no_checkpoint"}
+"""What lets the server remove files of its log, each with what is said where our role may not."""
 
 
 class PageCleaner:
@@ -63,6 +75,8 @@ class PageCleaner:
         self._rest_until = 0.0
         self._living = 1
         """How many processes clean the pages of this database."""
+        self.log_kept_by = frozenset[str]()
+        """Why the server's log may hold what was erased from pages, when it was last cut."""
         self._state = threading.Lock()
         self._closed = False
         self._socket: socket.socket | None = None
@@ -142,7 +156,25 @@ class PageCleaner:
                 return False
             link.execute(f"SET statement_timeout = {FULL_MS_MAX}")
             link.execute(f"VACUUM (FULL, VERBOSE) {', '.join(_TABLES)}")
-        return _kept_versions(details) == [0] * len(_TABLES)
+            if _kept_versions(details) != [0] * len(_TABLES):
+                return False
+            link.execute("SET statement_timeout = 0")
+            self._cut_log(link)
+        return True
+
+    def _cut_log(self, link: Link) -> None:
+        """Let the server remove what it needs no more of its log, where that is its way; the heads
+        that the rewrite left out are in no later part of it.
+        """
+        kept_by = {row[0] for row in link.execute(_LOG_KEPT_BY)}
+        for statement, right in _CUT.items():
+            try:
+                link.execute(statement)
+            except psycopg.errors.InsufficientPrivilege:
+                kept_by.add(right)
+        if kept_by != self.log_kept_by:
+            logger.warning("the catalog's server keeps its log", extra={"because": sorted(kept_by)})
+        self.log_kept_by = frozenset(kept_by)
 
 
 def _kept_versions(details: list[str]) -> list[int]:

@@ -365,7 +365,7 @@ def test_a_rewrite_that_takes_too_long_is_given_up_before_anybody_else_gives_up(
     catalog._pages._rest_until = 0
 
     assert catalog.clean_pages()
-    assert ["catalog not rewritten in time"] == caplog.messages
+    assert 1 == caplog.messages.count("catalog not rewritten in time")
 
 
 def test_the_more_processes_there_are_the_longer_each_leaves_the_pages_to_others(

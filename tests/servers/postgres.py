@@ -96,7 +96,7 @@ class PostgresServer:
         secret = f":{self.password}" if password else ""
         return f"postgresql://{SUPERUSER}{secret}@127.0.0.1:{self.port}/{database}"
 
-    def make(self) -> None:
+    def make(self, **settings: str) -> None:
         """Make the files of the server."""
         account = _account()
         if account is not None:
@@ -110,7 +110,7 @@ class PostgresServer:
         command += ["--locale-provider=icu", "--icu-locale=en", "--locale=C"]
         self._run(command)
         secret.unlink()
-        lines = [f"{name} = '{value}'" for name, value in SETTINGS.items()]
+        lines = [f"{name} = '{value}'" for name, value in (SETTINGS | settings).items()]
         with (self.folder / "data" / "postgresql.conf").open("a") as file:
             file.write("\n".join([*lines, ""]))
 
@@ -229,14 +229,14 @@ def _has_room() -> bool:
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """Run a server until the end of the block; its files vanish with it."""
+def postgres_server(**settings: str) -> Iterator[PostgresServer]:
+    """Run a server, with more settings, until the end of the block; its files vanish with it."""
     program("initdb")
     # Below a folder that the server's own user may enter; those that pytest makes are private.
     folder = Path(tempfile.mkdtemp(prefix="gateway-postgres-", dir=MEMORY if _has_room() else None))
     server = PostgresServer(folder, free_port(), secrets.token_hex(16))
     try:
-        server.make()
+        server.make(**settings)
         server.start()
         yield server
     finally:
