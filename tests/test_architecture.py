@@ -226,3 +226,29 @@ def test_nothing_names_a_path_of_one_machine() -> None:
         for path, text in text_files()
         for found in one_machine.finditer(text)
     ]
+
+
+def test_no_cache_server_holds_a_head() -> None:
+    """docs/retention.md says so: what is searched after an erasure is all there is."""
+    cache = re.compile(r"(?i)redis|valkey|memcache|aiocache|diskcache")
+    imported = [
+        (name(path), alias)
+        for path in python_files(*OURS)
+        for alias in _imported_modules(path)
+        if cache.search(alias)
+    ]
+    locked = [
+        line
+        for lock in sorted((ROOT / "requirements").glob("*.lock"))
+        for line in lock.read_text().splitlines()
+        if cache.match(line)
+    ]
+    assert ([], []) == (imported, locked)
+
+
+def _imported_modules(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
