@@ -46,19 +46,22 @@ class Verdict:
 
 def verdict_on(claims: Claims, now_ms: int) -> Verdict:
     """Judge an object by all that is claimed of it, at a time of the catalog's clock."""
+    expires_ms = claims.expires_ms
+    is_over = expires_ms is not None and expires_ms <= now_ms
+    if not is_over and claims.expired_ms is not None:
+        return Verdict(Action.REVIVE, Reason.CLOCK, expires_ms)  # held or not: it is kept by both
     if claims.holds:
         return Verdict(Action.KEEP, Reason.HELD)
-    expires_ms = claims.expires_ms
-    if expires_ms is None or now_ms < expires_ms:
-        if claims.expired_ms is not None:
-            return Verdict(Action.REVIVE, Reason.CLOCK, expires_ms)
-        if expires_ms is None:
-            return Verdict(Action.KEEP, Reason.FOREVER)
+    if expires_ms is None:
+        return Verdict(Action.KEEP, Reason.FOREVER)
+    if not is_over:
         is_lifetime = expires_ms == claims.keep_until_ms
         return Verdict(Action.KEEP, Reason.LIFETIME if is_lifetime else Reason.LEASE, expires_ms)
     if claims.expired_ms is None:
         return Verdict(Action.EXPIRE, Reason.LIFETIME_OVER)
-    erase_after_ms = claims.erase_after_ms or claims.expired_ms
+    erase_after_ms = claims.erase_after_ms
+    if erase_after_ms is None:
+        erase_after_ms = claims.expired_ms + claims.policy.grace_s * 1000
     if now_ms < erase_after_ms:
         return Verdict(Action.KEEP, Reason.GRACE, erase_after_ms)
     return Verdict(Action.ERASE, Reason.GRACE_OVER)
