@@ -19,6 +19,7 @@ from typing import Any
 
 from storage_gateway.cli.rebuild import rebuild as catalog_rebuild
 from storage_gateway.config import Config
+from storage_gateway.erase import Erasure
 from storage_gateway.parts import Parts, open_parts
 from storage_gateway.settle import Settler
 from storage_gateway.upkeep import Upkeep, make_upkeep
@@ -107,6 +108,7 @@ def _upkeep_of(config: Config, parts: Parts) -> Upkeep:
         config,
         parts,
         settler,
+        erase_expired=Erasure(catalog=parts.catalog, settler=settler).erase_expired,
         threads=threads,
         check_room=lambda _wanted: None,
         hold_lease=hold,

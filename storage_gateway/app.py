@@ -183,10 +183,12 @@ class Gateway:
         )
         stores = _wanted_stores(config, parts)
         memory = self._budgets()
+        erasure = Erasure(catalog=catalog, settler=settler, bring_copy=self._bring_copy)
         self.upkeep = make_upkeep(
             config,
             parts,
             settler,
+            erase_expired=erasure.erase_expired,
             threads=self._threads,
             check_room=self._check_room,
             hold_lease=self._instance.hold,
@@ -220,7 +222,7 @@ class Gateway:
             ),
             late=late_uploads(config, catalog),
             reads=reads,
-            erasure=Erasure(catalog=catalog, settler=settler, bring_copy=self._bring_copy),
+            erasure=erasure,
             upkeep=self.upkeep,
             check_ready=self._check_ready,
             metrics=self.metrics,

@@ -16,6 +16,7 @@ from .outbox import OutboxReport
 from .recovery import RecoveryReport
 from .repair import RepairReport
 from .scrub import ScrubReport
+from .sweep import Sweep, SweepReport
 from .upkeep import Upkeep
 
 
@@ -66,6 +67,7 @@ def observe_gateway(
     _observe_keys(metrics, keys)
     _observe_passes(metrics, upkeep)
     _observe_collect(metrics, upkeep.collect)
+    _observe_sweep(metrics, upkeep.sweep)
     _observe_leftovers(metrics, upkeep.leftovers)
     metrics.counter(
         "roots_brought",
@@ -218,6 +220,43 @@ def _observe_collect(metrics: Metrics, collect: Collect) -> None:
     )
 
 
+def _observe_sweep(metrics: Metrics, sweep: Sweep) -> None:
+    metrics.gauge(
+        "sweep_newest",
+        "What the newest sweep of this process did",
+        ("what",),
+        lambda: _told(sweep.newest),
+    )
+    metrics.gauge(
+        "sweep_round_ended_timestamp_seconds",
+        "When all that was due had been gone through the last time, by the catalog's clock",
+        (),
+        lambda: [] if sweep.round_ended_ms is None else [((), sweep.round_ended_ms / 1000)],
+    )
+    metrics.gauge(
+        "sweep_due",
+        "Objects that were due, and had not gone, when that was looked at last",
+        ("action",),
+        lambda: (
+            []
+            if sweep.due is None
+            else [(("expire",), sweep.due[0].expire), (("erase",), sweep.due[0].erase)]
+        ),
+    )
+    metrics.gauge(
+        "sweep_due_oldest_seconds",
+        "For how long the oldest of them had been due",
+        (),
+        lambda: [] if sweep.due is None else [((), sweep.due[1])],
+    )
+    metrics.counter(
+        "swept",
+        "Objects that sweeps of this process had expire, erased, or revived",
+        ("what",),
+        lambda: [((what,), count) for what, count in sweep.counts.items()],
+    )
+
+
 def _observe_buckets(metrics: Metrics, buckets: Sequence[S3Store]) -> None:
     metrics.counter(
         "bucket_calls",
@@ -273,6 +312,7 @@ def _told(
     | RepairReport
     | ScrubReport
     | CollectReport
+    | SweepReport
     | LeftoversReport
     | OutboxReport
     | None,

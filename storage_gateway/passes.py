@@ -148,11 +148,17 @@ async def turn_at(
 
 
 async def run_passes(
-    name: str, run_once: Callable[[], Awaitable[object]], interval_s: float
+    name: str,
+    run_once: Callable[[], Awaitable[object]],
+    interval_s: float,
+    *,
+    at_once: bool = False,
 ) -> None:
     """Run passes until cancelled; one that fails is logged, and the next one tries again."""
     while True:
-        await asyncio.sleep(interval_s)
+        if not at_once:
+            await asyncio.sleep(interval_s)
+        at_once = False
         try:
             await run_once()
         except GatewayError as error:

@@ -1,6 +1,7 @@
 """Settings of how long things stay: the policies of a deployment."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
 
@@ -8,6 +9,8 @@ from retention import FOREVER, Mode, Policy, PolicyError
 
 from .backend_settings import ConfigError
 from .key_settings import KeySettings
+
+SweepSeconds = Annotated[float, msgspec.Meta(gt=0, le=10 * 365 * 86400)]
 
 
 class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -50,6 +53,15 @@ class RetentionSettings(KeySettings, frozen=True, forbid_unknown_fields=True, kw
     counts for sessions that are opened later."""
     retention_policy: str = FOREVER.name
     """The policy of sessions that ask for none."""
+
+    sweep_interval_s: SweepSeconds = 60.0
+    """Between sweeps, which let expire what nobody claims any more, and erase it after its
+    grace."""
+    sweep_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
+    """Of all objects so many may go in a sweep by a clock that has leapt, without an operator's
+    word; never less than 100, nor more than half."""
+    sweep_leap_s: SweepSeconds = 600.0
+    """A clock that is ahead of the last sweep by no more has not leapt, whoever saw it run."""
 
     @property
     def policies(self) -> Mapping[str, Policy]:

@@ -1,10 +1,11 @@
 """What a process does by itself: settling, clearing away, mending, reading through, collecting,
-completing.
+sweeping, completing.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from crypto import CopySealer, recovery_identity
@@ -28,13 +29,16 @@ from .repair import Repair, RepairReport
 from .roots import Roots
 from .scrub import Scrub, ScrubReport
 from .settle import Settler
+from .sweep import EraseExpired, Sweep, SweepReport
 
-PASSES = ("recovery", "repair", "scrub", "gc", "leftovers", "copies", "rebuild")
+PASSES = ("recovery", "repair", "scrub", "gc", "sweep", "leftovers", "copies", "rebuild")
+CONFIRMED = ("gc", "sweep")
 PassReport = (
     RecoveryReport
     | RepairReport
     | ScrubReport
     | CollectReport
+    | SweepReport
     | LeftoversReport
     | OutboxReport
     | RebuildReport
@@ -57,6 +61,7 @@ class Upkeep:
     repair: Repair
     scrub: Scrub
     collect: Collect
+    sweep: Sweep
     leftovers: Leftovers
     roots: Roots
     outbox: Outbox
@@ -66,36 +71,38 @@ class Upkeep:
 
     async def run_pass(self, name: str, within_s: float, confirm: int = 0) -> PassReport:
         """Run one pass by hand, for so long at most, but for recovery, which runs to its end.
-        ``confirm`` is for gc alone: that so many payloads of a store may go.
+        ``confirm`` is for those that stop where much would go at once: that so much may, payloads
+        of a store for gc, objects for sweep.
 
         Raises:
             NoSuchPass, InvalidField
             CatalogUnavailable
 
         """
-        if confirm and name != "gc":
-            raise InvalidField("only gc is waiting for a word", field="confirm")
-        if name == "recovery":
-            return await self.recovery.run_once()
-        if name == "repair":
-            return await self.repair.run_once(within_s=within_s, at_once=True)
-        if name == "scrub":
-            return await self.scrub.run_once(within_s=within_s)
-        if name == "gc":
-            return await self.collect.run_once(within_s=within_s, confirm=confirm)
-        if name == "leftovers":
-            return await self.leftovers.run_once(within_s=within_s)
-        if name == "copies":
-            return await self.outbox.run_once(within_s=within_s, at_once=True)
-        if name == "rebuild":
-            if self.rebuild is None:
-                raise InvalidField(
-                    "recovery_recipient is set, so this process cannot open the copies: stop the"
-                    " gateways and run storage-gateway catalog rebuild --recovery-identity FILE",
-                    field="pass",
-                )
-            return await self.rebuild.run_once(within_s=within_s)
-        raise NoSuchPass(f"there are: {', '.join(PASSES)}")
+        if confirm and name not in CONFIRMED:
+            raise InvalidField("only gc and sweep wait for a word", field="confirm")
+        runs: Mapping[str, Callable[[], Awaitable[PassReport]]] = {
+            "recovery": self.recovery.run_once,
+            "repair": partial(self.repair.run_once, within_s=within_s, at_once=True),
+            "scrub": partial(self.scrub.run_once, within_s=within_s),
+            "gc": partial(self.collect.run_once, within_s=within_s, confirm=confirm),
+            "sweep": partial(self.sweep.run_once, within_s=within_s, confirm=confirm),
+            "leftovers": partial(self.leftovers.run_once, within_s=within_s),
+            "copies": partial(self.outbox.run_once, within_s=within_s, at_once=True),
+            "rebuild": partial(self._run_rebuild, within_s),
+        }
+        if name not in runs:
+            raise NoSuchPass(f"there are: {', '.join(PASSES)}")
+        return await runs[name]()
+
+    async def _run_rebuild(self, within_s: float) -> RebuildReport:
+        if self.rebuild is None:
+            raise InvalidField(
+                "recovery_recipient is set, so this process cannot open the copies: stop the"
+                " gateways and run storage-gateway catalog rebuild --recovery-identity FILE",
+                field="pass",
+            )
+        return await self.rebuild.run_once(within_s=within_s)
 
     def loops(self, config: Config) -> Iterator[Coroutine[Any, Any, None]]:
         """Yield what runs them, each until it is cancelled."""
@@ -103,6 +110,7 @@ class Upkeep:
         yield self.repair.run_forever(config.repair_interval_s)
         yield self.scrub.run_forever(config.scrub_interval_s)
         yield self.collect.run_forever()
+        yield self.sweep.run_forever()
         yield self.leftovers.run_forever()
         yield self.roots.run_forever(config.recovery_interval_s)
         yield self.outbox.run_forever(config.recovery_interval_s)
@@ -163,12 +171,13 @@ def make_upkeep(
     parts: Parts,
     settler: Settler,
     *,
+    erase_expired: EraseExpired,
     threads: Executor,
     check_room: Callable[[Wanted], None],
     hold_lease: Callable[[], Awaitable[None]],
 ) -> Upkeep:
-    """Put the passes together; nothing runs yet. ``check_room`` raises StorageFull; ``hold_lease``
-    is `Instance.hold`.
+    """Put the passes together; nothing runs yet. ``erase_expired`` is that of `Erasure`;
+    ``check_room`` raises StorageFull; ``hold_lease`` is `Instance.hold`.
     """
     catalog, payloads = parts.catalog, parts.payloads
     with_names = named_members(parts)
@@ -209,6 +218,14 @@ def make_upkeep(
             marker=parts.marker,
             dwell_s=config.gc_dwell_s,
             interval_s=config.gc_interval_s,
+            check_current=high_water.check,
+        ),
+        sweep=Sweep(
+            catalog=catalog,
+            erase_expired=erase_expired,
+            share=config.sweep_share,
+            leap_s=config.sweep_leap_s,
+            interval_s=config.sweep_interval_s,
             check_current=high_water.check,
         ),
         leftovers=_leftovers_of(config, parts, threads),

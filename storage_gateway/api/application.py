@@ -58,6 +58,7 @@ from .session_handlers import (
     show_session,
 )
 from .stress_handlers import list_cases, show_events, show_run, start_run, stop_run
+from .sweep_handlers import show_verdicts
 
 _USER = frozenset({TokenKind.USER})
 _MINER = frozenset({TokenKind.MINER})
@@ -113,6 +114,7 @@ ROUTES = (
     Route("PATCH", HEADER, _USER, replace_header),
     Route("POST", f"{HEADER}/confirmations", PARTIES, confirm_header),
     Route("POST", "/v1/admin/passes/{pass}", OPERATOR, run_pass),
+    Route("GET", "/v1/admin/retention/verdicts", OPERATOR, show_verdicts),
     Route("GET", "/v1/stress", OPERATOR, list_cases),
     Route("POST", "/v1/stress/{case}", OPERATOR, start_run),
     Route("GET", STRESS_RUN, OPERATOR, show_run),

@@ -22,7 +22,8 @@ class PassWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: Annotated[float, msgspec.Meta(gt=0, le=SECONDS_MAX)] = 10.0
     """How long it goes on; what it has begun then it ends."""
     confirm: Annotated[int, msgspec.Meta(ge=0, le=CONFIRM_MAX)] = 0
-    """Of gc: so many payloads of a store may be deleted, though they are suspiciously many."""
+    """So much may go, though it is suspiciously much: payloads of a store by gc, objects by
+    sweep."""
 
 
 async def run_pass(request: web.Request, _caller: Caller) -> web.Response:

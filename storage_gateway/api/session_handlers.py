@@ -156,7 +156,7 @@ async def list_session_objects(request: web.Request, caller: Caller) -> web.Resp
     """
     services = request.app[SERVICES]
     session = await services.sessions.get(request.match_info["session"])
-    limit = _limit_of(request, services.config.page_max)
+    limit = limit_of(request, services.config.page_max)
     cursor = request.query.get("cursor")
     after = None if cursor is None else _position_of(cursor, session.session_id)
     output_of = caller.miner if caller.kind is TokenKind.MINER else None
@@ -199,7 +199,13 @@ def address_of(text: str, field: str) -> str:
         raise InvalidField(str(error), field=field) from None
 
 
-def _limit_of(request: web.Request, page_max: int) -> int:
+def limit_of(request: web.Request, page_max: int) -> int:
+    """Return how much of a list is asked for.
+
+    Raises:
+        InvalidField: no number, or too much.
+
+    """
     text = request.query.get("limit")
     if text is None:
         return min(PAGE_DEFAULT, page_max)

@@ -21,10 +21,11 @@ from .sessions import lock_session
 from .statements import Statement
 from .tables import objects, sessions
 
-_IS_HELD = or_(
+IS_HELD = or_(
     objects.c.holds > 0,
     exists().where(sessions.c.session_id == objects.c.session_id, sessions.c.holds > 0),
 )
+"""For statements that erase, or let expire."""
 _IS_OVER = objects.c.expires_ms <= bindparam("now_ms")
 _IS_PROMISED = and_(
     or_(objects.c.expires_ms.is_(None), ~_IS_OVER),
@@ -35,7 +36,7 @@ _ERASE_UNHELD = (
     .where(
         objects.c.object_id == bindparam("object_id_is"),
         objects.c.state == ObjectState.COMMITTED.value,
-        ~_IS_HELD,
+        ~IS_HELD,
     )
     .values(
         state=ObjectState.ERASING.value,

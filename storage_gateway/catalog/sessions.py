@@ -1,6 +1,6 @@
 """Units on sessions, parties, their key versions, and tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,10 @@ _SESSION_LOCK = Statement(
     select(sessions.c.session_id)
     .where(sessions.c.session_id == bindparam("session_id_is"))
     .with_for_update(key_share=True)
+)
+_SESSIONS_LOCK = (
+    # In one order, as two that lock several would wait for each other.
+    select(sessions.c.session_id).order_by(sessions.c.session_id).with_for_update(key_share=True)
 )
 _MEMBERS = Statement(
     select(key_versions)
@@ -181,6 +185,13 @@ def lock_session(connection: Connection, session_id: str) -> None:
     if connection.dialect.name == "sqlite":
         return
     _SESSION_LOCK.run(connection, {"session_id_is": session_id})
+
+
+def lock_sessions(connection: Connection, session_ids: Collection[str]) -> None:
+    """As `lock_session`, of several."""
+    if connection.dialect.name != "sqlite":
+        mine = sessions.c.session_id.in_(session_ids)
+        connection.execute(_SESSIONS_LOCK.where(mine)).all()
 
 
 def load_session(connection: Connection, session_id: str) -> Session:

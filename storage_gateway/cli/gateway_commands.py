@@ -26,7 +26,8 @@ def _add_passes(commands: Commands) -> None:
     examples = (
         "  storage-gateway passes run repair --url https://gateway.example --token-file operator\n"
         "  storage-gateway passes run scrub --json\n"
-        "  storage-gateway passes run gc --confirm 4000"
+        "  storage-gateway passes run gc --confirm 4000\n"
+        "  storage-gateway passes run sweep --dry-run"
     )
     parser = add_command(commands, "passes", "Run passes by hand (operator).", examples)
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -36,7 +37,8 @@ def _add_passes(commands: Commands) -> None:
         "Run one to the end of its round: recovery (settle what was interrupted), repair (make"
         " copies again), scrub (read the copies that this round has not read yet, at the gateway's"
         " rate; what a store got in the last two minutes may be missing), gc (delete what lies in"
-        " stores and was named by nothing for a week), leftovers (remove old versions and what was"
+        " stores and was named by nothing for a week), sweep (let expire what nobody claims any"
+        " more, and erase it after its grace), leftovers (remove old versions and what was"
         " never finished from buckets), copies (bring the copies of manifests that a store lacks),"
         " rebuild (complete a catalog that is behind from the copies in the stores)."
         " Exit 1 if something is wrong.",
@@ -44,14 +46,20 @@ def _add_passes(commands: Commands) -> None:
     )
     running.add_argument(
         "name",
-        choices=("recovery", "repair", "scrub", "gc", "leftovers", "copies", "rebuild"),
+        choices=("recovery", "repair", "scrub", "gc", "sweep", "leftovers", "copies", "rebuild"),
     )
     running.add_argument(
         "--confirm",
         metavar="NUMBER",
         type=int,
         default=0,
-        help="gc: so many payloads of a store may go, though they are suspiciously many",
+        help="so much may go, though it is suspiciously much: payloads of a store by gc, objects by"
+        " sweep",
+    )
+    running.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="sweep: change nothing, and print what would be done",
     )
     add_client_options(running)
     running.set_defaults(command=_passes_run)

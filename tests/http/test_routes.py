@@ -208,6 +208,7 @@ EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
         "output": READING_OUTPUT | CONFIRMING | {"other_miner": NOT_KNOWN},
     },
     ("POST", "/v1/admin/passes/{pass}"): {"": NO_TOKEN | OPERATOR_ALONE | {"operator": 200}},
+    ("GET", "/v1/admin/retention/verdicts"): {"": NO_TOKEN | OPERATOR_ALONE | {"operator": 200}},
     ("GET", "/v1/stress"): {"": STRESS},
     ("POST", "/v1/stress/{case}"): {"": STRESS},
     ("GET", "/v1/stress/runs/{run}"): {"": STRESS},

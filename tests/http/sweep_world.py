@@ -1,0 +1,170 @@
+"""A gateway with a sweep whose clocks a test sets, and objects of which rows are made as they would
+be after commits, leases and holds.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from retention import Policy
+from storage_gateway.catalog import Catalog, now_ms
+from storage_gateway.catalog.claims import note_terms
+from storage_gateway.catalog.retention_tables import leases
+from storage_gateway.catalog.tables import deployment, objects, sessions
+from storage_gateway.erase import Erasure
+from storage_gateway.ids import new_random_id
+from storage_gateway.settle import Settler
+from storage_gateway.sweep import Sweep
+from tests.databases import databases
+from tests.gateway import (
+    OpenSession,
+    RunningGateway,
+    eventually,
+    open_session,
+    running_gateway,
+)
+from tests.http.steps import uploaded
+
+HOUR_MS = 3600 * 1000
+DAY_MS = 24 * HOUR_MS
+YEAR_MS = 365 * DAY_MS
+GRACE_S = 7 * 86400
+GRACE_MS = GRACE_S * 1000
+POLICY = Policy("short", 60, None, GRACE_S)
+LEAP_S = 600.0
+QUIET: dict[str, object] = {"sweep_interval_s": 3600.0}
+"""The gateway's own sweep looks once, at the start."""
+
+Rows = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(slots=True)
+class World:
+    """A gateway with an object in a session, two clocks, and a sweep that goes by them."""
+
+    gateway: RunningGateway
+    session: OpenSession
+    catalog: Catalog
+    sweep: Sweep
+    clocks: dict[str, int] = field(default_factory=dict)
+
+    def leap(self, ms: float) -> None:
+        """Set the catalog's clock forward, or back."""
+        self.clocks["wall"] += int(ms)
+
+    def pass_by(self, ms: float) -> None:
+        """Let time pass, on all clocks."""
+        self.clocks["wall"] += int(ms)
+        self.clocks["steady"] += int(ms)
+
+    async def now(self) -> int:
+        return await self.catalog.read(now_ms)
+
+    async def swept(self) -> int | None:
+        query = select(deployment.c.swept_ms)
+        return await self.catalog.read(lambda c: c.execute(query).scalar_one())
+
+    async def make(
+        self,
+        count: int = 1,
+        *,
+        ends_in_ms: int | None = None,
+        session_id: str | None = None,
+        leased_until_ms: int | None = None,
+        **columns: object,
+    ) -> list[str]:
+        """Make objects whose lifetime ends then, and return their ids."""
+        now = await self.now()
+        end = None if ends_in_ms is None else now + ends_in_ms
+        times = {"keep_until_ms": end, "expires_ms": leased_until_ms or end}
+        return await self.catalog.run(
+            lambda c: _insert(c, count, leased_until_ms, session_id, times | columns)
+        )
+
+    async def rows(self) -> Rows:
+        """Return all objects by id."""
+
+        def unit(connection: Connection) -> Rows:
+            found = connection.execute(select(objects)).mappings()
+            return {row["object_id"]: dict(row) for row in found}
+
+        return await self.catalog.read(unit)
+
+    async def set(self, object_id: str, **columns: object) -> None:
+        change = update(objects).where(objects.c.object_id == object_id).values(**columns)
+        await self.catalog.run(lambda c: c.execute(change).rowcount)
+
+    async def hold_session(self, session_id: str) -> None:
+        change = update(sessions).where(sessions.c.session_id == session_id).values(holds=1)
+        await self.catalog.run(lambda c: c.execute(change).rowcount)
+
+
+def _insert(
+    connection: Connection,
+    count: int,
+    leased_until_ms: int | None,
+    session_id: str | None,
+    columns: dict[str, object],
+) -> list[str]:
+    first = select(objects).order_by(objects.c.sequence).limit(1)
+    pattern = dict(connection.execute(first).mappings().one())
+    newest = connection.execute(select(func.max(objects.c.sequence))).scalar_one()
+    pattern |= {"terms_id": note_terms(connection, POLICY)}
+    made = []
+    for number in range(count):
+        object_id = new_random_id()
+        own = {"object_id": object_id, "payload_id": new_random_id(), "task_id": object_id}
+        own |= {"file_key_print": os.urandom(32), "sequence": newest + 1 + number}
+        if session_id is not None:
+            own["session_id"] = session_id
+        made.append(pattern | own | columns)
+        if leased_until_ms is not None:
+            lease = {"object_id": object_id, "holder": "user", "until_ms": leased_until_ms}
+            connection.execute(insert(leases).values(renewed_ms=0, **lease))
+    connection.execute(insert(objects), made)
+    return [str(row["object_id"]) for row in made]
+
+
+def sweep_of(gateway: RunningGateway, catalog: Catalog, clocks: dict[str, int]) -> Sweep:
+    """Return a sweep as the gateway has it, over a catalog whose clock is set apart."""
+    parts = gateway.gateway.parts
+    settler = Settler(catalog, parts.store, instance_id="test", payloads=parts.payloads)
+    return Sweep(
+        catalog=catalog,
+        erase_expired=Erasure(catalog=catalog, settler=settler).erase_expired,
+        share=0.01,
+        leap_s=LEAP_S,
+        interval_s=60.0,
+        clock=lambda: clocks["steady"] / 1000,
+    )
+
+
+@asynccontextmanager
+async def world_of(tmp_path: Path, **settings: object) -> AsyncIterator[World]:
+    """Run a gateway, with one object that lives for ever; its sweep has seen the time."""
+    clocks = {"wall": 0, "steady": 0}
+    async with running_gateway(tmp_path, **QUIET | settings) as gateway:
+        session = await open_session(gateway, "101")
+        await uploaded(gateway, session.path("t1"), session.user_token, b"content")
+
+        def open_catalog() -> Catalog:
+            return databases.open(gateway.data_dir, clock=lambda ms: ms + clocks["wall"])
+
+        catalog = await asyncio.to_thread(open_catalog)
+        try:
+            world = World(gateway, session, catalog, sweep_of(gateway, catalog, clocks), clocks)
+            await eventually(lambda: has_swept(world), what="the first sweep of the gateway")
+            await world.sweep.run_once()
+            yield world
+        finally:
+            await asyncio.to_thread(catalog.close)
+
+
+async def has_swept(world: World) -> bool:
+    return await world.swept() is not None and world.gateway.gateway.upkeep.sweep.newest is not None
