@@ -119,7 +119,11 @@ def _insert(
     made = []
     for number in range(count):
         object_id = new_random_id()
-        own = {"object_id": object_id, "payload_id": new_random_id(), "task_id": object_id}
+        own: dict[str, object] = {
+            "object_id": object_id,
+            "payload_id": new_random_id(),
+            "task_id": object_id,
+        }
         own |= {"file_key_print": os.urandom(32), "sequence": newest + 1 + number}
         if session_id is not None:
             own["session_id"] = session_id
