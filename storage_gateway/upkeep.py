@@ -11,6 +11,7 @@ from typing import Any
 from crypto import CopySealer, recovery_identity
 
 from .backends import Member
+from .catalog import Catalog
 from .collect import Collect, CollectReport
 from .config import Config
 from .custody import recipient_of_copies
@@ -136,6 +137,30 @@ def old_copies_of(parts: Parts) -> OldCopies | None:
     return OldCopies(parts.catalog, parts.store, prefix=parts.prefix)
 
 
+def _scrub_of(config: Config, parts: Parts, threads: Executor) -> Scrub:
+    return Scrub(
+        catalog=parts.catalog,
+        members=_members_of(parts),
+        threads=threads,
+        payloads=parts.payloads,
+        bytes_per_s=config.scrub_bytes_per_s,
+        round_s=config.scrub_round_s,
+    )
+
+
+def _sweep_of(
+    config: Config, catalog: Catalog, erase_expired: EraseExpired, high_water: HighWater
+) -> Sweep:
+    return Sweep(
+        catalog=catalog,
+        erase_expired=erase_expired,
+        share=config.sweep_share,
+        leap_s=config.sweep_leap_s,
+        interval_s=config.sweep_interval_s,
+        check_current=high_water.check,
+    )
+
+
 def _leftovers_of(config: Config, parts: Parts, threads: Executor) -> Leftovers:
     return Leftovers(
         catalog=parts.catalog,
@@ -203,14 +228,7 @@ def make_upkeep(
             check_room=lambda store: check_room(Wanted((store,), 1)),
             settled_s=config.repair_settled_s,
         ),
-        scrub=Scrub(
-            catalog=catalog,
-            members=_members_of(parts),
-            threads=threads,
-            payloads=payloads,
-            bytes_per_s=config.scrub_bytes_per_s,
-            round_s=config.scrub_round_s,
-        ),
+        scrub=_scrub_of(config, parts, threads),
         collect=Collect(
             catalog=catalog,
             members=_members_of(parts),
@@ -220,14 +238,7 @@ def make_upkeep(
             interval_s=config.gc_interval_s,
             check_current=high_water.check,
         ),
-        sweep=Sweep(
-            catalog=catalog,
-            erase_expired=erase_expired,
-            share=config.sweep_share,
-            leap_s=config.sweep_leap_s,
-            interval_s=config.sweep_interval_s,
-            check_current=high_water.check,
-        ),
+        sweep=_sweep_of(config, catalog, erase_expired, high_water),
         leftovers=_leftovers_of(config, parts, threads),
         roots=Roots(catalog, parts.nodes, payloads=payloads),
         outbox=Outbox(

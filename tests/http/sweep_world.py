@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import Connection, func, insert, select, update
 
 from retention import Policy
@@ -29,6 +30,7 @@ from tests.gateway import (
     open_session,
     running_gateway,
 )
+from tests.http.raw import exchange, request
 from tests.http.steps import uploaded
 
 HOUR_MS = 3600 * 1000
@@ -40,6 +42,8 @@ POLICY = Policy("short", 60, None, GRACE_S)
 LEAP_S = 600.0
 QUIET: dict[str, object] = {"sweep_interval_s": 3600.0}
 """The gateway's own sweep looks once, at the start."""
+
+VERDICTS = "/v1/admin/retention/verdicts"
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -149,6 +153,33 @@ def sweep_of(gateway: RunningGateway, catalog: Catalog, clocks: dict[str, int]) 
     )
 
 
+def expired_of(rows: Rows) -> set[str]:
+    return {i for i, row in rows.items() if row["expired_ms"] is not None and row["head"]}
+
+
+def erased_of(rows: Rows) -> set[str]:
+    return {i for i, row in rows.items() if row["state"] != "committed"}
+
+
+async def shown(world: World, query: str = "") -> dict[str, Any]:
+    token = world.gateway.operator_token
+    answer = await exchange(world.gateway.address, request("GET", VERDICTS + query, token))
+    assert 200 == answer.status, answer.body
+    document: dict[str, Any] = answer.json()
+    return document
+
+
+async def run_by_hand(world: World, body: bytes = b"{}") -> dict[str, Any]:
+    headers = [("Content-Type", "application/json")]
+    asked = request(
+        "POST", "/v1/admin/passes/sweep", world.gateway.operator_token, headers=headers, body=body
+    )
+    answer = await exchange(world.gateway.address, asked)
+    assert 200 == answer.status, answer.body
+    document: dict[str, Any] = answer.json()
+    return document
+
+
 @asynccontextmanager
 async def world_of(tmp_path: Path, **settings: object) -> AsyncIterator[World]:
     """Run a gateway, with one object that lives for ever; its sweep has seen the time."""
@@ -172,3 +203,9 @@ async def world_of(tmp_path: Path, **settings: object) -> AsyncIterator[World]:
 
 async def has_swept(world: World) -> bool:
     return await world.swept() is not None and world.gateway.gateway.upkeep.sweep.newest is not None
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with world_of(tmp_path) as world:
+        yield world

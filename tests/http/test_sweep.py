@@ -6,7 +6,7 @@ catalog whose clock the test sets.
 """
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text, update
 from retention import Action
 from storage_gateway import sweep as sweeping
 from storage_gateway.catalog.high_water import set_behind
-from storage_gateway.catalog.passes import find_pass, take_pass
+from storage_gateway.catalog.passes import take_pass
 from storage_gateway.catalog.sweeping import _ENDS, Phase, Place, Planned, plan_page
 from storage_gateway.catalog.tables import deployment
 from storage_gateway.errors import CatalogBehind, NotFound
@@ -31,52 +31,24 @@ from tests.http.sweep_world import (
     GRACE_MS,
     HOUR_MS,
     LEAP_S,
+    VERDICTS,
     YEAR_MS,
-    Rows,
     World,
-    sweep_of,
+    erased_of,
+    expired_of,
+    run_by_hand,
+    shown,
+    world,
     world_of,
 )
+
+__all__ = ["world"]
 
 pytestmark = pytest.mark.both_databases(by_day=False)
 ON_BOTH = pytest.mark.both_databases()
 
-VERDICTS = "/v1/admin/retention/verdicts"
 LEAP_MS = int(LEAP_S * 1000)
 NO_MARKS: dict[str, Any] = {}
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with world_of(tmp_path) as world:
-        yield world
-
-
-def expired_of(rows: Rows) -> set[str]:
-    return {i for i, row in rows.items() if row["expired_ms"] is not None and row["head"]}
-
-
-def erased_of(rows: Rows) -> set[str]:
-    return {i for i, row in rows.items() if row["state"] != "committed"}
-
-
-async def shown(world: World, query: str = "") -> dict[str, Any]:
-    token = world.gateway.operator_token
-    answer = await exchange(world.gateway.address, request("GET", VERDICTS + query, token))
-    assert 200 == answer.status, answer.body
-    document: dict[str, Any] = answer.json()
-    return document
-
-
-async def run_by_hand(world: World, body: bytes = b"{}") -> dict[str, Any]:
-    headers = [("Content-Type", "application/json")]
-    asked = request(
-        "POST", "/v1/admin/passes/sweep", world.gateway.operator_token, headers=headers, body=body
-    )
-    answer = await exchange(world.gateway.address, asked)
-    assert 200 == answer.status, answer.body
-    document: dict[str, Any] = answer.json()
-    return document
 
 
 async def make_a_mix(world: World) -> dict[str, list[str]]:
@@ -239,135 +211,6 @@ async def test_an_object_expires_is_kept_for_its_grace_and_erased(world: World) 
     assert {object_id} == erased_of(await world.rows())
 
 
-@ON_BOTH
-async def test_a_clock_that_leaps_lets_no_more_go_than_the_share(world: World) -> None:
-    """Of 400 that live a hundred may go, never fewer; with one more none does."""
-    due = await world.make(100, ends_in_ms=YEAR_MS)
-    await world.make(299)
-    world.leap(2 * YEAR_MS)
-
-    (extra,) = await world.make(ends_in_ms=-DAY_MS)
-    braked = await world.sweep.run_once()
-    swept_ms = await world.swept()
-    untouched = expired_of(await world.rows())
-    await world.set(extra, holds=1)
-    allowed = await world.sweep.run_once()
-
-    assert (0, 101, True, True) == (
-        braked.expired,
-        braked.braked,
-        braked.clock_leapt,
-        braked.ended,
-    )
-    assert set() == untouched
-    assert swept_ms is not None
-    assert swept_ms < await world.now() - YEAR_MS, "what was braked was not swept"
-    assert (100, 0, True) == (allowed.expired, allowed.braked, allowed.clock_leapt)
-    assert set(due) == expired_of(await world.rows())
-    assert await world.now() - HOUR_MS < (await world.swept() or 0)
-
-
-async def test_a_brake_holds_until_the_operator_gives_a_number(world: World) -> None:
-    due = await world.make(7, ends_in_ms=YEAR_MS)
-    world.leap(2 * YEAR_MS)
-
-    reports = [await world.sweep.run_once() for _ in range(3)]
-    too_few = await world.sweep.run_once(confirm=6)
-    world.pass_by(HOUR_MS)
-    later = await world.sweep.run_once()
-    enough = await world.sweep.run_once(confirm=7)
-
-    assert [(0, 7)] * 3 == [(report.expired, report.braked) for report in reports]
-    assert (0, 7) == (too_few.expired, too_few.braked)
-    assert (0, 7) == (later.expired, later.braked), "nobody has seen the leap, whatever came after"
-    assert (7, 0) == (enough.expired, enough.braked)
-    assert set(due) == expired_of(await world.rows())
-
-
-async def test_a_leap_erases_no_more_than_it_expires(world: World) -> None:
-    await world.make(7, ends_in_ms=-HOUR_MS)
-    await world.sweep.run_once()
-    world.leap(YEAR_MS)
-
-    braked = await world.sweep.run_once()
-
-    assert (0, 7) == (braked.erased, braked.braked)
-    assert set() == erased_of(await world.rows())
-
-
-async def test_time_that_the_process_saw_pass_needs_no_word(world: World) -> None:
-    due = await world.make(7, ends_in_ms=30 * DAY_MS)
-    world.pass_by(31 * DAY_MS)
-
-    report = await world.sweep.run_once()
-
-    assert (7, 0, False) == (report.expired, report.braked, report.clock_leapt)
-    assert set(due) == expired_of(await world.rows())
-
-
-async def test_a_process_that_began_after_a_gap_attests_nothing(world: World) -> None:
-    await world.make(7, ends_in_ms=DAY_MS)
-    world.pass_by(2 * DAY_MS)
-    other = sweep_of(world.gateway, world.catalog, world.clocks)
-
-    reports = [await other.run_once()]
-    world.pass_by(HOUR_MS)
-    reports.append(await other.run_once())
-    seen = await world.sweep.run_once()
-
-    assert [(0, 7)] * 2 == [(report.expired, report.braked) for report in reports]
-    assert 7 == seen.expired, "who saw the gap attests it"
-
-
-async def test_a_leap_that_was_mended_is_attested_by_who_saw_the_time_before(world: World) -> None:
-    await world.make(7, ends_in_ms=HOUR_MS)
-    world.leap(YEAR_MS)
-    braked = await world.sweep.run_once()
-    world.pass_by(2 * HOUR_MS)
-    world.leap(-YEAR_MS)
-
-    mended = await world.sweep.run_once()
-
-    assert (7, True) == (braked.braked, braked.clock_leapt)
-    assert (7, False) == (mended.expired, mended.clock_leapt)
-
-
-async def test_a_clock_that_was_set_back_lets_nothing_go_and_sweeps_go_on(world: World) -> None:
-    now = await world.now()
-    over: dict[str, Any] = {"expired_ms": now - 9 * GRACE_MS, "erase_after_ms": now - 8 * GRACE_MS}
-    await world.make(3, ends_in_ms=-2 * YEAR_MS)
-    await world.make(3, ends_in_ms=-2 * YEAR_MS, **over)
-    world.leap(-HOUR_MS)
-
-    behind = await world.sweep.run_once(confirm=100)
-    swept_ms = await world.swept()
-    nothing = await world.rows()
-    after = await world.sweep.run_once()
-
-    assert (0, 0, True) == (behind.expired, behind.erased, behind.clock_behind)
-    assert (3, set()) == (len(expired_of(nothing)), erased_of(nothing))
-    assert swept_ms is not None
-    assert abs(swept_ms - (now - HOUR_MS)) < HOUR_MS / 2
-    assert (3, 3, False) == (after.expired, after.erased, after.clock_behind)
-
-
-async def test_what_expired_by_a_clock_that_was_ahead_is_revived(world: World) -> None:
-    due = await world.make(5, ends_in_ms=DAY_MS)
-    await world.make(20)
-    world.leap(YEAR_MS)
-    ahead = await world.sweep.run_once()
-    gone = expired_of(await world.rows())
-    world.leap(-YEAR_MS)
-
-    back = await world.sweep.run_once()
-
-    assert (5, set(due)) == (ahead.expired, gone)
-    assert (5, 0, True) == (back.revived, back.erased, back.clock_behind)
-    rows = await world.rows()
-    assert set() == expired_of(rows)
-    assert {(None, None)} == {(rows[i]["expired_ms"], rows[i]["erase_after_ms"]) for i in due}
-
-
 async def test_a_round_goes_on_where_the_turn_before_ended(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -390,28 +233,6 @@ async def test_a_round_goes_on_where_the_turn_before_ended(
     rows = await world.rows()
     assert (set(due), set(erasable)) == (expired_of(rows), erased_of(rows))
     assert (await world.swept() or 0) > (swept_ms or 0)
-
-
-async def test_what_a_brake_kept_from_going_is_begun_again_once_it_may(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A round that was braked in its beginning is not taken for one that did all."""
-    monkeypatch.setattr(sweeping, "PAGE", 3)
-    now = await world.now()
-    in_grace: dict[str, Any] = {"expired_ms": now, "erase_after_ms": now + 9 * YEAR_MS}
-    await world.make(6, ends_in_ms=-HOUR_MS, **in_grace)
-    due = await world.make(9, ends_in_ms=YEAR_MS)
-    world.leap(2 * YEAR_MS)
-
-    cut = await world.sweep.run_once(limit=3)
-    kept = await world.catalog.read(lambda c: find_pass(c, NAME))
-    report = await world.sweep.run_once(confirm=9)
-
-    assert (9, False) == (cut.braked, cut.ended)
-    assert kept is not None
-    assert f"~{Phase.EXPIRED.value}~" in kept.position
-    assert (9, True) == (report.expired, report.ended)
-    assert set(due) <= expired_of(await world.rows())
 
 
 Meanwhile = Callable[[World, str], Awaitable[None]]
