@@ -41,7 +41,9 @@ async def rewrap_all(parts: Parts) -> Done:
     async def hold() -> None:
         pass
 
-    jobs = Jobs(parts.catalog, instance_id="bench", kinds={"rewrap": work}, hold_lease=hold)
+    jobs = Jobs(
+        parts.catalog, instance_id="bench", kinds={"rewrap": work}, hold_lease=hold, jobs_max=1
+    )
     began, cpu = time.perf_counter(), time.process_time()
     job = await jobs.start("rewrap", None, 0.0)
     async for row in jobs.watch(job.job_id):

@@ -111,6 +111,8 @@ class Config(RetentionSettings, frozen=True, forbid_unknown_fields=True, kw_only
     and bucket."""
     miners_max: Annotated[int, msgspec.Meta(ge=1, le=28)] = 28
     """Miners of one session: with user, router and our two foreign stanzas a header has 32."""
+    jobs_max: Count = 4
+    """Jobs that have not ended, of one session; and of those for all sessions."""
     page_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1000
 
     body_idle_s: Seconds = 60.0

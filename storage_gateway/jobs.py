@@ -112,12 +112,14 @@ class Jobs:
         instance_id: str,
         kinds: dict[str, Work],
         hold_lease: Callable[[], Awaitable[None]],
+        jobs_max: int,
     ) -> None:
-        """``hold_lease`` is `Instance.hold`."""
+        """``hold_lease`` is `Instance.hold`; ``jobs_max`` is of `Config`."""
         self._catalog = catalog
         self._instance_id = instance_id
         self._kinds = kinds
         self._hold_lease = hold_lease
+        self._jobs_max = jobs_max
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._beginning: set[str] = set()
 
@@ -137,6 +139,7 @@ class Jobs:
         Raises:
             InvalidField: there is no such kind, or it is not for all sessions.
             NoKeyOfClass: it cannot be begun yet.
+            TooManyJobs: others must end first.
 
         """
         await self.count(kind, session_id)
@@ -150,6 +153,7 @@ class Jobs:
                     kind=kind,
                     parameters={"session_id": session_id, "rate": rate},
                     instance_id=self._instance_id,
+                    jobs_max=self._jobs_max,
                 )
             )
             self._carry_out(job)

@@ -66,4 +66,5 @@ def make_jobs(
             "migrate": Migrate(catalog, reseal),
         },
         hold_lease=instance.hold,
+        jobs_max=config.jobs_max,
     )

@@ -7,10 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, insert, select, update
 
-from .clock import now_ms
-from .statements import insert_once
-from .tables import instances, job_failures, jobs
+from storage_gateway.errors import TooManyJobs
 
+from .clock import now_ms
+from .sessions import lock_session
+from .statements import insert_once
+from .tables import deployment, instances, job_failures, jobs
+
+_NOT_ENDED = select(jobs).where(jobs.c.ended_ms.is_(None)).order_by(jobs.c.created_ms)
 JOBS_KEPT = 100
 """So many of the newest that have ended can be asked for."""
 FAILURES_PAGE = 1000
@@ -109,8 +113,15 @@ def begin_job(
     kind: str,
     parameters: Mapping[str, Any],
     instance_id: str,
+    jobs_max: int,
 ) -> JobRow:
-    """Enter a job that this process carries out; forget the oldest that have ended."""
+    """Enter a job that this process carries out; forget the oldest that have ended.
+
+    Raises:
+        TooManyJobs: so many for the same session, or for all, have not ended.
+
+    """
+    _require_room(connection, parameters["session_id"], jobs_max)
     row = {
         "job_id": job_id,
         "kind": kind,
@@ -127,6 +138,19 @@ def begin_job(
     found = find_job(connection, job_id)
     assert found is not None, "it was just inserted"  # noqa: S101 - says what mypy cannot see
     return found
+
+
+def _require_room(connection: Connection, session_id: str | None, jobs_max: int) -> None:
+    # Of those that begin one at the same time the second counts the first's, too.
+    if session_id is not None:
+        lock_session(connection, session_id)
+    else:
+        connection.execute(select(deployment.c.singleton).with_for_update())
+    running = [_job_of(row) for row in connection.execute(_NOT_ENDED)]
+    there = [job.job_id for job in running if job.session_id == session_id]
+    if len(there) >= jobs_max:
+        about = "all sessions" if session_id is None else f"session {session_id}"
+        raise TooManyJobs(f"{len(there)} jobs for {about} have not ended", running=there)
 
 
 def _forget_old(connection: Connection) -> None:

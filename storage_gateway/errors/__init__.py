@@ -8,7 +8,7 @@
     |  |- NotFound, UnknownSession, UnknownJob, NoSuchHold, ForeignName, Erased
     |  |- SlotBusy, SlotTaken, SessionExists, CIDSuperseded, FileKeyReused
     |  |- StaleKeyReader, StaleKeyWriter, KeyDisabled, KeyNotYours, PartyRemoved
-    |  |- KeyExists, KeyUnproven, KeyStateSkipped, KeyDwelling, KeyInUse, NoKeyOfClass
+    |  |- KeyExists, KeyUnproven, KeyStateSkipped, KeyDwelling, KeyInUse, NoKeyOfClass, TooManyJobs
     |  |- Held, Retained, Expired, LifetimeTooLong, LifetimeTooShort
     |  |- BlindCustody, NotBlind, PreconditionRequired, GenerationMismatch
     |  |- UnknownReservation, ReservationUsed, ReservationExpired
@@ -61,6 +61,7 @@ from .keys import (
     PartyRemoved,
     StaleKeyReader,
     StaleKeyWriter,
+    TooManyJobs,
 )
 from .request import (
     BodyIncomplete,
@@ -181,6 +182,7 @@ __all__ = [
     "StaleReservation",
     "StorageFull",
     "TokenExpired",
+    "TooManyJobs",
     "TooManyStanzas",
     "Unauthenticated",
     "UnknownJob",

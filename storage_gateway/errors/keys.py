@@ -99,6 +99,15 @@ class KeyInUse(RequestError):
     remedy = "Wrap what depends on it for the active version first: POST /v1/jobs."
 
 
+class TooManyJobs(RequestError):
+    """As many jobs as there may be at a time have not ended, of the session or of all."""
+
+    code = "too_many_jobs"
+    status = 409
+    title = "Too many jobs"
+    remedy = "Wait until one of 'running' has ended, or stop one: DELETE /v1/jobs/{job}."
+
+
 class NoKeyOfClass(RequestError):
     """Somebody who must be able to open the objects has no key of the class."""
 

@@ -19,6 +19,7 @@ from crypto import CLASSIC, HybridIdentity, X25519Identity
 from storage_gateway.catalog import Catalog, Unit, statements
 from storage_gateway.catalog.erasing import erase
 from storage_gateway.catalog.graves import ERASED, SUPERSEDED
+from storage_gateway.catalog.jobs import JobRow, begin_job
 from storage_gateway.catalog.migrating import begin_migration, end_migration
 from storage_gateway.catalog.objects import Ownership, begin_upload, load_manifest
 from storage_gateway.catalog.outbox import Due, copy_came, expect_copy, load_copy
@@ -29,7 +30,7 @@ from storage_gateway.catalog.sessions import NewToken, authenticate, register_ro
 from storage_gateway.catalog.tables import graves, outbox, parties, sessions, tokens
 from storage_gateway.catalog.work import load_deployment
 from storage_gateway.catalog.wraps import copies_due, take_census
-from storage_gateway.errors import PartyRemoved
+from storage_gateway.errors import PartyRemoved, TooManyJobs
 from storage_gateway.manifest_copies import OBJECT, SESSION, SessionCopy
 from storage_gateway.records import INPUT, MINER, ROUTER, USER, Party, Slot, TokenKind
 from tests.contract.test_catalog_commits import INSTANCE, WITHIN_S, begun, catalogs, commit
@@ -130,6 +131,27 @@ def test_a_rotation_of_the_routers_key_waits_for_commits_that_have_looked_at_it(
     sequence, key = overlapped(catalogs, partial(commit, manifest=manifest), rotate)
 
     assert (1, 2) == (sequence, key.version)
+
+
+@pytest.mark.parametrize("session_id", [SESSION_ID, None])
+def test_of_two_jobs_that_begin_at_once_there_is_room_for_one(
+    catalogs: list[Catalog], session_id: str | None
+) -> None:
+    catalogs[0].run_blocking(partial(load_deployment, candidate_id="d"))
+    begun(catalogs[0], 1)
+
+    def begin(connection: Connection, job_id: str) -> JobRow | TooManyJobs:
+        about = {"session_id": session_id}
+        named = partial(begin_job, connection, job_id=job_id, kind="rewrap", parameters=about)
+        try:
+            return named(instance_id=INSTANCE, jobs_max=1)
+        except TooManyJobs as refused:
+            return refused
+
+    jobs = overlapped(catalogs, partial(begin, job_id="one"), partial(begin, job_id="two"))
+    assert [JobRow, TooManyJobs] == [type(job) for job in jobs]
+    assert isinstance(jobs[1], TooManyJobs)
+    assert {"running": ["one"]} == jobs[1].extensions
 
 
 def test_copies_of_what_never_had_a_head_before_keep_no_key(catalogs: list[Catalog]) -> None:

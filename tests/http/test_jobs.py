@@ -18,6 +18,7 @@ from crypto import NoIdentityMatch, open_file
 from storage_gateway.catalog.tables import objects
 from tests.gateway import MINER, OpenSession, RunningGateway, eventually, open_session
 from tests.gateway import running_gateway as running
+from tests.http.raw import Answer
 from tests.http.steps import PLAINTEXT, fetch, uploaded
 from tests.http.test_keys import ask, keys_of, rotated
 
@@ -213,6 +214,33 @@ async def test_a_job_of_a_process_that_ended_is_taken_up(
         for urn, body in bodies.items():
             sealed = (await fetch(gateway, urn, session.user_token)).body
             assert body == open_file(sealed, [second])
+
+
+async def test_so_many_jobs_of_a_session_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage_gateway.rewrap.PAGE", 1)
+    async with running(tmp_path, jobs_max=2) as gateway:
+        one, other = await open_session(gateway), await open_session(gateway)
+        for session in (one, other):
+            await filled(gateway, session, 2)
+            await rotated(gateway, session)
+        operator, slow = gateway.operator_token, {"kind": "rewrap", "rate": 0.01}
+
+        async def begin(token: str) -> Answer:
+            return await ask(gateway, "POST", "/v1/jobs", token, slow)
+
+        # Those for all sessions count apart: whoever has one session keeps no operator away.
+        for token in (one.user_token, operator):
+            begun = [(await begin(token)).json()["id"] for _ in range(2)]
+            problem = (await begin(token)).problem(409, "too_many_jobs")
+            assert begun == problem["running"]
+        assert 202 == (await begin(other.user_token)).status
+        dry = await ask(gateway, "POST", "/v1/jobs", operator, slow | {"dry_run": True})
+        assert 200 == dry.status
+        await ask(gateway, "DELETE", f"/v1/jobs/{begun[0]}", operator)
+        await ended(gateway, operator, begun[0])
+        assert 202 == (await begin(operator)).status
 
 
 async def test_a_kind_that_is_not_there_is_refused(

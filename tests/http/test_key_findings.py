@@ -121,6 +121,7 @@ def begun(gateway: RunningGateway, job_id: str, instance_id: str) -> Any:  # noq
         kind="reseal",
         parameters={"session_id": None, "rate": 0.0},
         instance_id=instance_id,
+        jobs_max=4,
     )
 
 

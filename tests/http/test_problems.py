@@ -68,6 +68,7 @@ PROVOKED_ELSEWHERE: dict[type[GatewayError], str] = {
         (errors.Held, errors.NoSuchHold, errors.Retained), "take claims: tests/http/test_holds.py"
     ),
     errors.UnknownJob: "tests/http/test_jobs.py",
+    errors.TooManyJobs: "takes jobs that do not end: tests/http/test_jobs.py",
     SchemaRefused: "takes a database role without a right: tests/stress/test_postgres.py",
 }
 LEAVES_WORK: dict[type[GatewayError], str] = {

@@ -39,6 +39,7 @@ EVERY_SETTING = {
     "object_bytes_max": "1000",
     "json_bytes_max": "2000",
     "miners_max": "5",
+    "jobs_max": "6",
     "page_max": "10",
     "reserve_bytes": "0",
     "connections_max": "7",
