@@ -117,6 +117,7 @@ class Client:
         filename: str | None = None,
         miner: str | None = None,
         reservation: str | None = None,
+        lifetime_s: int | None = None,
         on_bytes: OnBytes = lambda _count: None,
         on_pending: OnPending = lambda _document: None,
     ) -> dict[str, Any]:
@@ -124,7 +125,8 @@ class Client:
 
         An upload that holds the slot and waits for its write quorum is waited for, and not this
         one sent: it may be the same, whose answer was lost. ``on_pending`` then finds ``earlier``
-        in the document. ``reservation`` is the URN that a file of blind custody was sealed for.
+        in the document. ``reservation`` is the URN that a file of blind custody was sealed for;
+        ``lifetime_s`` how long it is to live, from its commit, None: as the session's terms say.
 
         Raises:
             ClientError: the gateway refused, or the upload failed later; ``undecided`` when it
@@ -135,13 +137,16 @@ class Client:
         path = path_of_slot(session_id, task_id, direction)
         named = {"filename": filename, "miner": miner, "reservation": reservation}
         query = {name: value for name, value in named.items() if value is not None}
+        headers = {"Content-Type": content_type, "Expect": "100-continue"}
+        if lifetime_s is not None:
+            headers["Object-Lifetime"] = str(lifetime_s)
         try:
             answer = await self._json(
                 "POST",
                 path,
                 params=query,
                 data=_pieces(source, on_bytes),
-                headers={"Content-Type": content_type, "Expect": "100-continue"},
+                headers=headers,
             )
         except ClientError as busy:
             if busy.code != SlotBusy.code or "status_url" not in busy.problem:

@@ -16,6 +16,7 @@ from .key_commands import add_key_commands
 from .offline_commands import add_offline_commands
 from .output import give_up_stdout
 from .parsers import Command, Commands, Parser, add_command
+from .retention_commands import add_retention_commands
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -50,6 +51,7 @@ def _parser() -> Parser:
     _add_demo(commands)
     add_folder_commands(commands)
     add_gateway_commands(commands)
+    add_retention_commands(commands)
     add_key_commands(commands)
     add_offline_commands(commands)
     return parser

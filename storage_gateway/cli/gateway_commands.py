@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from .durations import duration
 from .parsers import (
     Commands,
     add_client_options,
@@ -11,6 +12,7 @@ from .parsers import (
     add_gateway_options,
     add_known_recipients,
 )
+from .retention_commands import add_session_retain
 
 
 def add_gateway_commands(commands: Commands) -> None:
@@ -75,8 +77,9 @@ def _add_session(commands: Commands) -> None:
     parser = add_command(
         commands,
         "session",
-        "Open sessions (operator).",
-        "  storage-gateway session open --user age1… --miner 0x…=age1… -o session.json",
+        "Open sessions, and change how long what they get is kept (operator).",
+        "  storage-gateway session open --user age1… --miner 0x…=age1… -o session.json\n"
+        "  storage-gateway session retain 101 yearly",
     )
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     opening = add_command(
@@ -118,9 +121,16 @@ def _add_session(commands: Commands) -> None:
         " as the stores are in (default: the gateway's)",
     )
     opening.add_argument(
+        "--retention",
+        metavar="POLICY",
+        help="how long what is committed in it is kept: one of the gateway's retention_policies"
+        " (default: the gateway's)",
+    )
+    opening.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="a new file, mode 0600 (default: stdout)"
     )
     opening.set_defaults(command=_session_open)
+    add_session_retain(verbs)
 
 
 def _miner(text: str) -> tuple[str, str]:
@@ -139,6 +149,7 @@ def _add_put(commands: Commands) -> None:
         "  storage-gateway put --session 101 --task 7 prompt.txt\n"
         "  storage-gateway put --session 101 --task 7 --output result.json\n"
         "  tar c . | storage-gateway put --session 101 --task 8 -\n"
+        "  storage-gateway put --session 101 --task 10 --lifetime 30d prompt.txt\n"
         "  storage-gateway put --session 101 --task 9 -R parties.txt prompt.txt",
     )
     add_client_options(parser)
@@ -148,6 +159,13 @@ def _add_put(commands: Commands) -> None:
     parser.add_argument("--miner", metavar="0x…", help="whose output (a miner's token implies it)")
     parser.add_argument("--sealed", action="store_true", help="FILE is an age file already")
     parser.add_argument("--content-type", default="application/octet-stream")
+    parser.add_argument(
+        "--lifetime",
+        type=duration,
+        metavar="DURATION",
+        help="how long it is kept, from its commit, like 30d, 12h, 90s (default: as the session's"
+        " policy says)",
+    )
     add_known_recipients(parser)
     parser.add_argument("file", metavar="FILE", help="what to upload; - for stdin")
     parser.set_defaults(command=_put)

@@ -41,5 +41,6 @@ def _document_of(options: argparse.Namespace) -> dict[str, Any]:
         "session_id": options.session,
         "backends": options.backend,
         "write_quorum": options.write_quorum,
+        "retention": options.retention,
     }
     return document | {name: value for name, value in optional.items() if value is not None}

@@ -146,6 +146,7 @@ async def _put(options: argparse.Namespace, token: str) -> int:
                 direction,
                 sealed,
                 **what,
+                lifetime_s=options.lifetime,
                 on_bytes=advance,
                 on_pending=lambda document: _say_pending(document, quiet=options.quiet),
             )
