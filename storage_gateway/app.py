@@ -22,26 +22,26 @@ from .api import (
 from .backends import Member
 from .blind import BlindCustody
 from .blocks import Blocks
+from .bringing import Bringing
 from .catalog.blocks import record_blocks, record_none
-from .catalog.outbox import Due, is_copied
 from .config import Config, ConfigError, cannot_listen, url_of
 from .custody import tls_context
 from .erase import Erasure
 from .errors import BackendUnavailable, CatalogBehind
+from .holds import Holds
 from .ids import new_random_id
 from .indexing import Indexing
 from .instance import Instance
 from .key_services import make_jobs, make_registry
 from .late import late_uploads
 from .line import Report, WorkerEnd
-from .manifest_copies import OBJECT, SESSION
 from .memory import Budget
 from .metrics import Metrics
 from .observed import observe_gateway
 from .parts import Parts, open_parts
 from .read import Reads
 from .readiness import OK, Readiness, Watch
-from .records import ALL_OPEN, Manifest, Wanted
+from .records import ALL_OPEN, Wanted
 from .room import require_room
 from .sessions import Sessions
 from .settle import Settler
@@ -172,18 +172,18 @@ class Gateway:
         self._opened.push_async_callback(stress.close)
 
     def _assemble(self, parts: Parts) -> None:
-        config, catalog, store, payloads = self._config, parts.catalog, parts.store, parts.payloads
-        instance_id = self._instance.instance_id
+        config, catalog = self._config, parts.catalog
         settler = Settler(
             catalog,
-            store,
-            instance_id=instance_id,
-            payloads=payloads,
+            parts.store,
+            instance_id=self._instance.instance_id,
+            payloads=parts.payloads,
             copies=old_copies_of(parts),
         )
         stores = _wanted_stores(config, parts)
         memory = self._budgets()
-        erasure = Erasure(catalog=catalog, settler=settler, bring_copy=self._bring_copy)
+        bringing = self._bringing = Bringing(lambda: self.upkeep.outbox)
+        erasure = Erasure(catalog=catalog, settler=settler, bring_copy=bringing.of_object)
         self.upkeep = make_upkeep(
             config,
             parts,
@@ -201,7 +201,7 @@ class Gateway:
             config=config,
             catalog=catalog,
             sessions=self._make_sessions(parts, stores),
-            registry=make_registry(config, parts, bring_copy=self._bring_copy_of_session),
+            registry=make_registry(config, parts, bring_copy=bringing.of_session),
             jobs=make_jobs(
                 config,
                 parts,
@@ -218,11 +218,13 @@ class Gateway:
                 self._uploads,
                 memory=memory["write"],
                 store_of=stores.for_writes,
-                bring_copy=partial(self._bring_copy, again=True),
+                bring_copy=partial(bringing.of_object, again=True),
             ),
             late=late_uploads(config, catalog),
             reads=reads,
             erasure=erasure,
+            holds=Holds(catalog, bringing),
+            bringing=bringing,
             upkeep=self.upkeep,
             check_ready=self._check_ready,
             metrics=self.metrics,
@@ -245,7 +247,7 @@ class Gateway:
             miners_max=self._config.miners_max,
             token_lifetime_s=self._config.token_lifetime_s,
             check_wanted=stores.check,
-            bring_copy=self._bring_copy_of_session,
+            bring_copy=self._bringing.of_session,
             policies=self._config.policies,
             policy=self._config.retention_policy,
         )
@@ -278,7 +280,7 @@ class Gateway:
             check_room=self._check_room,
             hold_lease=self._instance.hold,
             record_blocks=record_blocks if self._config.serve_ipfs else record_none,
-            bring_copy=self._bring_copy,
+            bring_copy=self._bringing.of_object,
             stale_grace_s=self._config.key_retiring_s,
         )
 
@@ -358,15 +360,6 @@ class Gateway:
         host, port = runner.addresses[0][:2]
         self.admin_url = f"http://{host}:{port}"
         logger.info("metrics are told", extra={"url": f"{self.admin_url}/metrics"})
-
-    async def _bring_copy(self, manifest: Manifest, *, again: bool = False) -> None:
-        if is_copied(manifest.slot.session_id):
-            due = Due(OBJECT, manifest.object_id, manifest.generation)
-            await self.upkeep.outbox.acknowledge(due, again=again)
-
-    async def _bring_copy_of_session(self, session_id: str) -> None:
-        if is_copied(session_id):  # of whatever generation it has by now, and perhaps again
-            await self.upkeep.outbox.acknowledge(Due(SESSION, session_id, 1), again=True)
 
     def _check_room(self, wanted: Wanted = ALL_OPEN) -> None:
         full = {node.name for node in self.parts.nodes if node.is_full}

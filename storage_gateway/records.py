@@ -61,6 +61,8 @@ class Session:
     parties: tuple[Party, ...]
     wanted: Wanted = ALL_OPEN
     policy: Policy = FOREVER
+    held: bool = False
+    """Nothing in it is erased: a hold is on it as a whole."""
 
     def party(self, role: str, miner: str | None = None) -> Party | None:
         """Return the party in that role, if there is one."""

@@ -8,6 +8,14 @@ from .access import EVERYONE_KNOWN, OPERATOR, PARTIES, Route
 from .block_handlers import get_block
 from .header_handlers import confirm_header, make_reservation, replace_header, show_header
 from .health_handlers import healthz, readyz
+from .hold_handlers import (
+    place_hold_on_object,
+    place_hold_on_session,
+    release_hold_on_object,
+    release_hold_on_session,
+    show_holds_on_object,
+    show_holds_on_session,
+)
 from .job_handlers import (
     JOBS,
     show_failures,
@@ -87,6 +95,9 @@ ROUTES = (
     Route("POST", f"{SESSION}/keys/states", EVERYONE_KNOWN, change_key_state),
     Route("POST", f"{SESSION}/miners", OPERATOR, add_miner),
     Route("DELETE", f"{SESSION}/miners/{{miner}}", OPERATOR, remove_miner),
+    Route("GET", f"{SESSION}/holds", OPERATOR, show_holds_on_session),
+    Route("POST", f"{SESSION}/holds", OPERATOR, place_hold_on_session),
+    Route("POST", f"{SESSION}/holds/{{hold}}/release", OPERATOR, release_hold_on_session),
     Route("GET", f"{SESSION}/objects", EVERYONE_KNOWN, list_session_objects),
     Route("GET", f"{SESSION}/uploads/{{upload}}", EVERYONE_KNOWN, show_upload, look_at_upload),
     Route("POST", f"{SESSION}/tasks/{{task}}/input", OPERATOR | _USER, upload, look_at_input),
@@ -96,6 +107,9 @@ ROUTES = (
     Route("GET", OBJECT, PARTIES, get_object, look_at_object),
     Route("HEAD", OBJECT, PARTIES, get_object, look_at_object),
     Route("DELETE", OBJECT, OPERATOR | _USER, erase_object),
+    Route("GET", f"{OBJECT}/holds", OPERATOR, show_holds_on_object),
+    Route("POST", f"{OBJECT}/holds", OPERATOR, place_hold_on_object),
+    Route("POST", f"{OBJECT}/holds/{{hold}}/release", OPERATOR, release_hold_on_object),
     Route("GET", f"{OBJECT}/manifest", EVERYONE_KNOWN, show_manifest),
     Route("GET", RETENTION, EVERYONE_KNOWN, show_retention),
     Route("PUT", RETENTION, OPERATOR | _USER, change_object_lifetime),

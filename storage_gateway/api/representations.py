@@ -33,6 +33,7 @@ def session_json(session: Session, intake: str | None) -> dict[str, object]:
         "backends": session.wanted.backends,
         "write_quorum": session.wanted.write_quorum,
         "retention": policy_json(session.policy),
+        "held": session.held,
         "parties": {
             "user": {"recipient": by_role[USER].recipient, "version": by_role[USER].version},
             "router": {

@@ -90,6 +90,7 @@ async def _changed(
         await request.app[SERVICES].catalog.run(lambda c: change(c, object_id))
     except RetentionError as error:
         raise refused_wish(error, field) from None
+    await request.app[SERVICES].bringing.of_claims(manifest.slot.session_id, object_id)
     return await _answered(request, manifest)
 
 

@@ -9,9 +9,11 @@ from aiohttp import web
 
 from storage_gateway.blind import BlindCustody
 from storage_gateway.blocks import Blocks
+from storage_gateway.bringing import Bringing
 from storage_gateway.catalog import Catalog
 from storage_gateway.config import Config
 from storage_gateway.erase import Erasure
+from storage_gateway.holds import Holds
 from storage_gateway.jobs import Jobs
 from storage_gateway.late import LateUploads
 from storage_gateway.metrics import Metrics
@@ -64,6 +66,8 @@ class Services:
     late: LateUploads
     reads: Reads
     erasure: Erasure
+    holds: Holds
+    bringing: Bringing
     upkeep: Upkeep
     check_ready: Callable[[], Awaitable[Readiness]]
     metrics: Metrics

@@ -219,6 +219,7 @@ def load_session(connection: Connection, session_id: str) -> Session:
         ),
         wanted=Wanted(backends_of(row), row.write_quorum),
         policy=load_policy(connection, row.terms_id),
+        held=row.holds > 0,
     )
 
 

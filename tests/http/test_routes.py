@@ -30,6 +30,7 @@ pytestmark = pytest.mark.both_databases
 
 Outcome = int | tuple[int, str]
 
+HOLD = {"who": "the court", "why": "case 7"}
 NEW_MINER = "0x00000000000000000000000000000000000000c3"
 
 NO_TOKEN: dict[str, Outcome] = {
@@ -114,6 +115,7 @@ OF_BLIND_CUSTODY: Outcome = (409, "not_blind")
 REWRAPPING = NO_TOKEN | OPERATOR_ALONE
 REWRAPPING |= {"operator": NOT_ALLOWED, "user": OF_BLIND_CUSTODY, "foreign_user": NOT_KNOWN}
 CONFIRMING: dict[str, Outcome] = dict.fromkeys(["user", "miner", "other_miner"], OF_BLIND_CUSTODY)
+HOLDING = NO_TOKEN | OPERATOR_ALONE | {"operator": (404, "no_such_hold")}
 STRESS = NO_TOKEN | OPERATOR_ALONE | {"operator": (404, "stress_disabled")}
 
 EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
@@ -129,6 +131,9 @@ EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
     ("PUT", "/v1/sessions/{session}/retention"): {
         "": NO_TOKEN | OPERATOR_ALONE | {"operator": 200},
     },
+    ("GET", "/v1/sessions/{session}/holds"): {"": HOLDING | {"operator": 200}},
+    ("POST", "/v1/sessions/{session}/holds"): {"": HOLDING | {"operator": 201}},
+    ("POST", "/v1/sessions/{session}/holds/{hold}/release"): {"": HOLDING},
     ("GET", "/v1/sessions/{session}/objects"): {"": IN_SESSION},
     ("GET", "/v1/sessions/{session}/keys"): {"": IN_SESSION},
     ("POST", "/v1/sessions/{session}/keys"): {"": FOR_ITS_OWN_KEY | {"user": 201, "operator": 201}},
@@ -201,6 +206,15 @@ EXPECTED: dict[tuple[str, str], dict[str, dict[str, Outcome]]] = {
     ("PUT", "/v1/objects/{urn}/retention"): {"input": RETAINING, "output": RETAINING},
     ("PUT", "/v1/objects/{urn}/lease"): {"input": RETAINING, "output": RETAINING},
     ("DELETE", "/v1/objects/{urn}/lease"): {"input": RETAINING, "output": RETAINING},
+    ("GET", "/v1/objects/{urn}/holds"): {
+        "input": HOLDING | {"operator": 200},
+        "output": HOLDING | {"operator": 200},
+    },
+    ("POST", "/v1/objects/{urn}/holds"): {
+        "input": HOLDING | {"operator": 201},
+        "output": HOLDING | {"operator": 201},
+    },
+    ("POST", "/v1/objects/{urn}/holds/{hold}/release"): {"input": HOLDING, "output": HOLDING},
     ("GET", "/v1/objects/{urn}/header"): {"input": READING_INPUT, "output": READING_OUTPUT},
     ("PATCH", "/v1/objects/{urn}/header"): {"input": REWRAPPING, "output": REWRAPPING},
     ("POST", "/v1/objects/{urn}/header/confirmations"): {
@@ -281,7 +295,7 @@ async def _store_token(gateway: RunningGateway, *, lifetime_s: float) -> str:
 async def _call(world: _World, route: Route, kind: str, task_id: str, token: str | None) -> Answer:
     """Make the one good request of a route; whose token it is decides."""
     path = route.path.replace("{session}", "101").replace("{task}", task_id)
-    path = path.replace("{miner}", MINER)
+    path = path.replace("{miner}", MINER).replace("{hold}", "a" * 32)
     if "{job}" in path:
         jobs = world.gateway.gateway.services.jobs
         job = await jobs.start("rewrap", "101", 0.0)
@@ -307,6 +321,9 @@ async def _call(world: _World, route: Route, kind: str, task_id: str, token: str
             headers = [("Content-Type", "application/json")]
             wish = {"retention": {"lifetime_s": 60}, "lease": {"for_s": 60}}
             body = json.dumps(wish[path.rpartition("/")[2]]).encode()
+        if route.method == "POST" and "/holds" in path:
+            headers = [("Content-Type", "application/json")]
+            body = json.dumps(HOLD).encode()
     elif route.method == "PUT":
         headers = [("Content-Type", "application/json")]
         body = b'{"policy": "forever"}'
@@ -328,6 +345,8 @@ async def _call(world: _World, route: Route, kind: str, task_id: str, token: str
             "states": state,
             "miners": {"id": NEW_MINER, "recipient": recipient},
             "jobs": {"kind": "rewrap", "session_id": "101"},
+            "holds": HOLD,
+            "release": HOLD,
         }
         document = documents.get(path.rpartition("/")[2], {})
         body = json.dumps(document).encode()
