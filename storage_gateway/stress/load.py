@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 
 from crypto import Identity, X25519Identity
+from retention import FOREVER
 from storage_gateway.late import CommitPending
 from storage_gateway.records import INPUT
 from storage_gateway.sessions import MinerEntry, Sessions
@@ -59,14 +60,15 @@ class Member:
     miner_token: str = field(repr=False)
 
 
-async def open_member(sessions: Sessions, session_id: str) -> Member:
-    """Open a session with fresh identities."""
+async def open_member(sessions: Sessions, session_id: str, *, policy: str = FOREVER.name) -> Member:
+    """Open a session with fresh identities; what the deployment promises others binds no run."""
     user, miner = X25519Identity.generate(), X25519Identity.generate()
     opened = await sessions.open(
         session_id=session_id,
         custody="router",
         user_recipient=str(user.recipient()),
         miners=[MinerEntry(MINER, str(miner.recipient()))],
+        retention=policy,
     )
     return Member(session_id, user, miner, opened.user_token, opened.miner_tokens[MINER])
 

@@ -17,6 +17,7 @@ from typing import Protocol
 import msgspec
 from sqlalchemy import Connection, func, select
 
+from retention import FOREVER
 from storage_gateway.backends import KeyedStore, Replicas, Shelf, shelf_of
 from storage_gateway.backends.faulty import FaultyStore
 from storage_gateway.catalog.faulty import FaultyCatalog
@@ -194,6 +195,8 @@ def run_config(config: Config, run_id: str, *, stores: int, quorum: int) -> Conf
         gc_dwell_s=7 * NEVER_S,
         leftovers_interval_s=NEVER_S,
         late_write_horizon_s=horizon_of(backends),
+        retention_policies=(),
+        retention_policy=FOREVER.name,
     )
 
 

@@ -26,6 +26,7 @@ from tests.http.blind_world import open_blind, sealed_for
 from tests.http.claims_world import POLICIES, SETTINGS, Kept, ask, kept, lives_s
 from tests.http.raw import EXPECT, SEALED, connected, request
 from tests.http.steps import fetch, sealed_by_stock_tool, upload, uploaded
+from tests.http.test_late import deployed
 
 pytestmark = pytest.mark.both_databases
 
@@ -296,6 +297,15 @@ async def test_a_file_of_blind_custody_lives_as_long_as_its_upload_asks(
 
     assert [60, 77] == [lives_s(answer.json()) for answer in documents[:2]]
     documents[2].problem(422, "lifetime_too_long")
+
+
+async def test_an_upload_that_was_late_lives_as_long_as_it_asks(tmp_path: Path) -> None:
+    async with deployed(tmp_path, **SETTINGS) as late:
+        document = await late.sent(headers=[(LIFETIME, "77")])
+        late.two.go_on.set()
+        committed = await late.ended(document)
+
+    assert ("committed", 77) == (committed["state"], lives_s(committed))
 
 
 @pytest.mark.parametrize(

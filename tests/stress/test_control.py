@@ -86,6 +86,21 @@ async def test_a_control_upload_under_way_at_the_stop_is_erased_too(
     assert "committed" not in states
 
 
+async def test_what_the_deployment_promises_others_binds_no_run(tmp_path: Path) -> None:
+    """Else a control group could not erase what it made, and would be there for ever."""
+    kept = [{"name": "strict", "default_s": 86400, "mode": "compliance"}]
+    settings: dict[str, object] = {"retention_policies": kept, "retention_policy": "strict"}
+    async with running_gateway(tmp_path, enable_stress=True, **settings) as gateway:
+        run = await carried_out(gateway, "tiny-objects", duration_s=0.5, clients=2, sizes=[4096])
+
+        async def is_gone() -> bool:
+            answer = await ask(gateway, "GET", f"/v1/sessions/stress.{run['id']}")
+            return answer.status == 404
+
+        assert {} == failed(run)
+        await eventually(is_gone, what="the end of the control group's session")
+
+
 async def test_a_folder_called_like_a_package_of_ours_is_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
