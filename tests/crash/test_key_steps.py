@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import func, select
 
 from crypto import Identity, NoIdentityMatch, X25519Identity, open_file, parse_recipient
+from storage_gateway.catalog import Catalog
 from storage_gateway.catalog.jobs import list_jobs
 from storage_gateway.catalog.tables import graves, intents, key_versions, objects
 from storage_gateway.errors import CatalogUnavailable, GatewayError
@@ -33,15 +34,15 @@ DEATHS_MIN = 20
 
 @dataclass
 class Death:
-    """Ends a gateway's writing at one of its transactions."""
+    """Ends the writing of whoever has a catalog at one of its transactions."""
 
     at: int
     takes_effect: bool
     count: int = 0
     is_dead: bool = False
 
-    def stop(self, gateway: RunningGateway) -> None:
-        catalog: Any = gateway.catalog
+    def stop(self, catalog: Catalog) -> None:
+        of_catalog: Any = catalog
         run: Callable[..., Awaitable[Any]] = catalog.run
 
         async def dying(unit: Callable[..., Any]) -> Any:  # noqa: ANN401 - as the unit answers
@@ -55,7 +56,7 @@ class Death:
                 await run(unit)
             raise CatalogUnavailable("dies")
 
-        catalog.run = dying
+        of_catalog.run = dying
 
 
 @dataclass
@@ -106,7 +107,7 @@ async def lived_through(tmp_path: Path, death: Death) -> Held:
                 path = session.path(f"t{number}")
                 urn = (await uploaded(gateway, path, session.user_token, body))["urn"]
                 held.bodies[urn] = body
-            death.stop(gateway)
+            death.stop(gateway.catalog)
             await script(gateway, held, death)
     return held
 

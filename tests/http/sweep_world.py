@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from retention import Policy
 from storage_gateway.catalog import Catalog, now_ms
@@ -104,6 +104,11 @@ class World:
         change = update(objects).where(objects.c.object_id == object_id).values(**columns)
         await self.catalog.run(lambda c: c.execute(change).rowcount)
 
+    async def clear(self) -> None:
+        """Forget all objects that live, but the first."""
+        lives = (objects.c.state == "committed", objects.c.terms_id.is_not(None))
+        await self.catalog.run(lambda c: c.execute(delete(objects).where(*lives)).rowcount)
+
     async def hold_session(self, session_id: str) -> None:
         change = update(sessions).where(sessions.c.session_id == session_id).values(holds=1)
         await self.catalog.run(lambda c: c.execute(change).rowcount)
@@ -159,6 +164,51 @@ def expired_of(rows: Rows) -> set[str]:
 
 def erased_of(rows: Rows) -> set[str]:
     return {i for i, row in rows.items() if row["state"] != "committed"}
+
+
+async def make_a_mix(world: World, session_id: str = "held") -> dict[str, list[str]]:
+    """Make objects that each verdict and reason is about; return their ids by what they are.
+    ``session_id`` is a new session, which is held.
+    """
+    now = await world.now()
+    await open_session(world.gateway, session_id)
+    await world.hold_session(session_id)
+    over: dict[str, Any] = {"expired_ms": now - 2 * GRACE_MS, "erase_after_ms": now - GRACE_MS}
+    in_grace: dict[str, Any] = {"expired_ms": now - HOUR_MS, "erase_after_ms": now + GRACE_MS}
+    return {
+        "forever": await world.make(2),
+        "lives": await world.make(2, ends_in_ms=HOUR_MS),
+        "leased": await world.make(2, ends_in_ms=-HOUR_MS, leased_until_ms=now + HOUR_MS),
+        "due": await world.make(3, ends_in_ms=-HOUR_MS),
+        "due_lease": await world.make(1, ends_in_ms=-DAY_MS, leased_until_ms=now - HOUR_MS),
+        "held": await world.make(2, ends_in_ms=-HOUR_MS, holds=1),
+        "held_session": await world.make(2, ends_in_ms=-HOUR_MS, session_id=session_id),
+        "grace": await world.make(2, ends_in_ms=-HOUR_MS, **in_grace),
+        "grace_over": await world.make(3, ends_in_ms=-DAY_MS, **over),
+        "grace_over_held": await world.make(1, ends_in_ms=-DAY_MS, holds=2, **over),
+        "grace_over_session": await world.make(
+            1, ends_in_ms=-DAY_MS, session_id=session_id, **over
+        ),
+        "ahead": await world.make(2, ends_in_ms=HOUR_MS, **in_grace),
+        "ahead_for_ever": await world.make(1, **over),
+        "ahead_held": await world.make(1, ends_in_ms=HOUR_MS, holds=1, **over),
+    }
+
+
+EXPECTED: Mapping[str, tuple[str, str]] = {
+    "due": ("expire", "lifetime_over"),
+    "due_lease": ("expire", "lifetime_over"),
+    "held": ("keep", "held"),
+    "held_session": ("keep", "held"),
+    "grace": ("keep", "grace"),
+    "grace_over": ("erase", "grace_over"),
+    "grace_over_held": ("keep", "held"),
+    "grace_over_session": ("keep", "held"),
+    "ahead": ("revive", "clock"),
+    "ahead_for_ever": ("revive", "clock"),
+    "ahead_held": ("revive", "clock"),
+}
+"""What a sweep says of those of them that it looks at."""
 
 
 async def shown(world: World, query: str = "") -> dict[str, Any]:

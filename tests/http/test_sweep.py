@@ -22,12 +22,12 @@ from storage_gateway.catalog.sweeping import _ENDS, Phase, Place, Planned, plan_
 from storage_gateway.catalog.tables import deployment
 from storage_gateway.errors import CatalogBehind, NotFound
 from storage_gateway.sweep import NAME, SweepReport
-from tests.gateway import eventually, open_session
+from tests.gateway import eventually
 from tests.http.raw import exchange, request
 from tests.http.scraping import samples, value
-from tests.http.steps import uploaded
 from tests.http.sweep_world import (
     DAY_MS,
+    EXPECTED,
     GRACE_MS,
     HOUR_MS,
     LEAP_S,
@@ -36,6 +36,7 @@ from tests.http.sweep_world import (
     World,
     erased_of,
     expired_of,
+    make_a_mix,
     run_by_hand,
     shown,
     world,
@@ -49,47 +50,6 @@ ON_BOTH = pytest.mark.both_databases()
 
 LEAP_MS = int(LEAP_S * 1000)
 NO_MARKS: dict[str, Any] = {}
-
-
-async def make_a_mix(world: World) -> dict[str, list[str]]:
-    """Make objects that each verdict and reason is about; return their ids by what they are."""
-    now = await world.now()
-    held = await open_session(world.gateway, "held")
-    await uploaded(world.gateway, held.path("t1"), held.user_token, b"content")
-    await world.hold_session("held")
-    over: dict[str, Any] = {"expired_ms": now - 2 * GRACE_MS, "erase_after_ms": now - GRACE_MS}
-    in_grace: dict[str, Any] = {"expired_ms": now - HOUR_MS, "erase_after_ms": now + GRACE_MS}
-    return {
-        "forever": await world.make(2),
-        "lives": await world.make(2, ends_in_ms=HOUR_MS),
-        "leased": await world.make(2, ends_in_ms=-HOUR_MS, leased_until_ms=now + HOUR_MS),
-        "due": await world.make(3, ends_in_ms=-HOUR_MS),
-        "due_lease": await world.make(1, ends_in_ms=-DAY_MS, leased_until_ms=now - HOUR_MS),
-        "held": await world.make(2, ends_in_ms=-HOUR_MS, holds=1),
-        "held_session": await world.make(2, ends_in_ms=-HOUR_MS, session_id="held"),
-        "grace": await world.make(2, ends_in_ms=-HOUR_MS, **in_grace),
-        "grace_over": await world.make(3, ends_in_ms=-DAY_MS, **over),
-        "grace_over_held": await world.make(1, ends_in_ms=-DAY_MS, holds=2, **over),
-        "grace_over_session": await world.make(1, ends_in_ms=-DAY_MS, session_id="held", **over),
-        "ahead": await world.make(2, ends_in_ms=HOUR_MS, **in_grace),
-        "ahead_for_ever": await world.make(1, **over),
-        "ahead_held": await world.make(1, ends_in_ms=HOUR_MS, holds=1, **over),
-    }
-
-
-EXPECTED = {
-    "due": ("expire", "lifetime_over"),
-    "due_lease": ("expire", "lifetime_over"),
-    "held": ("keep", "held"),
-    "held_session": ("keep", "held"),
-    "grace": ("keep", "grace"),
-    "grace_over": ("erase", "grace_over"),
-    "grace_over_held": ("keep", "held"),
-    "grace_over_session": ("keep", "held"),
-    "ahead": ("revive", "clock"),
-    "ahead_for_ever": ("revive", "clock"),
-    "ahead_held": ("revive", "clock"),
-}
 
 
 @ON_BOTH
