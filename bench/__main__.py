@@ -10,7 +10,20 @@ from pathlib import Path
 
 import aiohttp
 
-from . import backends, ipfs, kernels, keys, memory, passes, plot, privacy, report, small, transfers
+from . import (
+    backends,
+    ipfs,
+    kernels,
+    keys,
+    memory,
+    passes,
+    plot,
+    privacy,
+    report,
+    small,
+    sweep,
+    transfers,
+)
 from .figures import Row, Verdict
 from .machine import NotMeasurable, describe
 from .plan import Plan, full_plan, quick_plan
@@ -35,6 +48,7 @@ BENCHMARKS: Benchmarks = {
     "ipfs": (ipfs.measure, "an IPFS node, against its own add and cat"),
     "passes": (passes.measure, "scrub, repair and rebuild, as objects grow in number"),
     "keys": (keys.measure, "heads wrapped anew after a rotation, and a census of keys"),
+    "sweep": (sweep.measure, "what is due expires, what is to be kept is gone through"),
     "privacy": (privacy.measure, "an S3 server, against a gateway that seals nothing"),
 }
 
@@ -45,6 +59,7 @@ examples:
   python -m bench kernels --plot FILE   and draw it, as SVG
   python -m bench passes --full         over 100,000 objects, too: an hour
   python -m bench keys --full           100,000 heads, and a census over a million objects
+  python -m bench sweep --full          sweeps over a million rows
   python -m bench --quick               a few MiB, seconds; floors are not judged
   python -m bench --json figures.json   every single value as JSON, too
   python -m bench --write               put the figures and the plot into docs/
@@ -115,7 +130,7 @@ def _parser(benchmarks: Benchmarks) -> argparse.ArgumentParser:
         "--runs", type=int, default=RUNS, metavar="N", help="of each side (%(default)s)"
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, one run, no floors")
-    parser.add_argument("--full", action="store_true", help="passes and keys over more objects")
+    parser.add_argument("--full", action="store_true", help="passes, keys and sweeps over more")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every value to FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw seal and open as SVG")
     parser.add_argument("--write", action="store_true", help=f"rewrite docs/{DOCUMENT.name}")

@@ -32,6 +32,8 @@ class Plan:
     """Heads that are wrapped anew."""
     census_count: int
     """Objects that a census counts."""
+    sweep_count: int
+    """Rows that a sweep goes through."""
     judged: bool
     folder: Path
     say: Callable[[str], None]
@@ -64,6 +66,7 @@ def full_plan(folder: Path, runs: int, say: Callable[[str], None], *, most: bool
         pass_large=32,
         rewrap_count=100_000 if most else 5000,
         census_count=10**6 if most else 100_000,
+        sweep_count=10**6 if most else 100_000,
         judged=True,
         folder=folder,
         say=say,
@@ -85,6 +88,7 @@ def quick_plan(folder: Path, say: Callable[[str], None]) -> Plan:
         pass_large=0,
         rewrap_count=8,
         census_count=100,
+        sweep_count=100,
         judged=False,
         folder=folder,
         say=say,
