@@ -12,6 +12,7 @@ from storage_gateway import __version__
 from .exits import EXIT_FAILED, EXIT_INTERRUPTED
 from .folder_commands import add_folder_commands
 from .gateway_commands import add_gateway_commands
+from .hold_commands import add_hold_commands
 from .key_commands import add_key_commands
 from .offline_commands import add_offline_commands
 from .output import give_up_stdout
@@ -53,6 +54,7 @@ def _parser() -> Parser:
     add_gateway_commands(commands)
     add_retention_commands(commands)
     add_key_commands(commands)
+    add_hold_commands(commands)
     add_offline_commands(commands)
     return parser
 
