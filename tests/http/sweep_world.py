@@ -74,6 +74,11 @@ class World:
         query = select(deployment.c.swept_ms)
         return await self.catalog.read(lambda c: c.execute(query).scalar_one())
 
+    async def leap_behind(self, ms: int) -> None:
+        """Have the last sweep been so long ago, for a process that has not seen the time pass."""
+        change = update(deployment).values(swept_ms=await self.now() - ms)
+        await self.catalog.run(lambda c: c.execute(change).rowcount)
+
     async def make(
         self,
         count: int = 1,
