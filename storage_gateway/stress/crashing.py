@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy import Connection, update
+
+from storage_gateway.catalog.tables import passes
 from storage_gateway.errors import BackendUnavailable
 
 from .bodies import Body
@@ -119,3 +122,12 @@ async def crash_rounds(trial: Trial, points: Sequence[str]) -> Crashes:
         await crashes.send_again(gateway)
     crashes.conclude()
     return crashes
+
+
+async def let_turns_run_out(trial: Trial) -> None:
+    """Let the lease end that a dead process has on a pass: that takes minutes."""
+
+    def unit(connection: Connection) -> None:
+        connection.execute(update(passes).values(lease_until_ms=0))
+
+    await trial.world.catalog.inner.run(unit)

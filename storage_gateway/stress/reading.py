@@ -17,6 +17,8 @@ from .world import Reachable
 
 LONG_SIZE = 12 * 983_040
 """Of a body of three runs of leaves: the last one is asked for when the first was sent."""
+SLOW_SIZE = 3 * LONG_SIZE
+"""Of a body that is not sent to its end into the buffers of a connection whose reader pauses."""
 RECEIVED_MAX = 64 << 10
 """What the kernel takes for a reader that pauses: else it would take a body nearly whole."""
 SPARE_S = 10.0

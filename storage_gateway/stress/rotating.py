@@ -8,10 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crypto import CryptoError, Identity, NoIdentityMatch, X25519Identity, open_file, open_head
-from storage_gateway.catalog.sessions import set_operator_token
 from storage_gateway.key_states import KeyState
-from storage_gateway.records import MINER, ROUTER, USER, Manifest, TokenKind
-from storage_gateway.tokens import new_token, token_digest
+from storage_gateway.records import MINER, ROUTER, USER, Manifest
 
 from .bodies import Body
 from .load import MINER as MINER_ADDRESS
@@ -252,9 +250,8 @@ def note_job(job: dict[str, Any], wrong: list[str]) -> None:
 
 
 async def open_keys(trial: Trial, gateway: Reachable, name: str = "stress") -> Keys:
-    """Open a session of the run, and give the run an operator, whose token is nowhere else."""
-    member, token = await trial.member(name), new_token(TokenKind.OPERATOR)
-    await trial.world.catalog.inner.run(lambda c: set_operator_token(c, token_digest(token)))
+    """Open a session of the run, and give the run an operator."""
+    member, token = await trial.member(name), await trial.operator()
     routers = list(trial.world.parts.keyring.opening())
     held: dict[str, list[Identity]] = {
         USER: [member.user],

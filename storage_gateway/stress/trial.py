@@ -10,9 +10,11 @@ from typing import Any
 
 import aiohttp
 
+from storage_gateway.catalog.sessions import set_operator_token
 from storage_gateway.chance import Chance
 from storage_gateway.errors import SlotTaken
-from storage_gateway.records import INPUT
+from storage_gateway.records import INPUT, TokenKind
+from storage_gateway.tokens import new_token, token_digest
 
 from .bodies import Body
 from .children import Children
@@ -59,6 +61,7 @@ class Ledger:
     acknowledged: dict[str, tuple[Member, Body]] = field(default_factory=dict)
     """By URN that was answered."""
     erased: set[str] = field(default_factory=set)
+    """What is promised no more: it was erased, or is over."""
 
     def offer(self, member: Member, task_id: str, direction: str, body: Body) -> None:
         """Note a body before its first byte is sent."""
@@ -122,6 +125,13 @@ class Trial:
         """Open a session of the run."""
         self.members[name] = await open_member(self.world.sessions, name)
         return self.members[name]
+
+    async def operator(self) -> str:
+        """Give the run an operator; return the token, which is nowhere else."""
+        token = new_token(TokenKind.OPERATOR)
+        digest = token_digest(token)
+        await self.world.catalog.inner.run(lambda c: set_operator_token(c, digest))
+        return token
 
     def customer(self, gateway: Reachable, member: Member) -> Customer:
         """Return a member's clients at a gateway."""

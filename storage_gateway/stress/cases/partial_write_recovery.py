@@ -6,12 +6,10 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
 import msgspec
-from sqlalchemy import Connection, update
 
 from storage_gateway.catalog.faulty import COMMIT_DECIDED, COMMITTED
-from storage_gateway.catalog.tables import passes
 from storage_gateway.stress.contract import Case
-from storage_gateway.stress.crashing import LEASES, Crashes
+from storage_gateway.stress.crashing import LEASES, Crashes, let_turns_run_out
 from storage_gateway.stress.mending import UNHINDERED, mend, require_everywhere, scrub
 from storage_gateway.stress.orders import point_of
 from storage_gateway.stress.parameters import Parameters, Sizes
@@ -99,7 +97,7 @@ async def _kill_in_repair(trial: Trial, crashes: Crashes, point: str) -> None:
     async with trial.children.child(at=point, **LEASES, **REPAIRS) as child:
         await child.wait_at_point()
         await crashes.kill(child)
-    await _let_turns_run_out(trial)
+    await let_turns_run_out(trial)
 
 
 @asynccontextmanager
@@ -119,15 +117,6 @@ async def _settled(trial: Trial, crashes: Crashes) -> AsyncIterator[GatewayLike]
             "recovery clears away what dead processes left", met=met, evidence=f"{left} left"
         )
         yield gateway
-
-
-async def _let_turns_run_out(trial: Trial) -> None:
-    """Let the lease end that a dead process has on a pass: that takes minutes."""
-
-    def unit(connection: Connection) -> None:
-        connection.execute(update(passes).values(lease_until_ms=0))
-
-    await trial.world.catalog.inner.run(unit)
 
 
 CASE = Case(

@@ -8,7 +8,7 @@ from storage_gateway.records import INPUT, OUTPUT, USER, Manifest
 from storage_gateway.stress.bodies import Body
 from storage_gateway.stress.contract import Case, bytes_of_bodies
 from storage_gateway.stress.parameters import Parameters, Sizes
-from storage_gateway.stress.reading import LONG_SIZE, pausing
+from storage_gateway.stress.reading import SLOW_SIZE, pausing
 from storage_gateway.stress.record import OK
 from storage_gateway.stress.rotating import ROLES, Keys, note_job, open_keys, opens_to
 from storage_gateway.stress.tampering import manifest_of
@@ -17,8 +17,6 @@ from storage_gateway.stress.world import Reachable
 
 BEGUN = 4
 """Objects that are there before the first job, beside a long one."""
-SLOW_SIZE = 3 * LONG_SIZE
-"""Of a body that is not sent to its end into the buffers of a connection whose reader pauses."""
 GRACE_S = 6.0
 """How long what was superseded may be read."""
 HELD_S = 2.0
