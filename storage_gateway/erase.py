@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from .catalog import Catalog
 from .catalog.erasing import erase, erase_expired
@@ -59,7 +60,7 @@ class Erasure:
             NotFound: no such object.
 
         """
-        manifest = await self._catalog.run(lambda c: erase_expired(c, object_id))
+        manifest = await self._catalog.run(partial(erase_expired, object_id=object_id))
         if manifest is not None:
             await self._clear(manifest)
         return manifest

@@ -24,7 +24,7 @@ COMMIT_DECIDED, COMMITTED = "commit decided", "committed"
 yet; COMMIT returned, and nobody knows of it yet."""
 DECIDED, DONE = " decided", " done"
 """Behind the name of a unit: such points of the transactions of `TOLD_UNITS`."""
-TOLD_UNITS = frozenset({"add_key", "put_heads", "tell_job"})
+TOLD_UNITS = frozenset({"add_key", "put_heads", "tell_job", "expire", "erase_expired", "set_swept"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

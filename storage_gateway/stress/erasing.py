@@ -115,13 +115,29 @@ async def left_in(world: World, store: RunStore, trace: Trace, newest: int) -> l
     return found
 
 
-async def require_erased(trial: Trial, traces: Mapping[str, Trace], criterion: str) -> None:
+async def require_deleted(trial: Trial, traces: Mapping[str, Trace], criterion: str) -> None:
+    """Wait until no store has anything of the payloads; require that it comes to that."""
+    left: list[str] = []
+
+    async def are_deleted() -> bool:
+        left.clear()
+        for trace in traces.values():
+            for each in trial.world.stores:
+                left.extend(await left_in(trial.world, each, trace, 0))
+        return not left
+
+    await trial.eventually(are_deleted, within_s=ERASED_S_MAX)
+    trial.require_all(criterion, left)
+
+
+async def require_erased(trial: Trial, traces: Mapping[str, Trace], criterion: str) -> bool:
     """Wait until objects are erased; require that from that moment on no store has anything of
-    them but the tombstone, and that their heads are nowhere.
+    them but the tombstone, and that their heads are nowhere. False: it did not come to that.
     """
     world, waiting, left = trial.world, dict(traces), list[str]()
 
-    async def are_erased() -> bool:
+    async def is_over() -> bool:
+        is_buried = "graves" in await world.unsettled()
         for urn in list(waiting):
             manifest = await manifest_of(world, urn)
             if manifest.state is ObjectState.ERASED:
@@ -129,13 +145,14 @@ async def require_erased(trial: Trial, traces: Mapping[str, Trace], criterion: s
                 for each in world.stores:
                     found = await left_in(world, each, trace, manifest.generation)
                     left.extend(f"{key} in store {each.name}" for key in found)
-        return not waiting
+        return not waiting or not is_buried  # of what has no grave nothing more is heard
 
     within_s = world.config.late_write_horizon_s + ERASED_S_MAX
-    await trial.eventually(are_erased, within_s=within_s)
+    await trial.eventually(is_over, within_s=within_s)
     left += [f"{urn} is still erasing" for urn in waiting]
     left += await asyncio.to_thread(_heads_in, trial, traces.values())
     trial.require_all(criterion, left)
+    return not left
 
 
 def _heads_in(trial: Trial, traces: Iterable[Trace]) -> list[str]:

@@ -42,6 +42,8 @@ NEVER_S = 86400.0
 SETTLED_S = 0.5
 """How long repair, where a case has it run, waits for what may come by itself."""
 LEASE_S, RENEW_S = 15.0, 1.0
+TOKENS_S = 90 * 86400.0
+"""The clock of a run may leap."""
 BODY_IDLE_S = 10.0
 ANSWER_WITHIN_S, DECIDE_WITHIN_S = 30.0, 300.0
 DRAIN_S = 2.0
@@ -181,6 +183,7 @@ def run_config(config: Config, run_id: str, *, stores: int, quorum: int) -> Conf
         key_transit_token_file=None,
         enable_stress=False,
         workers=1,
+        token_lifetime_s=TOKENS_S,
         body_idle_s=BODY_IDLE_S,
         answer_within_s=ANSWER_WITHIN_S,
         decide_within_s=DECIDE_WITHIN_S,
@@ -194,6 +197,7 @@ def run_config(config: Config, run_id: str, *, stores: int, quorum: int) -> Conf
         gc_interval_s=NEVER_S,
         gc_dwell_s=7 * NEVER_S,
         leftovers_interval_s=NEVER_S,
+        sweep_interval_s=NEVER_S,
         late_write_horizon_s=horizon_of(backends),
         retention_policies=(),
         retention_policy=FOREVER.name,

@@ -28,20 +28,24 @@ SMALL: dict[str, dict[str, Any]] = {
     "catalog-rolled-back": {"duration_s": 0.1, "clients": 1, "sizes": [4096]},
     "catalog-stall": {"stall_s": 0.05, "lost_answers": 0.4},
     "clock-jump": {"every_s": 0.3},
+    "clock-leap": {"duration_s": 0.1, "clients": 1, "sizes": [4096]},
     "concurrent-same-session": {},
     "crash-after-commit": {"duration_s": 0.1, "clients": 2},
     "crash-before-commit": {"duration_s": 0.1, "clients": 2},
     "crash-in-recovery": {"duration_s": 0.1, "clients": 2},
     "crash-in-rotation": {"sizes": [4096]},
+    "crash-in-sweep": {"sizes": [4096], "points": 3},
     "crash-mid-upload": {"duration_s": 0.1, "clients": 2, "sizes": [4096, 1_000_000]},
     "deadline-mismatch": {"duration_s": 0.1, "scale": 0.001},
     "disabled-key": {"duration_s": 0.1, "clients": 2, "sizes": [4096]},
     "duplicate-submit": {"clients": 2},
     "erase-with-backend-down": {"duration_s": 0.1, "clients": 1, "sizes": [4096]},
+    "expired-while-reading": {"duration_s": 0.1, "clients": 2, "sizes": [4096]},
     "flipped-bit": {"duration_s": 0.1, "clients": 2},
     "foreign-deployment": {"duration_s": 0.1, "clients": 1},
     "forged-manifest-copy": {"duration_s": 0.1, "clients": 2},
     "hang-after-headers": {"duration_s": 0.1, "clients": 2, "hang_s": 0.1},
+    "hold-against-erase": {"duration_s": 0.1, "clients": 2, "sizes": [4096]},
     "huge-object": {"sizes": [(20 << 20) + 1]},
     "ipfs-gc-race": {"duration_s": 0.1, "clients": 2},
     "ipfs-gone": {"duration_s": 0.1, "clients": 2, "sizes": [4096, 1_000_000]},
@@ -83,7 +87,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "truncated-blob": {"duration_s": 0.1, "clients": 2, "sizes": [4096, 1_000_000]},
 }
 """What a case is given by day, beside the duration."""
-SMALLER: dict[str, dict[str, Any]] = {"partial-write-recovery": {"phases": ["one-store"]}}
+SMALLER: dict[str, dict[str, Any]] = {
+    "crash-in-sweep": {"points": 1},
+    "partial-write-recovery": {"phases": ["one-store"]},
+}
 """What is enough for a bug to be seen."""
 ON_POSTGRES_BY_DAY = {"crash-after-commit", "crash-before-commit", "tiny-objects"}
 """The others run there by night: on both databases all of them take minutes."""

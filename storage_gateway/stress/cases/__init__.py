@@ -12,20 +12,24 @@ from .catalog_lost import CASE as CATALOG_LOST
 from .catalog_rolled_back import CASE as CATALOG_ROLLED_BACK
 from .catalog_stall import CASE as CATALOG_STALL
 from .clock_jump import CASE as CLOCK_JUMP
+from .clock_leap import CASE as CLOCK_LEAP
 from .concurrent_same_session import CASE as CONCURRENT_SAME_SESSION
 from .crash_after_commit import CASE as CRASH_AFTER_COMMIT
 from .crash_before_commit import CASE as CRASH_BEFORE_COMMIT
 from .crash_in_recovery import CASE as CRASH_IN_RECOVERY
 from .crash_in_rotation import CASE as CRASH_IN_ROTATION
+from .crash_in_sweep import CASE as CRASH_IN_SWEEP
 from .crash_mid_upload import CASE as CRASH_MID_UPLOAD
 from .deadline_mismatch import CASE as DEADLINE_MISMATCH
 from .disabled_key import CASE as DISABLED_KEY
 from .duplicate_submit import CASE as DUPLICATE_SUBMIT
 from .erase_with_backend_down import CASE as ERASE_WITH_BACKEND_DOWN
+from .expired_while_reading import CASE as EXPIRED_WHILE_READING
 from .flipped_bit import CASE as FLIPPED_BIT
 from .foreign_deployment import CASE as FOREIGN_DEPLOYMENT
 from .forged_manifest_copy import CASE as FORGED_MANIFEST_COPY
 from .hang_after_headers import CASE as HANG_AFTER_HEADERS
+from .hold_against_erase import CASE as HOLD_AGAINST_ERASE
 from .huge_object import CASE as HUGE_OBJECT
 from .ipfs_gc_race import CASE as IPFS_GC_RACE
 from .ipfs_gone import CASE as IPFS_GONE
@@ -71,20 +75,24 @@ CASES: dict[str, Case[Any]] = {
         CATALOG_ROLLED_BACK,
         CATALOG_STALL,
         CLOCK_JUMP,
+        CLOCK_LEAP,
         CONCURRENT_SAME_SESSION,
         CRASH_AFTER_COMMIT,
         CRASH_BEFORE_COMMIT,
         CRASH_IN_RECOVERY,
         CRASH_IN_ROTATION,
+        CRASH_IN_SWEEP,
         CRASH_MID_UPLOAD,
         DEADLINE_MISMATCH,
         DISABLED_KEY,
         DUPLICATE_SUBMIT,
         ERASE_WITH_BACKEND_DOWN,
+        EXPIRED_WHILE_READING,
         FLIPPED_BIT,
         FOREIGN_DEPLOYMENT,
         FORGED_MANIFEST_COPY,
         HANG_AFTER_HEADERS,
+        HOLD_AGAINST_ERASE,
         HUGE_OBJECT,
         IPFS_GC_RACE,
         IPFS_GONE,
