@@ -256,7 +256,8 @@ class Outbox:
         """Bring a copy to every store; tell whether all have it. ``ill`` ones are not asked."""
         await self._hold_lease()
         copy = await self._catalog.read(partial(load_copy, kind=due.kind, record_id=due.record_id))
-        if copy is None:  # a session that was dropped again
+        if copy is None:  # a session that was dropped again, or claims that nobody changed
+            enough.set()
             return await self._catalog.run(partial(copy_came, due=due, stores=self._names))
         due = Due(due.kind, due.record_id, copy.generation)
         name = name_of(copy, self._sealer)
