@@ -7,7 +7,7 @@ What a head holds is not looked at here; who calls has.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, select, update
 
 from crypto import Context
 from storage_gateway.errors import (
@@ -33,14 +33,13 @@ from storage_gateway.records import (
 )
 
 from .blind_tables import header_confirmations, kept_headers, reservations
+from .claims import IS_HELD
 from .clock import now_ms
 from .objects import load_manifest
 from .rewrapping import NewHead, put_head
-from .sessions import load_session, lock_session
+from .sessions import load_session, lock_session, lock_sessions
 from .statements import Statement, insert_once, key_of, miner_of
-from .tables import (
-    sessions,
-)
+from .tables import objects, sessions
 from .wraps import note_wrap, parties_of, wrap_id_of
 
 EXPIRED_KEPT_MS = 24 * 3600 * 1000
@@ -308,7 +307,7 @@ def confirm_header(
     done = {(row.role, miner_of(row.miner)) for row in connection.execute(said)}
     waiting = [p for p in found.wrapped_for if p.role != USER and (p.role, p.miner) not in done]
     if not waiting:
-        _FORGET[1].run(connection, {"object_id_is": found.object_id})
+        _forget_unheld(connection, [found.object_id])
     return waiting
 
 
@@ -321,6 +320,27 @@ def forget_blind(connection: Connection, object_id: str) -> None:
 def forget_old(connection: Connection) -> None:
     """Drop heads that were kept for as long as they should be, and reservations long expired."""
     now = now_ms(connection)
-    connection.execute(delete(kept_headers).where(kept_headers.c.keep_until_ms <= now))
+    due = kept_headers.c.keep_until_ms <= now
+    found = connection.execute(
+        select(objects.c.object_id, objects.c.session_id)
+        .join_from(kept_headers, objects, kept_headers.c.object_id == objects.c.object_id)
+        .where(due, ~IS_HELD)
+    ).all()
+    if found:
+        lock_sessions(connection, {row.session_id for row in found})
+        _forget_unheld(connection, sorted({row.object_id for row in found}), due)
     old = reservations.c.expires_ms <= now - EXPIRED_KEPT_MS
     connection.execute(delete(reservations).where(old))
+
+
+def _forget_unheld(
+    connection: Connection, object_ids: Sequence[str], *which: ColumnElement[bool]
+) -> None:
+    """Drop heads before of objects that nothing holds, whose sessions are locked.
+
+    What a user puts in a head's place is not opened here: under a hold the one before stays.
+    """
+    unheld = select(objects.c.object_id).where(objects.c.object_id.in_(object_ids), ~IS_HELD)
+    locked = unheld.order_by(objects.c.object_id).with_for_update(key_share=True)
+    may_go = list(connection.execute(locked).scalars())
+    connection.execute(delete(kept_headers).where(kept_headers.c.object_id.in_(may_go), *which))

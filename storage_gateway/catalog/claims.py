@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, exists, or_, select
 
 from retention import FOREVER, Claims, Lease, Mode, Policy
 from storage_gateway.errors import NotFound
@@ -20,6 +20,11 @@ _TERMS = Statement(select(terms).where(terms.c.terms_id == bindparam("terms_id_i
 _SESSION_HOLDS = (
     select(sessions.c.holds).where(sessions.c.session_id == objects.c.session_id).scalar_subquery()
 )
+IS_HELD = or_(
+    objects.c.holds > 0,
+    exists().where(sessions.c.session_id == objects.c.session_id, sessions.c.holds > 0),
+)
+"""For statements that erase, or let expire."""
 CLAIMED = select(
     objects.c.object_id,
     objects.c.created_ms,

@@ -12,6 +12,7 @@ from storage_gateway.records import Manifest, ObjectState
 from storage_gateway.times import timestamp
 
 from .blind import forget_blind
+from .claims import IS_HELD
 from .clock import now_ms
 from .graves import ERASED, dig_grave, hasten_graves
 from .objects import expect_copy_of, load_manifest
@@ -19,13 +20,8 @@ from .outbox import expect_claims_copy
 from .retention_tables import holds, leases, terms
 from .sessions import lock_session
 from .statements import Statement
-from .tables import objects, sessions
+from .tables import objects
 
-IS_HELD = or_(
-    objects.c.holds > 0,
-    exists().where(sessions.c.session_id == objects.c.session_id, sessions.c.holds > 0),
-)
-"""For statements that erase, or let expire."""
 _IS_OVER = objects.c.expires_ms <= bindparam("now_ms")
 _IS_PROMISED = and_(
     or_(objects.c.expires_ms.is_(None), ~_IS_OVER),

@@ -28,9 +28,8 @@ from sqlalchemy import (
 
 from retention import Verdict, verdict_on
 
-from .claims import CLAIMED, claims_of
+from .claims import CLAIMED, IS_HELD, claims_of
 from .clock import now_ms
-from .erasing import IS_HELD
 from .high_water import IS_BEHIND, is_behind
 from .sessions import lock_sessions
 from .statements import Statement
