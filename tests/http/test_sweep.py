@@ -194,6 +194,21 @@ async def test_a_round_goes_on_where_the_turn_before_ended(
     assert (await world.swept() or 0) > (swept_ms or 0)
 
 
+async def test_a_round_of_many_turns_waits_for_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "PAGE", 3)
+    monkeypatch.setattr(world.sweep, "run_once", partial(world.sweep.run_once, 3))
+    due = await world.make(10, ends_in_ms=-HOUR_MS)
+    world.pass_by(61_000)
+
+    await world.sweep._run_round()
+
+    assert set(due) == expired_of(await world.rows())
+    assert world.sweep.newest is not None
+    assert world.sweep.newest.ended
+
+
 Meanwhile = Callable[[World, str], Awaitable[None]]
 
 
