@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from storage_gateway import read
 from tests.gateway import RunningGateway, eventually, running_gateway
 from tests.http.blind_world import open_blind
 from tests.http.claims_world import SETTINGS, Kept, ask, kept
@@ -88,12 +89,12 @@ async def test_it_is_had_back_until_it_is_erased(
         answer = await held.leased(300, token=token)
     else:
         answer = await held.lives(None if way == "forever" else 3000, token=token)
-    read = await held.ask("GET", "")
+    back = await held.ask("GET", "")
 
     assert 200 == answer.status
     assert [None, None] == [answer.json()[name] for name in ("expired", "erase_after")]
     assert "keep" == answer.json()["verdict"]["action"]
-    assert 200 == read.status
+    assert 200 == back.status
     assert (await held.ask("GET", "/manifest")).json()["expired"] is None
 
 
@@ -109,7 +110,10 @@ async def test_a_claim_that_is_over_already_does_not_bring_it_back(gateway: Runn
     (await held.ask("GET", "")).problem(410, "expired")
 
 
-async def test_a_read_that_began_goes_on_to_its_end(gateway: RunningGateway) -> None:
+async def test_a_read_that_began_goes_on_to_its_end(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read, "SEGMENTS_IN_PAGE", 1)  # so that it asks the catalog again
     content = made_bytes(LARGE)
     held = await kept(gateway, content=content)
     path, token = f"/v1/objects/{held.urn}", held.session.user_token
