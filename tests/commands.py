@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.databases import databases
+from tests.overheard import overheard
 
 TIMEOUT_S = 60.0
 
@@ -46,6 +47,7 @@ def command(
         cwd=cwd,
         env={**inherited, "PYTHONPATH": repository, **(environment or {})},
     )
+    overheard.hear(done.stderr)
     err = done.stderr.decode()
     assert "Traceback" not in err, err
     return Done(done.returncode, done.stdout, err)

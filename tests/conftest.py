@@ -17,6 +17,7 @@ from hypothesis import settings
 from storage_gateway.catalog import PostgresCatalog
 from storage_gateway.database_url import parse_database_url
 from tests.databases import KINDS, ON_POSTGRESQL, databases
+from tests.overheard import Overheard, note_keys, overheard
 from tests.servers.ceph import Ceph, ceph
 from tests.servers.ipfs import IpfsNode, ipfs_node
 from tests.servers.openbao import OpenBao, openbao
@@ -54,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith("GATEWAY_") and not name.startswith("GATEWAY_TEST_"):
             del os.environ[name]
+    note_keys()
     # An audit hook sees connections made from C as well; it cannot be removed, nor should it.
     sys.addaudithook(_refuse_other_hosts)
 
@@ -228,6 +230,16 @@ class _NotedBlockingError(BlockingError):
     def __init__(self, func: str) -> None:
         _BLOCKED.append(func)
         super().__init__(func)
+
+
+@pytest.fixture(autouse=True)
+def said() -> Iterator[Overheard]:
+    """Return what gateways and commands have said in this test; a secret in it fails the test,
+    unless it is taken out.
+    """
+    overheard.listen()
+    yield overheard
+    assert [] == overheard.take(), "a secret was said"
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,7 @@ from storage_gateway.config import load_config
 from storage_gateway.custody import OPERATOR_TOKEN_FILE
 from storage_gateway.stores import STORE_FOLDER
 from tests.databases import databases
+from tests.overheard import overheard
 
 T = TypeVar("T")
 
@@ -187,6 +188,7 @@ async def starting_process(
     environment |= await asyncio.to_thread(databases.environment, data_dir)
     command = [sys.executable, "-m", str(module), "serve", "--data-dir", str(data_dir)]
     with log_beside(data_dir).open("ab") as log_file:
+        begins = log_file.tell()
         process = await asyncio.to_thread(
             subprocess.Popen,
             command,
@@ -200,6 +202,7 @@ async def starting_process(
         yield process
     finally:
         await asyncio.to_thread(_end, process)
+        overheard.hear(log_beside(data_dir).read_bytes()[begins:])
 
 
 async def _first_line(process: "subprocess.Popen[str]") -> str:

@@ -1,7 +1,9 @@
 """Goal: the safety nets of the suite itself hold. Method: do what each forbids, see it refused."""
 
 import asyncio
+import base64
 import importlib
+import logging
 import os
 import socket
 import sqlite3
@@ -14,13 +16,17 @@ import pytest
 from aiohttp import web
 from blockbuster import BlockingError
 
+from crypto import Secret, X25519Identity
 from storage_gateway.api.access import Route
 from storage_gateway.backends.fs import RealFs
 from tests import requirements
+from tests.commands import command_beside
 from tests.conftest import PACKAGES
 from tests.garbage import held_by_cycles, uncollected
-from tests.gateway import running_gateway
+from tests.gateway import gateway_process, open_session, running_gateway
 from tests.http.raw import exchange, request
+from tests.http.steps import upload
+from tests.overheard import Overheard
 
 
 def test_a_connection_to_another_host_is_refused() -> None:
@@ -67,6 +73,63 @@ async def test_calls_that_the_guard_was_taught_count_too(
         RealFs().create(tmp_path / "file")
 
     blocked.clear()
+
+
+KEY = bytes(range(3, 35))
+SECRETS = {
+    "a token": f"of sg_user_{'abcd234567' * 5}!",
+    "an identity": f"made {X25519Identity.generate().to_text().lower()}",
+    "a key": f"key={KEY.hex()}",
+    "a key ": f"key={KEY[:16].hex().upper()}",
+    "a key  ": f"xx/{base64.b64encode(KEY).decode()}",
+    "a key   ": f"is-{base64.urlsafe_b64encode(KEY).decode()}",
+    "a secret text": "with the passphrase correct horse battery staple",
+    "a body": "got b'\\x00\\x01 a body that nobody else reads'",
+}
+
+
+@pytest.mark.parametrize("what", SECRETS)
+@pytest.mark.parametrize("field", ["event", "field", "trace"])
+def test_a_secret_that_is_logged_is_found(what: str, field: str, said: Overheard) -> None:
+    """Also at a level that is not shown."""
+    held = Secret(KEY), Secret(b"correct horse battery staple")
+    said.text("a body", b"\x00\x01 a body that nobody else reads, whatever it is")
+    logger = logging.getLogger("storage_gateway.planted")
+    logger.debug("a line before")
+    if field == "event":
+        logger.debug(SECRETS[what])
+    elif field == "field":
+        logger.debug("planted", extra={"about": [SECRETS[what]]})
+    else:
+        try:
+            raise ValueError(SECRETS[what])
+        except ValueError:
+            logger.debug("planted", exc_info=True)
+    logger.debug("a line after", extra={"object_id": "abcdefghij234567" * 2, "key": str(held)})
+
+    assert [what.strip()] == [found.partition(",")[0] for found in said.take()]
+    assert [] == said.take()
+
+
+async def test_what_gateways_and_commands_say_is_heard(tmp_path: Path, said: Overheard) -> None:
+    async with running_gateway(tmp_path) as gateway:
+        session = await open_session(gateway)
+        body = b"a prompt that is not for the log"
+        await upload(gateway, session.path("t1"), session.user_token, body)
+        logging.getLogger("storage_gateway").info("for %s", session.user_token)
+        logging.getLogger("storage_gateway").info(body.decode())
+        for key in gateway.gateway.parts.keyring.opening():
+            assert isinstance(key, X25519Identity)
+            logging.getLogger("aiohttp.server").error("with %s", key.key.expose().hex())
+    assert ["a token", "a body", "a key"] == [found.partition(",")[0] for found in said.take()]
+    async with gateway_process(tmp_path / "data") as process:
+        with process.log.open("a") as log:
+            log.write(process.operator_token)
+    (found,) = said.take()
+    assert found.startswith("a token")
+    await command_beside("check", "--data-dir", tmp_path / process.operator_token)
+    (found,) = said.take()
+    assert found.startswith("a token")
 
 
 BLOCKING = {

@@ -18,6 +18,7 @@ from tests.gateway import (
     running_gateway,
 )
 from tests.http.raw import SEALED, Answer, Headers, exchange, request
+from tests.overheard import overheard
 
 PLAINTEXT_TYPE = "application/octet-stream"
 PLAINTEXT = ("Accept", PLAINTEXT_TYPE)
@@ -47,6 +48,7 @@ async def upload(
     headers: Headers = (),
 ) -> Answer:
     """Upload a body in one piece."""
+    overheard.text("a body", body)
     return await exchange(gateway.address, request("POST", path, token, headers=headers, body=body))
 
 
