@@ -151,6 +151,6 @@ CASE = Case(
     invariants=(1, 2, 3, 4, 5, 7, 8),
     parameters=CrashInSweep,
     bytes_min=bytes_of_bodies(3 + DUE),
-    expected_s=25.0,
+    expected_s=60.0,
     run=run,
 )

@@ -208,6 +208,6 @@ CASE = Case(
     invariants=(1, 2, 3, 4, 5, 7, 8),
     parameters=HoldAgainstErase,
     bytes_min=lambda p: 2 * p.clients * (RACED + SWEPT) * max(p.sizes),
-    expected_s=15.0,
+    expected_s=30.0,
     run=run,
 )
