@@ -57,6 +57,7 @@ async def run(trial: Trial, parameters: ClockLeap) -> None:
         claimant = await open_claimant(trial, gateway, await trial.operator())
         await _store(claimant, seen, leap_s)
         trial.begin_faults()
+        await _fall_behind(trial, claimant, seen, leap_s)
         while seen.leaps == 0 or trial.goes_on():
             await _leap_a_little(trial, claimant, seen, leap_s)
             await _leap(trial, claimant, seen, leap_s, settings)
@@ -81,6 +82,24 @@ async def _store(claimant: Claimant, seen: _Seen, leap_s: int) -> None:
     await claimant.sweep_until(seen.due)
     await claimant.require(seen.due, Expired.code, "what is due by the true time expires")
     await claimant.require(seen.living, OK, STAYS)
+
+
+async def _fall_behind(trial: Trial, claimant: Claimant, seen: _Seen, leap_s: int) -> None:
+    """Set the clock far back, and sweep what is due by it: it goes when the time is right again."""
+    async with _ahead(trial, -leap_s):
+        late = await claimant.store(seen.unstored)
+        await claimant.keep_for(late, SHORT_S)
+        await claimant.require_over([late])
+        did = await claimant.sweep()
+        behind = "nothing expires by a clock that is behind"
+        _require(trial, behind, did, expired=0, erased=0, clock_behind=1)
+        await claimant.require([late], OK, STAYS)
+    seen.due.append(late)
+    trial.ledger.erased.add(late)
+    did = await claimant.sweep()
+    again = "what is due goes once the time is right again"
+    _require(trial, again, did, expired=len(seen.due), erased=0)
+    await claimant.require(seen.due, Expired.code, again)
 
 
 async def _leap_a_little(trial: Trial, claimant: Claimant, seen: _Seen, leap_s: int) -> None:
@@ -142,16 +161,17 @@ CASE = Case(
     name="clock-leap",
     edge_case="The database's clock leaps forward by days, and is set back, while objects have"
     " lifetimes that end in between.",
-    fault="The clock that all units see is ahead by half of the leap, then by all of it, and is set"
-    " back each time; sweeps by gateways that saw the true time before, and by one that did not.",
+    fault="The clock that all units see is behind by the leap, then ahead by half of it, then by"
+    " all of it, and right again each time; sweeps by gateways that saw the true time before, and"
+    " by one that did not.",
     load="Clients that upload what lives for a second, for a quarter of the leap, and for most of"
     " it; all is read after each step.",
-    passes_when="By a clock that has leapt no more expires than the share that may, and an operator"
-    " is told what is kept; by the operator's word it goes; once the clock is set back everything"
-    " is read again, byte for byte.",
+    passes_when="By a clock that is behind nothing expires, and by one that has leapt no more than"
+    " the share that may: an operator is told what does not go, and by the operator's word it does."
+    " Once the clock is right again all that is not due is read, byte for byte.",
     invariants=(1, 2, 3, 4, 5, 7, 8),
     parameters=ClockLeap,
-    bytes_min=bytes_of_bodies(MANY + FEW + DUE),
+    bytes_min=bytes_of_bodies(MANY + FEW + DUE + 1),
     expected_s=8.0,
     run=run,
 )

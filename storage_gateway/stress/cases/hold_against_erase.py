@@ -57,7 +57,8 @@ class _Race:
     hold: Answer
     read: set[str] | None
     """What reading it came to after the hold was there; None: there is no hold."""
-    erasure: Answer
+    erasure: str
+    """What erasing it came to meanwhile."""
 
 
 async def run(trial: Trial, parameters: HoldAgainstErase) -> None:
@@ -83,13 +84,16 @@ async def run(trial: Trial, parameters: HoldAgainstErase) -> None:
 async def _race(claimant: Claimant, other: Reachable, seen: _Seen) -> None:
     """Erase some objects while each of them, or their session, is being held."""
     urns = [urn for urn in [await claimant.store(seen.unstored) for _ in range(RACED)] if urn]
-    if seen.races % 2:
+    of_session = bool(seen.races % 2)
+    if of_session:
         scopes = {claimant.session: urns}
     else:
         scopes = {f"/v1/objects/{urn}": [urn] for urn in urns}
+    # One of a session is erased when it is held: else all may be gone before.
+    raced = urns[1:] if of_session else urns
     seen.races += 1
     async with asyncio.TaskGroup() as group:
-        erasures = {urn: group.create_task(claimant.customer.erase(urn)) for urn in urns}
+        erasures = {urn: group.create_task(claimant.customer.erase(urn)) for urn in raced}
         holds = {
             scope: group.create_task(_hold(claimant.at(other), scope, within))
             for scope, within in scopes.items()
@@ -97,11 +101,11 @@ async def _race(claimant: Claimant, other: Reachable, seen: _Seen) -> None:
     for scope, within in scopes.items():
         hold, read = holds[scope].result()
         for urn in within:
-            of_session = scope == claimant.session
-            race = _Race(of_session, hold, read.get(urn), erasures[urn].result())
+            erasure = erasures[urn].result().outcome if urn in erasures else Held.code
+            race = _Race(of_session, hold, read.get(urn), erasure)
             await _judge(claimant, seen, urn, race)
         hold_id = str(hold.document.get("hold_id", ""))
-        if scope != claimant.session and hold.outcome == OK:
+        if not of_session and hold.outcome == OK:
             seen.held.append((claimant.session, scope, hold_id))
         elif hold.outcome == OK:
             released = await claimant.release(scope, hold_id)
@@ -120,11 +124,11 @@ async def _hold(
 
 async def _judge(claimant: Claimant, seen: _Seen, urn: str, race: _Race) -> None:
     """Judge what was answered of an object that was held and erased at one time."""
-    said = f"{urn}: hold {race.hold.outcome}, then read {race.read}, erasure {race.erasure.outcome}"
+    said = f"{urn}: hold {race.hold.outcome}, then read {race.read}, erasure {race.erasure}"
     if race.read == {OK}:
         again = await claimant.customer.erase(urn)
         found = await claimant.outcomes(urn)
-        if (race.erasure.outcome, again.outcome, found) != (Held.code, Held.code, {OK}):
+        if (race.erasure, again.outcome, found) != (Held.code, Held.code, {OK}):
             seen.lost.append(f"{said}; again {again.outcome}; read {found}")
             claimant.trial.ledger.erased.add(urn)
         return
@@ -135,7 +139,7 @@ async def _judge(claimant: Claimant, seen: _Seen, urn: str, race: _Race) -> None
         return
     told = {Erased.code} if race.of_session else None
     expected = (OK if race.of_session else Erased.code, told, OK)
-    if (race.hold.outcome, race.read, race.erasure.outcome) != expected:
+    if (race.hold.outcome, race.read, race.erasure) != expected:
         seen.wrong.append(said)
 
 
