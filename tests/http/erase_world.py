@@ -21,6 +21,7 @@ from tests.databases import databases
 from tests.gateway import OpenSession, RunningGateway, eventually, open_session, running_gateway
 from tests.http.searching import Places, head_of, places_of
 from tests.http.steps import fetch, made_bytes, uploaded
+from tests.http.test_manifest_copies import is_brought
 from tests.servers.postgres import postgres_server
 
 HORIZON_S = 900
@@ -65,9 +66,10 @@ class World:
     ahead_ms: list[int] = field(default_factory=lambda: [0])
 
     async def made(self, task: str = "t1", size: int = 1000) -> tuple[str, bytes]:
-        """Upload; return the URN and the head, which is where it must be."""
+        """Upload; return the URN and the head, which is where it must be by then."""
         token = self.session.user_token
         document = await uploaded(self.gateway, self.session.path(task), token, made_bytes(size))
+        await eventually(lambda: is_brought(self.gateway), what="the copies")
         return str(document["urn"]), await self.head(str(document["urn"]))
 
     async def head(self, urn: str) -> bytes:

@@ -84,7 +84,6 @@ async def test_it_is_not_erased_while_a_store_is_away(tmp_path: Path) -> None:
     settings = {"backends": folders.backends(), "reserve_bytes": 0, "write_quorum": 2}
     async with world_in(tmp_path, **settings) as world:
         urn, head = await world.made()
-        await eventually(lambda: is_brought(world.gateway), what="the copies")
         await folders.vanish(NAMES[1])
         await world.erase(urn)
         for _ in range(3):
@@ -107,7 +106,6 @@ async def test_a_catalog_made_again_from_the_stores_does_not_bring_it_back(
 ) -> None:
     urn, head = await world.made()
     kept, _ = await world.made("t2")
-    await eventually(lambda: is_brought(world.gateway), what="the copies")
     await world.erase(urn)
     await world.recovery.run_once()
     await world.after_the_horizon()
@@ -133,7 +131,6 @@ async def test_a_catalog_made_again_from_the_stores_does_not_bring_it_back(
 async def test_an_old_catalog_that_was_put_back_does_not_bring_it_back(tmp_path: Path) -> None:
     async with world_in(tmp_path) as world:
         urn, head = await world.made()
-        await eventually(lambda: is_brought(world.gateway), what="the copies")
     data_dir = world.gateway.data_dir
     put_back = await asyncio.to_thread(snapshot, data_dir)
     newest = databases.made.get(data_dir)

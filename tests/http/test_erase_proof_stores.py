@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from storage_gateway.backends.s3_leftovers import BucketLeftovers
-from tests.gateway import eventually
 from tests.http.erase_world import (
     World,
     everywhere,
@@ -26,7 +25,6 @@ from tests.http.erase_world import (
 from tests.http.leftovers_world import VERSIONING
 from tests.http.steps import fetch
 from tests.http.test_ipfs import ipfs_backend, node
-from tests.http.test_manifest_copies import is_brought
 from tests.http.test_s3 import PATIENT, bucket, s3_backend
 from tests.servers.ipfs import IpfsNode
 from tests.servers.s3 import Buckets
@@ -69,7 +67,6 @@ async def world(tmp_path: Path, s3_server: SeaweedFS, bucket: str) -> AsyncItera
 async def test_no_version_of_it_is_left(world: World, s3_server: SeaweedFS, bucket: str) -> None:
     await Bucket(s3_server, bucket).keep_versions()
     urn, head = await world.made()
-    await eventually(lambda: is_brought(world.gateway), what="the copies")
     assert everywhere("files", "bucket") == await found_when_flushed(world, head)
 
     await world.erase(urn)
@@ -87,7 +84,6 @@ async def test_it_is_not_erased_while_a_bucket_keeps_a_version(
 ) -> None:
     await Bucket(s3_server, bucket).keep_versions()
     urn, head = await world.made()
-    await eventually(lambda: is_brought(world.gateway), what="the copies")
 
     async def refuse(_self: object, _version: object) -> bool:
         """As a store does whose objects are locked."""
@@ -116,7 +112,6 @@ async def test_what_comes_late_goes_again(
     others = Bucket(s3_server, bucket)
     await others.keep_versions()
     urn, head = await world.made()
-    await eventually(lambda: is_brought(world.gateway), what="the copies")
     store = next(m for m in world.gateway.gateway.parts.members if m.name == where).store
     (key,) = await keys_of(world, urn, what)
     late = await store.get(key, 0, (await store.stat(key)).size)
@@ -156,7 +151,6 @@ async def test_it_is_not_erased_while_the_bucket_is_down(
 ) -> None:
     await Bucket(s3_server, bucket).keep_versions()
     urn, head = await world.made()
-    await eventually(lambda: is_brought(world.gateway), what="the copies")
     await asyncio.to_thread(s3_server.kill)
     await world.erase(urn)
     for _ in range(2):
