@@ -1,8 +1,12 @@
 """``late-copy-after-erase``: what an erased object was written as comes to a store afterwards."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import func, select
 
 from storage_gateway.backends.faulty import StoreFaults
+from storage_gateway.catalog.retention_tables import leases
+from storage_gateway.manifest_copies import RETENTION, folder_of
 from storage_gateway.records import ObjectState
 from storage_gateway.stress.contract import Case, bytes_of_bodies
 from storage_gateway.stress.erasing import (
@@ -27,6 +31,7 @@ from storage_gateway.stress.rebuilding import (
     require_as_before,
     store_some,
 )
+from storage_gateway.stress.record import OK
 from storage_gateway.stress.run_stores import RunStore
 from storage_gateway.stress.trial import Trial
 from storage_gateway.stress.world import GatewayLike
@@ -41,6 +46,7 @@ PASSES_S_MAX = 30.0
 IN_FLIGHT, IN_FLIGHT_SIZE = 3, 4096
 """Objects that are erased while a store is still taking them."""
 SLOW_S = 1.0
+LEASE_S = 86400
 HEARD = "what is erased is erasing, and unreadable at once"
 ERASED = "nothing of what is erased is left anywhere"
 
@@ -63,9 +69,12 @@ async def run(trial: Trial, _parameters: LateCopyAfterErase) -> None:
     async with trial.world.gateway(**settings) as gateway:
         customer = trial.customer(gateway, await trial.member("stress"))
         urns = await store_some(trial, customer, stored)
+        gone = urns[::ONE_ERASED_OF]
+        await _lease_all(trial, customer, gone)
         await bring_copies(trial, gateway)
-        traces = await trace_all(trial, urns[::ONE_ERASED_OF])
+        traces = await trace_all(trial, gone)
         blobs = await _written(trial, named[0], traces)
+        claims = await _leased(trial, named[0], traces)
         trial.begin_faults()
         await erase_all(trial, customer, list(traces), HEARD, state=ObjectState.ERASING)
         traces |= await _erase_in_flight(trial, gateway, customer, named[-1])
@@ -76,10 +85,14 @@ async def run(trial: Trial, _parameters: LateCopyAfterErase) -> None:
             await _looked(trial, gateway, traces, criterion)
     async with trial.world.gateway(**COPIED) as gateway:
         await require_erased(trial, traces, ERASED)
+        await bring_copies(trial, gateway)  # also of claims that ended with their objects
     trial.notes["came_late"] = len(blobs) * len(named)
     before = await facts(trial.world)
     for store in named:  # later than anybody looks for it
-        await _put_all(store, blobs)
+        # Also claims, in the place of the copies that say that they ended.
+        for key in await _leased(trial, store, traces):
+            await store.store.delete(key)
+        await _put_all(store, {**blobs, **claims})
     await lose_catalog(trial.world)
     await rebuild(trial, named)
     trial.verdict.require(
@@ -87,10 +100,26 @@ async def run(trial: Trial, _parameters: LateCopyAfterErase) -> None:
         met=before == await facts(trial.world),
         evidence=f"of {len(before)} objects, {len(traces)} of them erased",
     )
+    claimed = await trial.world.catalog.inner.read(
+        lambda c: c.execute(select(func.count()).select_from(leases)).scalar_one()
+    )
+    trial.verdict.require(
+        "no claim on what is erased comes back", met=claimed == 0, evidence=f"{claimed} leases"
+    )
     async with trial.world.gateway(**COPIED) as gateway:
         await require_as_before(trial, gateway, stored)
         await bring_copies(trial, gateway)
         await require_erased(trial, traces, f"{ERASED}, after a rebuild neither")
+
+
+async def _lease_all(trial: Trial, customer: Customer, urns: Sequence[str]) -> None:
+    """Have leases on objects, of which there are copies, too."""
+    token, wish = customer.member.user_token, {"for_s": LEASE_S}
+    answers = [
+        await customer.ask("renew", "PUT", f"/v1/objects/{urn}/lease", token, wish) for urn in urns
+    ]
+    refused = [answer.outcome for answer in answers if answer.outcome != OK]
+    trial.require_all("what is to be erased is leased", refused)
 
 
 async def _written(trial: Trial, store: RunStore, traces: Mapping[str, Trace]) -> Blobs:
@@ -98,13 +127,32 @@ async def _written(trial: Trial, store: RunStore, traces: Mapping[str, Trace]) -
     found: dict[str, bytes] = {}
     for trace in traces.values():
         for key in await left_in(trial.world, store, trace, NEWER):
-            found[key] = await store.store.get(key, 0, (await store.store.stat(key)).size)
+            found[key] = await _read(store, key)
     trial.verdict.require(
         "a store has payloads and copies of what is erased",
         met=len(found) >= 2 * len(traces) > 0,
         evidence=f"{len(found)} of {len(traces)} objects",
     )
     return found
+
+
+async def _leased(trial: Trial, store: RunStore, traces: Mapping[str, Trace]) -> Blobs:
+    """Return the copies that a store has of what is claimed of objects, by the keys."""
+    found: dict[str, bytes] = {}
+    for trace in traces.values():
+        folder = folder_of(trial.world.prefix, RETENTION, trace.object_id)
+        for key in [blob.key async for blob in store.store.list(folder)]:
+            found[key] = await _read(store, key)
+    trial.verdict.require(
+        "a store has copies of what is claimed",
+        met=bool(found),
+        evidence=f"{len(found)} copies in store {store.name}",
+    )
+    return found
+
+
+async def _read(store: RunStore, key: str) -> bytes:
+    return await store.store.get(key, 0, (await store.store.stat(key)).size)
 
 
 async def _put_all(store: RunStore, blobs: Blobs) -> None:
@@ -164,7 +212,7 @@ CASE = Case(
     fault="A store of two that is slow to take what is acknowledged, and erased at once;"
     " payloads and copies of manifests that come to each store once more, and again when all is"
     " over. Then the catalog is exchanged for an empty one.",
-    load="Clients that upload, and erase; all is read, and sent again, afterwards.",
+    load="Clients that upload, claim, and erase; all is read, and sent again, afterwards.",
     passes_when="What comes late is found and deleted, and nothing counts as erased before none can"
     " come; a rebuild brings nothing of it back.",
     invariants=(1, 2, 3, 4, 5, 7, 8),
