@@ -126,7 +126,8 @@ async def test_how_far_it_came_is_written_now_and_then(
     keep = Turn.keep
 
     async def count(self: Turn, position: str) -> None:
-        kept.append(position)
+        if self._name == NAME:
+            kept.append(position)
         await keep(self, position)
 
     monkeypatch.setattr(Turn, "keep", count)
