@@ -45,6 +45,7 @@ class Erasure:
             NotFound: no such object.
             Held: a hold is on it, or on its session.
             Retained: its terms are those of compliance, and its time is not over.
+            CatalogBehind: this catalog is an old one, which does not know of holds that came since.
 
         """
         manifest = await self._catalog.run(lambda c: erase(c, object_id))

@@ -33,7 +33,7 @@ from storage_gateway.records import (
 )
 
 from .blind_tables import header_confirmations, kept_headers, reservations
-from .claims import IS_HELD
+from .claims import IS_HELD, IS_PROMISED
 from .clock import now_ms
 from .objects import load_manifest
 from .rewrapping import NewHead, put_head
@@ -324,7 +324,8 @@ def forget_old(connection: Connection) -> None:
     found = connection.execute(
         select(objects.c.object_id, objects.c.session_id)
         .join_from(kept_headers, objects, kept_headers.c.object_id == objects.c.object_id)
-        .where(due, ~IS_HELD)
+        .where(due, ~IS_HELD, ~IS_PROMISED),
+        {"now_ms": now},
     ).all()
     if found:
         lock_sessions(connection, {row.session_id for row in found})
@@ -338,9 +339,12 @@ def _forget_unheld(
 ) -> None:
     """Drop heads before of objects that nothing holds, whose sessions are locked.
 
-    What a user puts in a head's place is not opened here: under a hold the one before stays.
+    What a user puts in a head's place is not opened here: under a hold, or as long as the terms of
+    compliance keep the object, the one before stays.
     """
-    unheld = select(objects.c.object_id).where(objects.c.object_id.in_(object_ids), ~IS_HELD)
-    locked = unheld.order_by(objects.c.object_id).with_for_update(key_share=True)
-    may_go = list(connection.execute(locked).scalars())
+    unheld = select(objects.c.object_id).where(
+        objects.c.object_id.in_(object_ids), ~IS_HELD, ~IS_PROMISED
+    )
+    locked = unheld.order_by(objects.c.object_id).with_for_update(key_share=True, of=objects)
+    may_go = list(connection.execute(locked, {"now_ms": now_ms(connection)}).scalars())
     connection.execute(delete(kept_headers).where(kept_headers.c.object_id.in_(may_go), *which))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, exists, or_, select
+from sqlalchemy import Connection, and_, bindparam, exists, or_, select
 
 from retention import FOREVER, Claims, Lease, Mode, Policy
 from storage_gateway.errors import NotFound
@@ -25,6 +25,12 @@ IS_HELD = or_(
     exists().where(sessions.c.session_id == objects.c.session_id, sessions.c.holds > 0),
 )
 """For statements that erase, or let expire."""
+IS_OVER = objects.c.expires_ms <= bindparam("now_ms")
+IS_PROMISED = and_(
+    or_(objects.c.expires_ms.is_(None), ~IS_OVER),
+    exists().where(terms.c.terms_id == objects.c.terms_id, terms.c.mode == Mode.COMPLIANCE.value),
+)
+"""Under compliance: nobody may do away with it yet."""
 CLAIMED = select(
     objects.c.object_id,
     objects.c.created_ms,

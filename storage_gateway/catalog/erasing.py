@@ -4,35 +4,31 @@ What keeps it is a condition of the statement that erases. Whoever holds a sessi
 is done here; a hold on the object changes the row that is erased.
 """
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, select, update
 
-from retention import Mode
-from storage_gateway.errors import Held, Retained
+from storage_gateway.errors import CatalogBehind, Held, Retained
 from storage_gateway.records import Manifest, ObjectState
 from storage_gateway.times import timestamp
 
 from .blind import forget_blind
-from .claims import IS_HELD
+from .claims import IS_HELD, IS_OVER, IS_PROMISED
 from .clock import now_ms
 from .graves import ERASED, dig_grave, hasten_graves
+from .high_water import IS_BEHIND, is_behind
 from .objects import expect_copy_of, load_manifest
 from .outbox import expect_claims_copy
-from .retention_tables import holds, leases, terms
+from .retention_tables import holds, leases
 from .sessions import lock_session
 from .statements import Statement
 from .tables import objects
 
-_IS_OVER = objects.c.expires_ms <= bindparam("now_ms")
-_IS_PROMISED = and_(
-    or_(objects.c.expires_ms.is_(None), ~_IS_OVER),
-    exists().where(terms.c.terms_id == objects.c.terms_id, terms.c.mode == Mode.COMPLIANCE.value),
-)
 _ERASE_UNHELD = (
     update(objects)
     .where(
         objects.c.object_id == bindparam("object_id_is"),
         objects.c.state == ObjectState.COMMITTED.value,
         ~IS_HELD,
+        ~IS_BEHIND,
     )
     .values(
         state=ObjectState.ERASING.value,
@@ -46,17 +42,17 @@ _ERASE_UNHELD = (
         ),
     )
 )
-_ERASE = Statement(_ERASE_UNHELD.where(~_IS_PROMISED))
+_ERASE = Statement(_ERASE_UNHELD.where(~IS_PROMISED))
 _ERASE_EXPIRED = Statement(
     _ERASE_UNHELD.where(
-        _IS_OVER,
+        IS_OVER,
         objects.c.expired_ms.is_not(None),
         objects.c.erase_after_ms <= bindparam("now_ms"),
     )
 )
 _PROMISED = Statement(
     select(objects.c.expires_ms).where(
-        objects.c.object_id == bindparam("object_id_is"), _IS_PROMISED
+        objects.c.object_id == bindparam("object_id_is"), IS_PROMISED
     )
 )
 _HELD_SINCE = Statement(
@@ -76,6 +72,7 @@ def erase(connection: Connection, object_id: str) -> Manifest:
         NotFound: no such object.
         Held: a hold is on it, or on its session.
         Retained: its terms are those of compliance, and its time is not over.
+        CatalogBehind: this catalog is an old one, which does not know of holds that came since.
 
     """
     before = load_manifest(connection, object_id)
@@ -118,8 +115,10 @@ def _erase(connection: Connection, before: Manifest, statement: Statement) -> Ma
     return manifest
 
 
-def _refusal(connection: Connection, manifest: Manifest) -> Held | Retained:
+def _refusal(connection: Connection, manifest: Manifest) -> Held | Retained | CatalogBehind:
     """Return what kept an object; a hold that was released this moment has no time any more."""
+    if is_behind(connection):
+        return CatalogBehind("whether it is held is not known before the catalog was rebuilt")
     here = {"object_id_is": manifest.object_id}
     scope = here | {"session_id_is": manifest.slot.session_id}
     since_ms = _HELD_SINCE.run(connection, scope).value()

@@ -8,12 +8,13 @@ hand, once the time of what is kept is over.
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from storage_gateway.catalog.blind_tables import kept_headers
+from storage_gateway.catalog.tables import objects
 from tests.gateway import MINER, OTHER_MINER, RunningGateway, eventually, running_gateway
 from tests.http.blind_world import BlindSession, open_blind
-from tests.http.claims_world import ask
+from tests.http.claims_world import SETTINGS, ask
 
 pytestmark = pytest.mark.both_databases
 
@@ -84,3 +85,24 @@ async def test_a_hold_on_one_keeps_no_other(tmp_path: Path) -> None:
         for who in ("router", MINER, OTHER_MINER):
             assert 200 == (await blind.confirm(free, 2, who)).status
         assert [object_id_of(held)] == await kept(gateway)
+
+
+async def test_a_head_that_was_replaced_stays_as_long_as_compliance_keeps_it(
+    tmp_path: Path,
+) -> None:
+    async with running_gateway(
+        tmp_path, **SOON | SETTINGS | {"retention_policy": "strict"}
+    ) as gateway:
+        blind = await open_blind(gateway, "101")
+        urn = await replaced(blind, "t1")
+        for who in ("router", MINER, OTHER_MINER):
+            assert 200 == (await blind.confirm(urn, 2, who)).status
+        await passed_over(gateway, [urn])
+        over = update(kept_headers).values(keep_until_ms=0)
+        await gateway.catalog.run(lambda c: c.execute(over).close())
+        await gateway.gateway.recovery.run_once()
+        assert [object_id_of(urn)] == await kept(gateway)
+
+        over = update(objects).values(keep_until_ms=1, expires_ms=1)
+        await gateway.catalog.run(lambda c: c.execute(over).close())
+        await passed_over(gateway, [])

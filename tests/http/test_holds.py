@@ -13,6 +13,7 @@ import pytest
 
 from crypto import CopySealer, recovery_identity
 from storage_gateway.backends import LocalStore
+from storage_gateway.catalog.high_water import clear_behind, set_behind
 from storage_gateway.errors import BackendUnavailable
 from storage_gateway.manifest_copies import RETENTION, RetentionCopy, decode_copy
 from tests.gateway import RunningGateway, eventually, open_session, running_gateway
@@ -216,6 +217,18 @@ async def test_what_compliance_keeps_is_erased_by_nobody_before(gateway: Running
     await operate(held, "object", "POST", f"/{placed['hold_id']}/release", RELEASE)
     await held.expire()
     assert 202 == (await held.ask("DELETE", "")).status
+
+
+async def test_an_old_catalog_erases_nothing_as_it_does_not_know_what_is_held(
+    gateway: RunningGateway,
+) -> None:
+    made = await kept(gateway)
+    await gateway.catalog.run(set_behind)
+    for token in (made.session.user_token, gateway.operator_token):
+        (await made.ask("DELETE", "", token=token)).problem(503, "catalog_behind")
+    assert 200 == (await made.ask("GET", "")).status
+    await gateway.catalog.run(lambda c: clear_behind(c, 0))
+    assert 202 == (await made.ask("DELETE", "")).status
 
 
 def refusing(patch: pytest.MonkeyPatch, folder: str, *names: str) -> None:
