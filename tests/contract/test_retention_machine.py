@@ -19,7 +19,7 @@ from sqlalchemy import Connection, update
 
 from retention import Action, Claims, Clock, Reason, Verdict, verdict_on
 from storage_gateway.catalog import erasing, holding, sweeping
-from storage_gateway.catalog.claims import IS_HELD
+from storage_gateway.catalog.claims import IS_HELD, IS_PROMISED
 from storage_gateway.catalog.statements import Statement
 from storage_gateway.catalog.tables import objects
 
@@ -50,7 +50,7 @@ def test_what_is_kept_and_what_goes_is_as_a_small_model_says(database: str, tmp_
 
 def _holds_of_sessions_keep_nothing(patch: Patch) -> None:
     is_held = objects.c.holds > 0
-    unheld = erasing._ERASE_UNHELD.where(~erasing._IS_PROMISED)
+    unheld = erasing._ERASE_UNHELD.where(~IS_PROMISED)
     conditions = [each for each in unheld._where_criteria if str(each) != str(~IS_HELD)]
     assert len(conditions) < len(unheld._where_criteria)
     anyhow = update(objects).where(*conditions, ~is_held).values(state="erasing", head=None)
