@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -129,8 +129,10 @@ class Gateway:
         # It says so, and serves what it knows; stores that are away may be back later.
         with suppress(CatalogBehind, BackendUnavailable):
             await self.upkeep.high_water.check()
+        listening = asyncio.Event()
         for loop in self.upkeep.loops(config):
-            self._opened.push_async_callback(_cancel, asyncio.create_task(loop))
+            task = asyncio.create_task(_once(listening, loop))
+            self._opened.push_async_callback(_cancel, task)
         self._opened.push_async_callback(self.upkeep.outbox.close)
         self._opened.push_async_callback(self._watch.close)
         seeing = asyncio.create_task(self._watch.see_all(config.recovery_interval_s))
@@ -143,6 +145,7 @@ class Gateway:
         if self._given_parts is None:
             await self._listen_for_admin()  # before it is told that this process is there
         await self._listen()
+        listening.set()
         self._index_blocks()
         if self._given_parts is None:
             self._recover_stress()
@@ -377,6 +380,16 @@ def _wanted_stores(config: Config, parts: Parts) -> WantedStores:
         gateways=parts.gateways,
         nodes=[node.name for node in parts.nodes],
     )
+
+
+async def _once(event: asyncio.Event, work: Coroutine[object, object, None]) -> None:
+    """Begin once it was told: a start that fails changes nothing."""
+    try:
+        await event.wait()
+    except asyncio.CancelledError:
+        work.close()
+        raise
+    await work
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

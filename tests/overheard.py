@@ -70,7 +70,8 @@ class Overheard(logging.Handler):
             return
         self._keys[value[:_BEGINNING]] = None
         if len(self._keys) > KEYS_MAX:
-            del self._keys[next(iter(self._keys))]
+            with suppress(KeyError, RuntimeError):  # another thread is at it as well
+                del self._keys[next(iter(self._keys))]
         if value.isascii() and value.decode().isprintable():
             self.text("a secret text", value)
 

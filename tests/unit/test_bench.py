@@ -415,7 +415,7 @@ def test_a_quick_run_measures_everything_and_leaves_nothing(tmp_path: Path, scra
     measured = {found["what"].split()[0] for found in document["rows"]}
     assert {
         "seal", "open", "splice", "the", "upload", "sealed", "plaintext", "peak", "4",
-        "scrub,", "repair,", "rebuild,", "rewrap,", "census,",
+        "scrub,", "repair,", "rebuild,", "rewrap,", "census,", "sweep,",
         *({"S3", "privacy,"} if installed() else ()),
         *({"IPFS"} if has_node() else ()),
     } == measured  # fmt: skip
